@@ -1,0 +1,146 @@
+"""Device records (one TOML file each in `devices/`) and the detection of the device that is present."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import DeviceError, did_you_mean
+
+DEVICES = Path(__file__).parent / "devices"
+
+
+@dataclass(frozen=True)
+class Device:
+    """What is known of one GPU model; rates are dense peaks, bandwidths what streaming kernels reach."""
+
+    name: str
+    arch: str
+    """`gfx950`, `sm_100`: what the compiler is told."""
+    compute_units: int
+    clock_ghz: float
+    tflops: tuple[tuple[str, float], ...]
+    """(dtype, dense peak) with dtype one of fp4, fp8, bf16, fp32."""
+    dram_gb: float
+    dram_tb_s: float
+    l2_mb: float
+    l2_tb_s: float
+    last_level_mb: float
+    """Size of the cache nearest DRAM: what a cold-cache measurement has to flush."""
+    shared_bytes_per_block: int
+    shared_bytes_per_unit: int
+    launch_us: float
+    pci_ids: tuple[str, ...]
+    usd_per_hour: float | None
+    source: str
+    confidence: str
+
+    @property
+    def is_amd(self) -> bool:
+        return self.arch.startswith("gfx")
+
+    @property
+    def vendor(self) -> str:
+        return "amd" if self.is_amd else "nvidia"
+
+    @property
+    def warp_size(self) -> int:
+        return 64 if self.arch.startswith("gfx9") else 32
+
+    @property
+    def fp8(self) -> str:
+        """The e4m3 format of the matrix units: fnuz on CDNA3, OCP elsewhere."""
+        return "e4m3fnuz" if self.arch == "gfx942" else "e4m3fn"
+
+    @property
+    def has_native_fp4(self) -> bool:
+        """Whether `tl.dot_scaled` is one matrix instruction here; elsewhere it is emulated in bf16."""
+        return self.arch in NATIVE_FP4
+
+    def rate(self, dtype: str) -> float:
+        """Dense flop/us of `dtype`, of bf16 where the matrix units lack it."""
+        rates = dict(self.tflops)
+        return rates.get(dtype, rates["bf16"]) * 1e6
+
+
+NATIVE_FP4 = frozenset({"gfx950", "gfx1250", "sm_100", "sm_103", "sm_120"})
+
+ARCHS = (
+    *("sm_80", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120"),
+    *("gfx90a", "gfx942", "gfx950", "gfx1201", "gfx1250"),
+)
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in DEVICES.glob("*.toml"))
+
+
+@cache
+def named(name: str) -> Device:
+    """The record of `name`. Raises DeviceError."""
+    if name not in names():
+        raise DeviceError(f"unknown device {name!r}{did_you_mean(name, names())}")
+    path = DEVICES / f"{name}.toml"
+    try:
+        return _record(name, tomllib.loads(path.read_text()))
+    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+        raise DeviceError(f"{path}: not a device record ({error!r}); copy the fields of a neighbour") from error
+
+
+def of_arch(arch: str) -> Device:
+    """Some device of `arch`, for compiling only. Raises DeviceError."""
+    for name in names():
+        if named(name).arch == arch:
+            return named(name)
+    raise DeviceError(f"no device record has arch {arch!r}{did_you_mean(arch, ARCHS)}")
+
+
+def current() -> Device:
+    """The GPU that torch sees. Raises DeviceError where there is none, or none that a record describes."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise DeviceError("no GPU is visible to torch; name a device, for example device.named('mi355x')")
+    return _identify(torch.cuda.get_device_properties(torch.cuda.current_device()))
+
+
+def _identify(properties: Any) -> Device:  # noqa: ANN401 - torch's properties type is private
+    amd = getattr(properties, "gcnArchName", "")
+    arch = amd.split(":")[0] if amd.startswith("gfx") else f"sm_{properties.major}{properties.minor}"
+    units = properties.multi_processor_count
+    pci_id = f"{getattr(properties, 'pci_device_id', 0):04x}"
+    known = [named(name) for name in names()]
+    matches = [d for d in known if (d.arch, d.compute_units) == (arch, units)]
+    by_pci = [d for d in matches if pci_id in d.pci_ids]
+    if by_pci or matches:
+        return (by_pci or matches)[0]
+    raise DeviceError(
+        f"no record in {DEVICES} has arch {arch} with {units} compute units (PCI id {pci_id}); "
+        f"add a file there: a new GPU needs nothing else"
+    )
+
+
+def _record(name: str, data: dict[str, Any]) -> Device:
+    memory, cache_, shared = data["memory"], data["cache"], data["shared"]
+    return Device(
+        name=name,
+        arch=data["arch"],
+        compute_units=int(data["compute_units"]),
+        clock_ghz=float(data["clock_ghz"]),
+        tflops=tuple((dtype, float(rate)) for dtype, rate in data["tflops"].items()),
+        dram_gb=float(memory["gb"]),
+        dram_tb_s=float(memory["tb_s"]),
+        l2_mb=float(cache_["l2_mb"]),
+        l2_tb_s=float(cache_["l2_tb_s"]),
+        last_level_mb=float(cache_["last_level_mb"]),
+        shared_bytes_per_block=int(shared["bytes_per_block"]),
+        shared_bytes_per_unit=int(shared["bytes_per_unit"]),
+        launch_us=float(data["launch_us"]),
+        pci_ids=tuple(data.get("pci_ids", ())),
+        usd_per_hour=data.get("usd_per_hour"),
+        source=data["source"],
+        confidence=data["confidence"],
+    )

@@ -1,0 +1,59 @@
+"""The tree of errors; each message says the place, the rule, what came, and the remedy.
+
+AutotuneError
+├── UsageError            a command, argument or call that cannot be meant
+├── DeviceError           an unknown device, or none present
+├── SpaceError            a search-space YAML that cannot be read whole
+├── TableError            a tuned table that cannot be read whole
+└── CandidateFailed       one config failed at one stage; data for the search, never swallowed
+    ├── Rejected          ruled out before compiling
+    ├── CompileFailed     the compiler refused, crashed or ran out of time, memory or on-chip storage
+    └── WrongResult       the output differs from the reference
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class AutotuneError(Exception):
+    """Any error that this package raises on purpose; the command line prints it and exits with 2."""
+
+
+class UsageError(AutotuneError):
+    pass
+
+
+class DeviceError(AutotuneError):
+    pass
+
+
+class SpaceError(AutotuneError):
+    pass
+
+
+class TableError(AutotuneError):
+    pass
+
+
+class CandidateFailed(AutotuneError):
+    stage: ClassVar[str] = "candidate"
+
+
+class Rejected(CandidateFailed):
+    stage = "reject"
+
+
+class CompileFailed(CandidateFailed):
+    stage = "compile"
+
+
+class WrongResult(CandidateFailed):
+    stage = "validate"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'BLOCK_M'?`, or the whole list of known words where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"

@@ -1,0 +1,102 @@
+"""`@tunable`: one object for production and for tuning."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic
+
+from autotune import device as devices
+from autotune import runtime
+from autotune.config import Config, P
+from autotune.device import Device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one output must be: float64 `value`, and how far each element may lie from it."""
+
+    name: str
+    value: Tensor
+    bound: Tensor
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one launch does, for the static model: a formula per kernel, checked by nobody but the binary."""
+
+    programs: int
+    flops_per_program: float
+    """As issued, padding included."""
+    bytes_per_program: float
+    """Read and written through L2 by one program."""
+    unique_bytes: float
+    """Crossing DRAM once when the caches are ideal."""
+    iterations: int
+    dtype: str
+    """Matrix operand type: fp4, fp8, bf16; fp32 for work outside the matrix units."""
+    launches: int = 1
+    reduction_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Kernel(Generic[P]):
+    """A kernel file's public name: call it, or hand it to the tuner."""
+
+    name: str
+    problem: type[P]
+    jit: Any
+    """The JITFunction whose signature is the only authority on parameter names."""
+    launch: Callable[..., Any]
+    reference: Callable[..., tuple[Expected, ...]]
+    """(problem, *inputs) -> what each output must be; float64, written from the maths."""
+    decode: Callable[..., tuple[Tensor, ...]]
+    """(problem, outputs of the launcher) -> float64 tensors to hold against `reference`."""
+    default: Callable[[P, Device], Config]
+    reject: Callable[[P, Config, Device], str | None]
+    """Why a config cannot run, or None. What passes is correct on that problem, perhaps slow."""
+    work: Callable[[P, Config, Device], Work]
+    path: Path
+
+    def __call__(self, *args: Any, config: Config | None = None, device: Device | None = None) -> Any:  # noqa: ANN401
+        """Launches with `config`, or with the tuned table's choice for this call's shapes and dtypes."""
+        device = device or devices.current()
+        if config is None:
+            config = runtime.choose(self, self.problem.of(*args), device).config  # type: ignore[attr-defined]
+        return self.launch(*args, config=config, device=device)
+
+    @property
+    def family(self) -> str:
+        return self.name.rpartition("/")[0]
+
+    def source_hash(self) -> str:
+        """sha256 over this file and the device helpers beside it, 16 hex digits."""
+        digest = hashlib.sha256()
+        for path in [self.path, *sorted(self.path.parents[1].glob("_*.py"))]:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def tunable(
+    problem: type[P],
+    *,
+    jit: Any,  # noqa: ANN401
+    reference: Callable[..., tuple[Expected, ...]],
+    decode: Callable[..., tuple[Tensor, ...]],
+    rules: tuple[Callable[..., Config], Callable[..., str | None], Callable[..., Work]],
+) -> Callable[[Callable[..., Any]], Kernel[P]]:
+    """Turns a launcher into a Kernel; `rules` are (default, reject, work)."""
+    default, reject, work = rules
+
+    def wrap(launch: Callable[..., Any]) -> Kernel[P]:
+        path = Path(inspect.getfile(launch)).resolve()
+        name = f"{path.parent.name}/{path.stem}"
+        return Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path)
+
+    return wrap

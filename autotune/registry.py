@@ -1,0 +1,27 @@
+"""Finds kernels by walking `kernels/`: a file without a leading underscore in a family folder is a kernel."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import UsageError, did_you_mean
+from autotune.kernel import Kernel
+
+KERNELS = Path(__file__).parent / "kernels"
+
+
+def names() -> list[str]:
+    """`family/kernel` of every kernel, sorted."""
+    return sorted(f"{p.parent.name}/{p.stem}" for p in KERNELS.glob("*/*.py") if not p.stem.startswith("_"))
+
+
+def load(name: str) -> Kernel[Any]:
+    """The kernel `family/kernel`. Raises UsageError."""
+    if name not in names():
+        raise UsageError(f"unknown kernel {name!r}{did_you_mean(name, names())}")
+    family, stem = name.split("/")
+    kernel = getattr(import_module(f"autotune.kernels.{family}.{stem}"), stem)
+    assert isinstance(kernel, Kernel), f"{name}: the public name of the file must be made by @tunable"
+    return kernel

@@ -1,0 +1,172 @@
+"""Tuned tables: read, write, merge. JSON, one row a line, ordered, replaced atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from autotune.config import Config, Key, Scalar
+from autotune.errors import TableError, did_you_mean
+
+FORMAT = 1
+TIERS = ("measured", "sibling", "imported", "modeled")
+"""Where a row comes from, best first."""
+
+_ROW_FIELDS = {"problem", "config", "tier", "evidence", "toolchain", "code"}
+_HEAD_FIELDS = {"format", "kernel", "arch", "device", "source", "rows"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One problem's config with its provenance. `code` is the hash of the machine code that was proved."""
+
+    problem: Key
+    config: Config
+    tier: str
+    evidence: Mapping[str, Any] = field(hash=False)
+    toolchain: str
+    code: str
+
+    @property
+    def rank(self) -> int:
+        return TIERS.index(self.tier)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of one kernel on one device; `source` is the hash of the kernel file that they were tuned for."""
+
+    kernel: str
+    arch: str
+    device: str
+    source: str
+    rows: tuple[Row, ...]
+
+    def merged(self, rows: Iterable[Row]) -> Table:
+        """With `rows` put in; a row gives way only to one of its own tier or a better one."""
+        kept = {row.problem: row for row in self.rows}
+        for row in rows:
+            if row.problem not in kept or row.rank <= kept[row.problem].rank:
+                kept[row.problem] = row
+        return replace(self, rows=tuple(kept.values()))
+
+
+def path_of(root: Path, arch: str, device: str, kernel: str) -> Path:
+    return root / arch / device / f"{kernel}.json"
+
+
+def dumps(table: Table) -> str:
+    head = {"format": FORMAT, "kernel": table.kernel, "arch": table.arch, "device": table.device}
+    head["source"] = table.source
+    lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
+    ordered = sorted(table.rows, key=lambda row: _order(row.problem))
+    rows = ",\n".join("    " + json.dumps(_plain(row)) for row in ordered)
+    return "{\n" + "\n".join(lines) + '\n  "rows": [\n' + rows + "\n  ]\n}\n"
+
+
+def loads(text: str, place: str) -> Table:
+    """Raises TableError with `place`, line, rule and remedy for anything that is not a whole table."""
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{place}: not JSON ({error}); restore the file or tune again") from error
+    _fields(data, _HEAD_FIELDS, place)
+    if data["format"] != FORMAT:
+        raise TableError(f"{place}: format must be {FORMAT}, got {data['format']!r}; tune again with this release")
+    for name in ("kernel", "arch", "device", "source"):
+        _text(data[name], f"{place}: {name}")
+    if not isinstance(data["rows"], list):
+        raise TableError(f"{place}: rows must be a list, got {type(data['rows']).__name__}")
+    # One row a line and a fixed head: row i stands on line i + 8 of a file that we wrote.
+    rows = tuple(_row(row, f"{place}: row {i + 1} (line {i + 8})") for i, row in enumerate(data["rows"]))
+    if len({row.problem for row in rows}) != len(rows):
+        raise TableError(f"{place}: two rows have the same problem; delete one of them")
+    return Table(data["kernel"], data["arch"], data["device"], data["source"], rows)
+
+
+def load(path: Path) -> Table:
+    """The table at `path`. Raises TableError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: cannot be read ({error}); restore the file or tune again") from error
+    return loads(text, str(path))
+
+
+def save(table: Table, path: Path) -> None:
+    """Atomic: a reader sees the old table or the new one, also when the writer is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(dumps(table))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {
+        "problem": dict(row.problem),
+        "config": dict(row.config),
+        "tier": row.tier,
+        "evidence": dict(row.evidence),
+        "toolchain": row.toolchain,
+        "code": row.code,
+    }
+
+
+def _row(data: Any, place: str) -> Row:  # noqa: ANN401
+    _fields(data, _ROW_FIELDS, place)
+    if data["tier"] not in TIERS:
+        raise TableError(f"{place}: tier must be one of {', '.join(TIERS)}, got {data['tier']!r}")
+    if not isinstance(data["evidence"], dict):
+        raise TableError(f"{place}: evidence must be an object, got {data['evidence']!r}")
+    problem = tuple(_scalars(data["problem"], f"{place}: problem").items())
+    config = Config(_scalars(data["config"], f"{place}: config"))
+    for name in ("toolchain", "code"):
+        _text(data[name], f"{place}: {name}")
+    return Row(problem, config, data["tier"], data["evidence"], data["toolchain"], data["code"])
+
+
+def _fields(data: Any, wanted: set[str], place: str) -> None:  # noqa: ANN401
+    if not isinstance(data, dict):
+        raise TableError(f"{place}: must be an object, got {type(data).__name__}")
+    for name in sorted(data.keys() - wanted):
+        raise TableError(f"{place}: unknown field {name!r}{did_you_mean(name, wanted)}")
+    for name in sorted(wanted - data.keys()):
+        raise TableError(f"{place}: missing field {name!r}; restore the file or tune again")
+
+
+def _scalars(data: Any, place: str) -> dict[str, Scalar]:  # noqa: ANN401
+    if not isinstance(data, dict) or not data:
+        raise TableError(f"{place}: must be an object with at least one field, got {data!r}")
+    for name, value in data.items():
+        if not isinstance(value, int | str | bool):
+            raise TableError(f"{place}: {name} must be an integer, a string or true/false, got {value!r}")
+    return data
+
+
+def _text(value: Any, place: str) -> None:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise TableError(f"{place}: must be a string, got {value!r}")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _order(problem: Key) -> tuple[tuple[str, int, int, str], ...]:
+    return tuple(
+        (name, 0, value, "") if isinstance(value, int) else (name, 1, 0, value)
+        for name, value in sorted(problem, key=lambda item: (item[0] in ("m", "tokens", "rows"), item[0]))
+    )
