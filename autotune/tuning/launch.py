@@ -1,0 +1,118 @@
+"""What a launcher asks of Triton for one problem and config, seen without a GPU: grids, signatures, binaries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from autotune.config import Config, Problem
+from autotune.device import Device
+from autotune.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One `jit[grid](...)` of a launcher; `signature` is what Triton specialises the binary on."""
+
+    function: str
+    grid: tuple[int, ...]
+    signature: str
+
+
+def target_of(arch: str) -> GPUTarget:
+    """`sm_90` or `gfx950` as the compiler names it."""
+    if arch.startswith("sm_"):
+        return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
+    return GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
+
+
+def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Launch]:
+    """The launches of one call, in order, without compiling anything."""
+    seen: list[Launch] = []
+
+    def record(function: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:  # noqa: ANN401
+        seen.append(Launch(function.__name__, tuple(grid), _signature(function, args, kwargs)))
+
+    with _running(record):
+        kernel.launch(*_meta_inputs(problem), config=config, device=device)
+    return seen
+
+
+def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Any]:
+    """The CompiledKernel of each launch of one call, made by the launcher itself for `device.arch`."""
+    driver.set_active(_StubDriver(target_of(device.arch)))
+    original = JITFunction.run
+    binaries: list[Any] = []
+
+    def build(function: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:  # noqa: ANN401
+        # A JITFunction remembers binaries by device number, and every target here is device 0.
+        function.device_caches.clear()
+        binaries.append(original(function, *args, grid=grid, warmup=True, **kwargs))
+
+    with _running(build):
+        kernel.launch(*_meta_inputs(problem), config=config, device=device)
+    return binaries
+
+
+@cache
+def _meta_inputs(problem: Problem) -> tuple[Any, ...]:
+    return problem.inputs(0, "meta")
+
+
+@contextmanager
+def _running(replacement: Any) -> Iterator[None]:  # noqa: ANN401
+    original = JITFunction.run
+    JITFunction.run = replacement
+    try:
+        yield
+    finally:
+        JITFunction.run = original
+
+
+def _signature(function: JITFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    parts = [
+        _argument(value, param.do_not_specialize) if not param.is_constexpr else repr(value)
+        for param, value in zip(function.params, args, strict=False)
+    ]
+    parts += [f"{name}={value!r}" for name, value in sorted(kwargs.items())]
+    return hashlib.sha256(f"{function.__name__}({', '.join(parts)})".encode()).hexdigest()[:16]
+
+
+def _argument(value: Any, plain: bool) -> str:  # noqa: ANN401
+    """What Triton specialises on: dtype and alignment of pointers; integers that are 1 or divisible by 16."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return repr(value) if value is None else type(value).__name__
+    width = "i32" if -(2**31) <= value < 2**31 else "i64"
+    if plain:
+        return width
+    return "1" if value == 1 else f"{width}:16" if value % 16 == 0 else width
+
+
+class _StubDriver:
+    """Enough of a Triton driver to compile for `target`; launching through it is impossible."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self._target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")

@@ -1,0 +1,131 @@
+"""Search spaces: YAML to the feasible configs of one problem on one device."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from autotune.config import Config, Problem, Scalar, build
+from autotune.device import ARCHS, Device
+from autotune.errors import SpaceError, UsageError, did_you_mean
+from autotune.kernel import Kernel
+
+SPACES = Path(__file__).parents[1] / "search_spaces"
+
+Lists = Mapping[str, tuple[Scalar, ...]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Values to try by parameter name, for one device; and the small problems that every config must get right."""
+
+    lists: Lists
+    check: tuple[Problem, ...]
+
+    @property
+    def size(self) -> int:
+        total = 1
+        for values in self.lists.values():
+            total *= len(values)
+        return total
+
+    def configs(self) -> Iterator[Config]:
+        for values in itertools.product(*self.lists.values()):
+            yield Config(dict(zip(self.lists, values, strict=True)))
+
+
+def feasible(space: Space, kernel: Kernel[Any], problem: Problem, device: Device) -> list[Config]:
+    """The configs that the kernel's rules let through, in the file's order."""
+    return [config for config in space.configs() if kernel.reject(problem, config, device) is None]
+
+
+def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
+    """The space of `kernel` on `device`, checked against the jit signature and the backend. Raises SpaceError."""
+    path = root / f"{kernel.name}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
+    _keys(data, {"params", "per_arch", "check"}, str(path))
+    parts = data.get("per_arch") or {}
+    _keys(parts, {"amd", "nvidia", *ARCHS}, f"{path}: per_arch")
+    for name, part in {"params": data.get("params"), **parts}.items():
+        _lists(part, kernel, _vendors(name), f"{path}: {name}")
+    lists = {**data["params"], **(parts.get(device.vendor) or {}), **(parts.get(device.arch) or {})}
+    tunable = {n for n in _constexprs(kernel) if n in kernel.default(_any(kernel, data, path, device), device)}
+    for name in sorted(tunable - lists.keys()):
+        raise SpaceError(f"{path}: params lacks {name!r}, which the default config sets; add a list for it")
+    return Space({name: tuple(values) for name, values in lists.items()}, _check(kernel, data, path, device))
+
+
+def launch_options(vendor: str) -> frozenset[str]:
+    """Options that the backend of `vendor` takes beside the constexprs, from the installed Triton."""
+    if vendor == "amd":
+        from triton.backends.amd.compiler import HIPOptions as Options
+    else:
+        from triton.backends.nvidia.compiler import CUDAOptions as Options
+    return frozenset(field.name for field in dataclasses.fields(Options))
+
+
+def _vendors(part: str) -> tuple[str, ...]:
+    if part == "params":
+        return ("amd", "nvidia")
+    return ("amd",) if part == "amd" or part.startswith("gfx") else ("nvidia",)
+
+
+def _constexprs(kernel: Kernel[Any]) -> set[str]:
+    # Under the interpreter the jit object has no params; the annotations are the same ones.
+    annotations = getattr(kernel.jit, "fn", kernel.jit).__annotations__
+    return {name for name, kind in annotations.items() if "constexpr" in str(kind)}
+
+
+def _lists(part: Any, kernel: Kernel[Any], vendors: tuple[str, ...], place: str) -> None:  # noqa: ANN401
+    known = _constexprs(kernel).union(frozenset.intersection(*map(launch_options, vendors)))
+    _keys(part, known, place)
+    for name, values in part.items():
+        if not isinstance(values, list) or not values:
+            raise SpaceError(f"{place}: {name} must be a list with at least one value, got {values!r}")
+        kinds = {type(value) for value in values}
+        if len(kinds) != 1 or not kinds <= {int, str, bool}:
+            raise SpaceError(f"{place}: {name} must hold integers, strings or true/false, all alike, got {values!r}")
+        if len(set(values)) != len(values):
+            raise SpaceError(f"{place}: {name} names a value twice: {values!r}; delete one")
+
+
+def _keys(data: Any, known: set[str], place: str) -> None:  # noqa: ANN401
+    if not isinstance(data, dict):
+        raise SpaceError(f"{place}: must be a mapping, got {type(data).__name__}")
+    for name in data:
+        if name not in known:
+            raise SpaceError(f"{place}: unknown name {name!r}{did_you_mean(str(name), known)}")
+
+
+def _check(kernel: Kernel[Any], data: dict[str, Any], path: Path, device: Device) -> tuple[Problem, ...]:
+    rows = data.get("check")
+    if not isinstance(rows, list) or not rows:
+        raise SpaceError(f"{path}: check must list at least one small problem, got {rows!r}")
+    return tuple(problem for row in rows for problem in _product(kernel, row, path, device))
+
+
+def _product(kernel: Kernel[Any], row: Any, path: Path, device: Device) -> Iterator[Problem]:  # noqa: ANN401
+    if not isinstance(row, dict):
+        raise SpaceError(f"{path}: check: a row must be a mapping of problem fields, got {row!r}")
+    lists = [value if isinstance(value, list) else [value] for value in row.values()]
+    for values in itertools.product(*lists):
+        fields = dict(zip(row, values, strict=True))
+        if "dtype" in get_type_hints(kernel.problem):
+            fields["dtype"] = device.fp8  # e4m3fnuz on CDNA3: the same problem in the device's own FP8
+        try:
+            yield build(kernel.problem, fields, f"{path}: check")
+        except UsageError as error:
+            raise SpaceError(str(error)) from error
+
+
+def _any(kernel: Kernel[Any], data: dict[str, Any], path: Path, device: Device) -> Problem:
+    return _check(kernel, data, path, device)[0]

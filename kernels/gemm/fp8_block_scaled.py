@@ -1,0 +1,245 @@
+"""C = A Bᵀ in FP8 with block scales: 1x128 along K for activations, 128x128 for weights; fp32 inside, bf16 out.
+
+Split-K writes fp32 partials that a second launch adds in a fixed order, so that results repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options
+
+GROUP = 128
+
+
+@dataclass(frozen=True)
+class Problem:
+    """m tokens, weights [n, k]; `dtype` is e4m3fn, or e4m3fnuz on CDNA3."""
+
+    m: int
+    n: int
+    k: int
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    def __post_init__(self) -> None:
+        if min(self.m, self.n, self.k) < 1 or self.k % GROUP:
+            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self.m}, {self.n}, {self.k}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Problem:
+        return cls(a.shape[0], b.shape[0], a.shape[1], "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn")
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        blocks = self.k // GROUP
+        return (
+            draw.normal((self.m, self.k), FP8[self.dtype]),
+            draw.normal((self.n, self.k), FP8[self.dtype]),
+            draw.uniform((self.m, blocks), 0.01, 0.1),
+            draw.uniform((triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
+        )
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.m * self.n * self.k
+
+    @property
+    def bytes_moved(self) -> int:
+        scales = 4 * (self.m + triton.cdiv(self.n, GROUP)) * self.k // GROUP
+        return self.m * self.k + self.n * self.k + 2 * self.m * self.n + scales
+
+
+@triton.jit
+def _tile(
+    a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
+):  # fmt: skip
+    tiles_m = tl.cdiv(m, BLOCK_M)
+    tiles_n = tl.cdiv(n, BLOCK_N)
+    # Tiles of GROUP_M rows are walked column by column, so that co-resident programs share weights in L2.
+    first_m = tile // (GROUP_M * tiles_n) * GROUP_M
+    rows_here = min(tiles_m - first_m, GROUP_M)
+    within = tile % (GROUP_M * tiles_n)
+    offs_m = (first_m + within % rows_here) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n = (within // rows_here) * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_k = tl.arange(0, BLOCK_K)
+    # Rows past the end read row 0 again: cheaper than a mask in the loop, and their results are never stored.
+    row = tl.where(offs_m < m, offs_m, 0).to(tl.int64)
+    column = tl.where(offs_n < n, offs_n, 0).to(tl.int64)
+    blocks = k // 128
+    steps = tl.cdiv(k // BLOCK_K, SPLIT_K)
+    first = split * steps
+    a_ptrs = a_ptr + row[:, None] * k + (first * BLOCK_K + offs_k)[None, :]
+    b_ptrs = b_ptr + column[None, :] * k + (first * BLOCK_K + offs_k)[:, None]
+    acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for step in range(first, min(first + steps, k // BLOCK_K)):
+        a = tl.load(a_ptrs)
+        b = tl.load(b_ptrs)
+        block = step * BLOCK_K // 128
+        a_scale = tl.load(a_scale_ptr + row * blocks + block)
+        if BLOCK_N <= 128:
+            # A tile this narrow lies in one 128-column block of the weights: one scalar serves it.
+            b_scale = tl.load(b_scale_ptr + (within // rows_here) * BLOCK_N // 128 * blocks + block)
+            acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]
+        else:
+            b_scale = tl.load(b_scale_ptr + column // 128 * blocks + block)
+            acc += tl.dot(a, b) * a_scale[:, None] * b_scale[None, :]
+        a_ptrs += BLOCK_K
+        b_ptrs += BLOCK_K
+    out_ptrs = out_ptr + split.to(tl.int64) * m * n + offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
+    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+
+
+@triton.jit(do_not_specialize=["m"])
+def _gemm(
+    a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, m, n, k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
+    SPLIT_K: tl.constexpr, PERSISTENT: tl.constexpr,
+):  # fmt: skip
+    split = tl.program_id(1)
+    if PERSISTENT:
+        tiles = tl.cdiv(m, BLOCK_M) * tl.cdiv(n, BLOCK_N)
+        for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+            _tile(a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
+                  BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K)  # fmt: skip
+    else:
+        _tile(a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tl.program_id(0), split, m, n, k,
+              BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K)  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["elements"])
+def _add_partials(partial_ptr, out_ptr, elements, SPLIT_K: tl.constexpr, BLOCK: tl.constexpr):
+    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = offs < elements
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    for split in tl.static_range(SPLIT_K):
+        total += tl.load(partial_ptr + split * elements.to(tl.int64) + offs, mask=inside, other=0.0)
+    tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def _reference(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> tuple[Expected, ...]:
+    wide_a = a.double() * a_scale.double().repeat_interleave(GROUP, 1)
+    by_row = b_scale.double().repeat_interleave(GROUP, 0)[: problem.n]
+    wide_b = b.double() * by_row.repeat_interleave(GROUP, 1)
+    value = wide_a @ wide_b.T
+    # k products added in fp32 in any order: (k-1) u relative to the sum of magnitudes (Higham 2002, §4.2),
+    # two more roundings for the scales, then half an ulp of bf16.
+    magnitude = wide_a.abs() @ wide_b.abs().T
+    return (Expected("c", value, (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    small = problem.m <= 64
+    block_m = 16 if problem.m <= 16 else 64 if small else 128
+    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 128)
+    split = 1
+    while small and split < 4 and tiles * split * 2 <= device.compute_units and problem.k // GROUP >= split * 4:
+        split *= 2
+    shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
+    if device.is_amd:
+        stages = 2 if device.shared_bytes_per_block > 65536 or small else 1
+        return Config(shared, num_warps=4 if small else 8, num_stages=stages, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config(shared, num_warps=4 if small else 8, num_stages=3, num_ctas=1, maxnreg=0)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block_m, block_n, block_k = (config.size(name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
+    threads = config.size("num_warps") * device.warp_size
+    if GROUP % block_k:
+        return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
+    if block_n > GROUP and block_n % GROUP:
+        return f"BLOCK_N={block_n} must divide or be a multiple of the {GROUP}-column weight block"
+    if block_m * block_n > 256 * threads:
+        return f"{block_m * block_n // threads} fp32 accumulators a thread do not fit beside their operands"
+    if block_m * block_n < 2 * threads:
+        return f"{threads} threads for {block_m * block_n} outputs leave threads idle"
+    stage = (block_m + block_n) * block_k
+    if stage * max(1, config.size("num_stages") - 1) > device.shared_bytes_per_block:
+        return f"{config['num_stages']} stages of {stage} B exceed {device.shared_bytes_per_block} B of shared memory"
+    split = config.size("SPLIT_K")
+    steps = problem.k // block_k
+    if split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps:
+        return f"SPLIT_K={split} leaves a split of {steps} steps empty"
+    if split > 1 and config["PERSISTENT"]:
+        return "a persistent grid already fills the device: SPLIT_K must be 1"
+    if (problem.dtype == "e4m3fnuz") != (device.fp8 == "e4m3fnuz"):
+        return f"{device.name} computes in {device.fp8}, the problem is {problem.dtype}"
+    return None
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_m, block_n = config.size("BLOCK_M"), config.size("BLOCK_N")
+    split = config.size("SPLIT_K")
+    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n)
+    depth = problem.k / split
+    out_bytes = 2 if split == 1 else 4
+    partials = 4 * problem.m * problem.n * split if split > 1 else 0
+    return Work(
+        programs=tiles * split,
+        flops_per_program=2 * block_m * block_n * depth,
+        bytes_per_program=(min(block_m, problem.m) + block_n) * depth + out_bytes * block_m * block_n,
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        dtype="fp8",
+        launches=1 if split == 1 else 2,
+        reduction_bytes=2 * partials,
+    )
+
+
+@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def fp8_block_scaled(
+    a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, *, config: Config, device: Device
+) -> Tensor:
+    """[m, k] x [n, k] FP8 -> [m, n] bf16; a_scale fp32 [m, k/128], b_scale fp32 [ceil(n/128), k/128].
+
+    All contiguous. Raises UsageError for anything else.
+    """
+    _check(a, b, a_scale, b_scale)
+    (m, k), n = a.shape, b.shape[0]
+    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
+    c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
+    out = c if split == 1 else torch.empty((split, m, n), dtype=torch.float32, device=a.device)
+    tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
+    grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
+    _gemm[grid](a, b, out, a_scale, b_scale, m, n, k, **options(config))
+    if split > 1:
+        _add_partials[(triton.cdiv(m * n, 1024),)](out, c, m * n, SPLIT_K=split, BLOCK=1024, num_warps=4)
+    return c
+
+
+def _check(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> None:
+    shapes = {
+        "a": (a, a.dtype, (a.shape[0], b.shape[-1])),
+        "b": (b, a.dtype, (b.shape[0], a.shape[-1])),
+        "a_scale": (a_scale, torch.float32, (a.shape[0], a.shape[-1] // GROUP)),
+        "b_scale": (b_scale, torch.float32, (triton.cdiv(b.shape[0], GROUP), a.shape[-1] // GROUP)),
+    }
+    if a.dtype not in FP8.values():
+        raise UsageError(f"fp8_block_scaled: a must be {' or '.join(map(str, FP8.values()))}, got {a.dtype}")
+    if a.shape[-1] % GROUP:
+        raise UsageError(f"fp8_block_scaled: k must be a multiple of {GROUP}, got {a.shape[-1]}; pad both operands")
+    for name, (tensor, dtype, shape) in shapes.items():
+        if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
+            raise UsageError(
+                f"fp8_block_scaled: {name} must be contiguous {dtype} {list(shape)}, got {tensor.dtype} "
+                f"{list(tensor.shape)} with strides {list(tensor.stride())}"
+            )

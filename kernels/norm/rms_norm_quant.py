@@ -1,0 +1,244 @@
+"""RMSNorm, with an optional residual add before it, and FP8 quantisation in groups of 128 after it.
+
+One program owns ROWS rows; a row that fits BLOCK is read once, a longer one twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options
+
+GROUP = 128
+EPS = 1e-6
+AMAX_FLOOR = 1e-4
+FP8_MAX = {"e4m3fn": 448.0, "e4m3fnuz": 240.0}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`residual`: x + residual is normed and returned too; `ue8m0`: scales are powers of two."""
+
+    rows: int
+    cols: int
+    residual: bool = False
+    ue8m0: bool = False
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.cols < GROUP or self.cols % GROUP:
+            raise ValueError(f"rows must be positive, cols a multiple of {GROUP}; got {self.rows}, {self.cols}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor, residual: Tensor | None, ue8m0: bool, dtype: str) -> Problem:
+        return cls(x.shape[0], x.shape[1], residual is not None, ue8m0, dtype)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | None | bool | str, ...]:
+        draw = Draw(seed, device)
+        x = draw.normal((self.rows, self.cols), torch.bfloat16)
+        weight = draw.uniform((self.cols,), 0.5, 1.5)
+        residual = draw.normal((self.rows, self.cols), torch.bfloat16) if self.residual else None
+        return x, weight, residual, self.ue8m0, self.dtype
+
+    @property
+    def flops(self) -> int:
+        return 8 * self.rows * self.cols
+
+    @property
+    def bytes_moved(self) -> int:
+        per_element = 2 + 1 + (4 if self.residual else 0)
+        return self.rows * self.cols * per_element + 4 * self.rows * self.cols // GROUP + 4 * self.cols
+
+
+@triton.jit
+def _load(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL: tl.constexpr):
+    h = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+    if HAS_RESIDUAL:
+        # The sum is stored in bf16 and normed as stored, so that the next layer sees what this one normed.
+        h += tl.load(residual_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+        h = h.to(tl.bfloat16).to(tl.float32)
+    return h
+
+
+@triton.jit
+def _quantise(
+    h, rstd, weight, q_ptr, scale_ptr, row, offs_c, mask, cols, eps_amax,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+):  # fmt: skip
+    y = tl.reshape(h * rstd[:, None] * weight[None, :], (ROWS, BLOCK // 128, 128))
+    scale = tl.maximum(tl.max(tl.abs(y), axis=2), eps_amax) / FP8_MAX
+    if UE8M0:
+        # Up to the next power of two: carry any mantissa bit into the exponent.
+        scale = (((scale.to(tl.int32, bitcast=True) + 0x7FFFFF) >> 23) << 23).to(tl.float32, bitcast=True)
+    y = tl.clamp(y / scale[:, :, None], -FP8_MAX, FP8_MAX)
+    q = tl.reshape(y, (ROWS, BLOCK)).to(q_ptr.dtype.element_ty)
+    tl.store(q_ptr + row[:, None] * cols + offs_c[None, :], q, mask=mask)
+    groups = tl.min(offs_c, axis=0) // 128 + tl.arange(0, BLOCK // 128)
+    inside = (tl.max(mask.to(tl.int32), axis=1) > 0)[:, None] & (groups < cols // 128)[None, :]
+    tl.store(scale_ptr + row[:, None] * (cols // 128) + groups[None, :], scale, mask=inside)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _rms_norm_quant(
+    q_ptr, scale_ptr, sum_ptr, x_ptr, residual_ptr, weight_ptr, rows, cols, eps, eps_amax,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, ONE_PASS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+    FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    offs_c = tl.arange(0, BLOCK)
+    in_rows = (row < rows)[:, None]
+    if ONE_PASS:
+        mask = in_rows & (offs_c < cols)[None, :]
+        offs = row[:, None] * cols + offs_c[None, :]
+        h = _load(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
+        if HAS_RESIDUAL:
+            tl.store(sum_ptr + offs, h.to(tl.bfloat16), mask=mask)
+        rstd = 1.0 / tl.sqrt(tl.sum(h * h, axis=1) / cols + eps)
+        weight = tl.load(weight_ptr + offs_c, mask=offs_c < cols, other=0.0)
+        _quantise(h, rstd, weight, q_ptr, scale_ptr, row, offs_c, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0)
+    else:
+        squares = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
+        for start in range(0, cols, BLOCK):
+            mask = in_rows & (start + offs_c < cols)[None, :]
+            offs = row[:, None] * cols + (start + offs_c)[None, :]
+            h = _load(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
+            if HAS_RESIDUAL:
+                tl.store(sum_ptr + offs, h.to(tl.bfloat16), mask=mask)
+            squares += h * h
+        rstd = 1.0 / tl.sqrt(tl.sum(squares, axis=1) / cols + eps)
+        for start in range(0, cols, BLOCK):
+            here = start + offs_c
+            mask = in_rows & (here < cols)[None, :]
+            h = _load(x_ptr, residual_ptr, row[:, None] * cols + here[None, :], mask, HAS_RESIDUAL)
+            weight = tl.load(weight_ptr + here, mask=here < cols, other=0.0)
+            _quantise(h, rstd, weight, q_ptr, scale_ptr, row, here, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0)
+
+
+def _reference(
+    problem: Problem, x: Tensor, weight: Tensor, residual: Tensor | None, ue8m0: bool, dtype: str
+) -> tuple[Expected, ...]:
+    h = x.double() if residual is None else (x.double() + residual.double()).to(torch.bfloat16).double()
+    y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * weight.double()
+    amax = y.view(problem.rows, -1, GROUP).abs().amax(2).clamp_min(AMAX_FLOOR)
+    exact = amax / FP8_MAX[dtype]
+    # fp32 sum of `cols` squares, root, two products: cols/2 + 4 roundings.
+    relative = (problem.cols / 2 + 4) * 2.0**-24
+    scale, scale_bound = exact, exact * relative
+    if ue8m0:
+        scale = torch.exp2(torch.ceil(torch.log2(exact)))
+        # Within the fp32 error above a power of two, either neighbour is right.
+        either = torch.exp2(torch.ceil(torch.log2(exact * (1 + relative)))) != torch.exp2(
+            torch.ceil(torch.log2(exact * (1 - relative)))
+        )
+        scale_bound = torch.where(either, scale, torch.zeros_like(scale))
+    # e4m3 has 3 mantissa bits: half an ulp is 2^-4 of the value, or half the smallest subnormal times the scale.
+    step = 2.0**-10 if dtype == "e4m3fn" else 2.0**-11
+    wide = (scale + scale_bound).repeat_interleave(GROUP, 1)
+    bound = y.abs() * (2.0**-4 + 2 * relative) + step * wide
+    outputs = (Expected("q * scale", y, bound), Expected("scale", scale, scale_bound))
+    if residual is None:
+        return outputs
+    # The kernel adds in fp32 first; a double rounding moves the sum by one bf16 step at most.
+    return (*outputs, Expected("sum", h, h.abs() * 2.0**-7))
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    q, scale, *rest = outputs
+    value = q.double() * scale.double().repeat_interleave(GROUP, 1)
+    return (value, scale.double(), *(tensor.double() for tensor in rest if problem.residual))
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block = min(triton.next_power_of_2(problem.cols), 8192)
+    shared = {"ROWS": 1, "BLOCK": block, "num_warps": 4 if block <= 2048 else 8, "num_stages": 1}
+    return Config(shared, waves_per_eu=0) if device.is_amd else Config(shared, num_ctas=1, maxnreg=0)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    rows, block = config.size("ROWS"), config.size("BLOCK")
+    threads = config.size("num_warps") * device.warp_size
+    if block < GROUP:
+        return f"BLOCK={block} is shorter than a scale group of {GROUP}"
+    if block >= 2 * problem.cols:
+        return f"BLOCK={block} is at least twice the row of {problem.cols}: half the lanes would idle"
+    if rows * block > 128 * threads:
+        return f"{rows * block // threads} fp32 values a thread do not fit in registers"
+    if rows * block < threads:
+        return f"{threads} threads for {rows * block} values leave threads idle"
+    if (problem.dtype == "e4m3fnuz") != (device.fp8 == "e4m3fnuz"):
+        return f"{device.name} computes in {device.fp8}, the problem is {problem.dtype}"
+    return None
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    passes = 1 if config.size("BLOCK") >= problem.cols else 2
+    read = 4 if problem.residual else 2
+    written = 3 if problem.residual else 1
+    return Work(
+        programs=triton.cdiv(problem.rows, rows),
+        flops_per_program=8 * rows * problem.cols * passes,
+        bytes_per_program=rows * problem.cols * (read * passes + written) + 4 * problem.cols,
+        unique_bytes=problem.bytes_moved,
+        iterations=passes * triton.cdiv(problem.cols, config.size("BLOCK")),
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_rms_norm_quant, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def rms_norm_quant(
+    x: Tensor,
+    weight: Tensor,
+    residual: Tensor | None = None,
+    ue8m0: bool = False,
+    dtype: str = "e4m3fn",
+    *,
+    config: Config,
+    device: Device,
+) -> tuple[Tensor, ...]:
+    """x bf16 [rows, cols], weight fp32 [cols] -> (FP8 [rows, cols], scale fp32 [rows, cols/128]), then x + residual.
+
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    _check(x, weight, residual, dtype)
+    rows, cols = x.shape
+    q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
+    scale = torch.empty((rows, cols // GROUP), dtype=torch.float32, device=x.device)
+    total = None if residual is None else torch.empty_like(x)
+    grid = (triton.cdiv(rows, config.size("ROWS")),)
+    _rms_norm_quant[grid](
+        q, scale, total, x, residual, weight, rows, cols, EPS, AMAX_FLOOR,
+        ONE_PASS=config.size("BLOCK") >= cols, HAS_RESIDUAL=residual is not None,
+        FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
+    )  # fmt: skip
+    return (q, scale) if total is None else (q, scale, total)
+
+
+def _check(x: Tensor, weight: Tensor, residual: Tensor | None, dtype: str) -> None:
+    if dtype not in FP8:
+        raise UsageError(f"rms_norm_quant: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
+    if x.dim() != 2 or x.shape[1] % GROUP:
+        raise UsageError(f"rms_norm_quant: x must be [rows, cols], cols a multiple of {GROUP}; got {list(x.shape)}")
+    wanted = [("x", x, torch.bfloat16, list(x.shape)), ("weight", weight, torch.float32, [x.shape[1]])]
+    if residual is not None:
+        wanted.append(("residual", residual, torch.bfloat16, list(x.shape)))
+    for name, tensor, kind, shape in wanted:
+        if tensor.dtype != kind or list(tensor.shape) != shape or not tensor.is_contiguous():
+            raise UsageError(
+                f"rms_norm_quant: {name} must be contiguous {kind} {shape}, got {tensor.dtype} {list(tensor.shape)}"
+            )
