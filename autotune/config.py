@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from autotune.errors import UsageError, did_you_mean
@@ -70,7 +71,12 @@ P = TypeVar("P", bound=Problem)
 
 def key(problem: Problem) -> Key:
     """Names and values of the problem's fields, in their declared order: the key of tables and caches."""
-    return tuple((name, getattr(problem, name)) for name in problem.__dataclass_fields__)
+    return tuple((name, getattr(problem, name)) for name in _field_names(type(problem)))
+
+
+@cache
+def _field_names(problem_type: type[Problem]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(problem_type))
 
 
 def describe(problem: Problem) -> str:

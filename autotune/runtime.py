@@ -37,17 +37,17 @@ def tables_root() -> Path:
 @lru_cache(maxsize=65536)
 def choose(kernel: Kernel[Any], problem: Problem, device: Device) -> Choice:
     """The config for `problem`; same answer for same tables. Raises TableError for a table that is not whole."""
-    rows = _rows(kernel.name, device.arch, device.name, tables_root())
-    if not rows:
+    known = _rows(kernel.name, device.arch, device.name, tables_root())
+    if not known:
         where = table.path_of(tables_root(), device.arch, device.name, kernel.name)
         return Choice(kernel.default(problem, device), "default", f"no table at {where}")
     wanted = key(problem)
-    row = rows.get(wanted)
+    row = known.get(wanted)
     if row is not None:
         refusal = kernel.reject(problem, row.config, device)
         if refusal is None:
             return Choice(row.config, "exact", f"{row.tier} row for {describe(problem)}", row)
-    neighbours = _neighbours(rows, problem)
+    neighbours = _neighbours(known, problem)
     for distance, neighbour in neighbours:
         if kernel.reject(problem, neighbour.config, device) is None:
             there = ",".join(f"{n}={v}" for n, v in neighbour.problem if n in problem.VARYING)
@@ -63,6 +63,11 @@ def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
     return f"{kernel.name} {describe(problem)} on {device.name}: {choice.how} ({choice.reason}) -> {choice.config}"
 
 
+def rows(kernel: str, device: Device) -> tuple[Row, ...]:
+    """All rows that serve `kernel` on `device`. Raises TableError."""
+    return tuple(_rows(kernel, device.arch, device.name, tables_root()).values())
+
+
 @lru_cache(maxsize=4096)
 def _rows(kernel: str, arch: str, device: str, root: Path) -> dict[Key, Row]:
     path = table.path_of(root, arch, device, kernel)
@@ -76,12 +81,12 @@ def _rows(kernel: str, arch: str, device: str, root: Path) -> dict[Key, Row]:
     return {row.problem: row for row in loaded.rows}
 
 
-def _neighbours(rows: dict[Key, Row], problem: Problem) -> list[tuple[float, Row]]:
+def _neighbours(known: dict[Key, Row], problem: Problem) -> list[tuple[float, Row]]:
     """Rows equal in every fixed field, nearest first: better tier, then summed |log2 ratio|, then smaller sizes."""
     varying = problem.VARYING
     fixed = {name: value for name, value in key(problem) if name not in varying}
     found = []
-    for row in rows.values():
+    for row in known.values():
         fields = dict(row.problem)
         if all(fields.get(name) == value for name, value in fixed.items()):
             sizes = [(int(fields[name]), int(getattr(problem, name))) for name in varying]

@@ -48,7 +48,7 @@ class Problem:
     def of(cls, x: Tensor, weight: Tensor, residual: Tensor | None, ue8m0: bool, dtype: str) -> Problem:
         return cls(x.shape[0], x.shape[1], residual is not None, ue8m0, dtype)
 
-    def inputs(self, seed: int, device: str) -> tuple[Tensor | None | bool | str, ...]:
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str | None, ...]:
         draw = Draw(seed, device)
         x = draw.normal((self.rows, self.cols), torch.bfloat16)
         weight = draw.uniform((self.cols,), 0.5, 1.5)

@@ -1,0 +1,48 @@
+"""The command line: results on stdout, progress on stderr; exit 0 fine, 1 something failed, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from autotune.errors import AutotuneError
+
+EXAMPLES = """examples:
+  autotune tune gemm/fp8_block_scaled --device mi355x --model deepseek-v4-pro --scenario 8k1k
+  autotune explain gemm/fp8_block_scaled m=64,n=2048,k=7168,dtype=e4m3fn --device b200
+  autotune compile moe/mxfp4_grouped_gemm --target all
+  autotune show --device mi355x
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    # Said before Triton is imported; the tables are tied to this choice (worker.py says the same to its processes).
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    from autotune.cli import compile_, devices, doctor, explain, list_, show, tune, validate
+
+    parser = argparse.ArgumentParser(
+        prog="autotune",
+        description="Tunes Triton kernels for DeepSeek V4 per GPU, proves them, and serves the tables.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (tune, list_, show, explain, validate, compile_, devices, doctor):
+        module.add(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except AutotuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of a pipe left; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
+        return 130
+    return code

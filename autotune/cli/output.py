@@ -1,0 +1,62 @@
+"""How every command prints: a table for people, or JSON with `--json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from autotune import registry
+
+Commands = Any  # argparse's subparsers action is private
+
+
+def command(commands: Commands, name: str, about: str, examples: str) -> argparse.ArgumentParser:
+    """A subcommand with `--json` and examples in its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
+    """Prints dicts with the same keys, one a line."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing to show")
+        return
+    drawn = Table(title=title or None)
+    for name in rows[0]:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_cell(value) for value in row.values()))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(drawn)
+
+
+def kernel_names(given: Sequence[str]) -> list[str]:
+    """All kernels where none is named. Raises UsageError for an unknown one."""
+    for name in given:
+        registry.load(name)
+    return list(given) or registry.names()
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    return "" if value is None else str(value)

@@ -1,0 +1,62 @@
+"""Proves one config on one problem against the float64 reference, in Triton's corrected interpreter.
+
+The process must have set TRITON_INTERPRET=1 before Triton was imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from autotune.config import Config, P, describe
+from autotune.device import Device
+from autotune.errors import WrongResult
+from autotune.kernel import Kernel
+from autotune.tuning.interpret import correct_interpreter
+
+
+def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, seed: int = 0) -> float:
+    """The worst error as a fraction of its bound, at most 1. Raises WrongResult."""
+    correct_interpreter()
+    inputs = problem.inputs(seed, "cpu")
+    with poisoned_outputs():
+        outputs = kernel.launch(*inputs, config=config, device=device)
+    worst = 0.0
+    expected = kernel.reference(problem, *inputs)
+    for want, got in zip(expected, kernel.decode(problem, outputs), strict=True):
+        error = (got - want.value).abs()
+        wrong = ~(error <= want.bound)  # NaN is never within a bound
+        if wrong.any():
+            at = tuple(wrong.nonzero()[0].tolist())
+            raise WrongResult(
+                f"{kernel.name} {describe(problem)} with {config}: {want.name}{list(at)} is {got[at].item():.6g}, "
+                f"must be {want.value[at].item():.6g} within {want.bound[at].item():.3g}; "
+                f"{int(wrong.sum())} of {wrong.numel()} are wrong"
+            )
+        ratio = torch.where(want.bound > 0, error / want.bound, torch.zeros_like(error))
+        worst = max(worst, ratio.max().item())
+    return worst
+
+
+@contextmanager
+def poisoned_outputs() -> Iterator[None]:
+    """Memory from `torch.empty` holds NaN, or -1 in integers, so that what a kernel leaves unwritten shows."""
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def poisoned(tensor: Tensor) -> Tensor:
+        tensor.view(torch.uint8).fill_(0x80 if tensor.dtype == torch.float8_e4m3fnuz else 0xFF)
+        return tensor
+
+    def fill(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        return poisoned(empty(*args, **kwargs))
+
+    def fill_like(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        return poisoned(empty_like(*args, **kwargs))
+
+    with mock.patch.object(torch, "empty", fill), mock.patch.object(torch, "empty_like", fill_like):
+        yield
