@@ -1,0 +1,87 @@
+"""Who may import whom, and what serving must not load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import autotune
+
+ROOT = Path(autotune.__file__).resolve().parent
+
+# A module imports only from its own layer's modules and from layers above it.
+LAYERS = [
+    {"errors"},
+    {"config", "device"},
+    {"table"},
+    {"runtime"},
+    {"draw"},
+    {"kernel"},
+    {"kernels"},
+    {"registry"},
+    {"workload"},
+    {"tuning"},
+    {"cli"},
+]
+
+
+def layer(name):
+    return next(i for i, names in enumerate(LAYERS) if name in names)
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            for inner in ast.walk(node):
+                inner.__dict__["typing_only"] = True
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.__dict__.get("typing_only"):
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "autotune" else [node.module]
+        elif isinstance(node, ast.Import) and not node.__dict__.get("typing_only"):
+            names = [a.name for a in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("autotune."))
+
+
+def test_imports_point_one_way():
+    wrong = []
+    sources = [*ROOT.rglob("*.py"), *(ROOT.parent / "kernels").rglob("*.py")]
+    for path in sources:
+        if path.name in ("__init__.py", "__main__.py") and path.parent == ROOT:
+            continue
+        home = path.relative_to(ROOT).parts[0] if path.is_relative_to(ROOT) else "kernels"
+        here = layer(home.removesuffix(".py"))
+        wrong += [f"{path}: imports {name}" for name in imports(path) if layer(name) > here]
+    assert len(sources) > 25
+    assert not wrong
+
+
+def test_kernels_import_no_tuning_and_registry_reaches_them_by_name():
+    assert "kernels" not in set(imports(ROOT / "registry.py"))
+
+
+def test_serving_loads_no_tuner():
+    code = "import autotune.runtime, sys; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    modules = loaded.stdout.split()
+    assert "autotune.runtime" in modules
+    banned = ("optuna", "pandas", "yaml", "pebble", "rich", "autotune.tuning")
+    assert not [m for m in modules if m.startswith(banned)]
+    assert not [line for line in loaded.stderr.splitlines() if line.split("|")[-1].strip().startswith(banned)]
+
+
+def test_calling_a_kernel_loads_no_tuner():
+    code = "import autotune.kernels.gemm, autotune.kernels.norm, sys; print('\\n'.join(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not [m for m in modules if m.startswith(("optuna", "pandas", "yaml", "autotune.tuning"))]
+
+
+def test_public_names():
+    assert autotune.__all__ == ["Config", "Device", "Kernel", "choose", "explain", "tunable"]
+    for name in autotune.__all__:
+        assert getattr(autotune, name) is not None
+
+
+def test_three_trees_share_their_names():
+    kernels = {p.relative_to(ROOT.parent / "kernels").with_suffix("") for p in (ROOT.parent / "kernels").glob("*/[!_]*.py")}
+    spaces = {p.relative_to(ROOT.parent / "search_spaces").with_suffix("") for p in (ROOT.parent / "search_spaces").glob("*/*.yaml")}
+    assert kernels == spaces

@@ -1,0 +1,63 @@
+import pytest
+
+from autotune import device, registry
+from autotune.errors import SpaceError
+from autotune.tuning import space
+
+KERNEL = registry.load("norm/rms_norm_quant")
+GOOD = """
+params: {ROWS: [1, 2], BLOCK: [256, 512], num_warps: [4], num_stages: [1]}
+per_arch: {amd: {waves_per_eu: [0]}, nvidia: {num_ctas: [1], maxnreg: [0]}, gfx942: {num_warps: [8]}}
+check: [{rows: [1, 3], cols: 256}]
+"""
+
+
+def load(tmp_path, text, name="mi355x"):
+    path = tmp_path / "norm" / "rms_norm_quant.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return space.load(KERNEL, device.named(name), tmp_path)
+
+
+def test_parts_of_the_arch_replace_lists(tmp_path):
+    assert load(tmp_path, GOOD).lists["num_warps"] == (4,)
+    assert load(tmp_path, GOOD, "mi300x").lists["num_warps"] == (8,)
+    assert "maxnreg" in load(tmp_path, GOOD, "b200").lists
+
+
+def test_check_rows_are_products_in_the_devices_own_fp8(tmp_path):
+    assert [p.rows for p in load(tmp_path, GOOD).check] == [1, 3]
+    assert {p.dtype for p in load(tmp_path, GOOD, "mi300x").check} == {"e4m3fnuz"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ROWS: [1, 2]", "ROW: [1, 2]", "params: unknown name 'ROW'; did you mean 'ROWS'"),
+        ("waves_per_eu", "waves_per_ue", "did you mean 'waves_per_eu'"),
+        ("{num_ctas: [1], ", "{waves_per_eu: [1], ", "per_arch: nvidia|nvidia: unknown name 'waves_per_eu'"),
+        ("gfx942", "gfx943", "did you mean 'gfx942'"),
+        ("check:", "checks:", "did you mean 'check'"),
+        ("ROWS: [1, 2]", "ROWS: 1", "ROWS must be a list"),
+        ("ROWS: [1, 2]", "ROWS: [1, yes]", "all alike"),
+        ("ROWS: [1, 2]", "ROWS: [1, 1]", "names a value twice"),
+        ("ROWS: [1, 2], ", "", "params lacks 'ROWS'"),
+        ("cols: 256", "cols: 100", "multiple of 128"),
+        ("cols: 256", "columns: 256", "unknown problem field 'columns'; did you mean 'cols'"),
+        ("check: [{rows: [1, 3], cols: 256}]", "check: []", "at least one small problem"),
+        ("params:", "params: !!python/object/apply:os.system [x]\nother:", "cannot be read as YAML"),
+        ("params:", "[", "cannot be read as YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, message):
+    assert old in GOOD
+    with pytest.raises(SpaceError, match=message):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("kernel", registry.names())
+@pytest.mark.parametrize("name", device.names())
+def test_every_space_loads_for_every_device(kernel, name):
+    loaded = space.load(registry.load(kernel), device.named(name))
+    assert loaded.size > 1
+    assert loaded.check
