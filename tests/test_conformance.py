@@ -54,7 +54,9 @@ def test_inputs_are_seeded(kernel, gpu):
     tensors = [[t for t in problem.inputs(seed, "cpu") if isinstance(t, torch.Tensor)] for seed in (1, 1, 2)]
     same = [torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in zip(tensors[0], tensors[1], strict=True)]
     assert all(same)
-    assert any(not torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in zip(tensors[0], tensors[2], strict=True))
+    assert any(
+        not torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in zip(tensors[0], tensors[2], strict=True)
+    )
 
 
 def test_the_default_is_in_the_space_and_allowed(kernel, gpu):

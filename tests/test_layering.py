@@ -61,7 +61,9 @@ def test_kernels_import_no_tuning_and_registry_reaches_them_by_name():
 
 def test_serving_loads_no_tuner():
     code = "import autotune.runtime, sys; print('\\n'.join(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
     modules = loaded.stdout.split()
     assert "autotune.runtime" in modules
     banned = ("optuna", "pandas", "yaml", "pebble", "rich", "autotune.tuning")
@@ -82,6 +84,11 @@ def test_public_names():
 
 
 def test_three_trees_share_their_names():
-    kernels = {p.relative_to(ROOT.parent / "kernels").with_suffix("") for p in (ROOT.parent / "kernels").glob("*/[!_]*.py")}
-    spaces = {p.relative_to(ROOT.parent / "search_spaces").with_suffix("") for p in (ROOT.parent / "search_spaces").glob("*/*.yaml")}
+    kernels = {
+        p.relative_to(ROOT.parent / "kernels").with_suffix("") for p in (ROOT.parent / "kernels").glob("*/[!_]*.py")
+    }
+    spaces = {
+        p.relative_to(ROOT.parent / "search_spaces").with_suffix("")
+        for p in (ROOT.parent / "search_spaces").glob("*/*.yaml")
+    }
     assert kernels == spaces

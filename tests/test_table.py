@@ -70,7 +70,12 @@ def test_damage_is_named(change, message):
         table.loads(json.dumps(data), "place.json")
 
 
-@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)).map(json.dumps))
+@given(
+    st.text()
+    | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)).map(
+        json.dumps
+    )
+)
 @settings(max_examples=300, deadline=None)
 def test_nothing_else_is_accepted(text):
     with pytest.raises(TableError, match="place"):

@@ -1,0 +1,158 @@
+"""Triton's CPU interpreter, with its bfloat16 and FP8 arithmetic put right.
+
+The interpreter holds bf16 as raw 16-bit integers and computes on those: products are off by factors of 1e11, and no
+error is raised. Here operands are widened to float32 before every operation and results are rounded to nearest even.
+Conversions to FP8 go through torch, and saturate as the GPU's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from autotune.errors import UsageError
+
+_FP8 = {
+    tl.float8e4nv: torch.float8_e4m3fn,
+    tl.float8e4b8: torch.float8_e4m3fnuz,
+    tl.float8e5: torch.float8_e5m2,
+    tl.float8e5b16: torch.float8_e5m2fnuz,
+}
+
+_COMPARISONS = [f"create_fcmp{order}{relation}" for order in "OU" for relation in ("LT", "GT", "LE", "GE", "EQ", "NE")]
+_COMPARISONS.remove("create_fcmpONE")
+_ARITHMETIC = [
+    *("create_fadd", "create_fsub", "create_fmul", "create_fdiv", "create_frem", "create_fneg", "create_fma"),
+    *("create_precise_divf", "create_minimumf", "create_minnumf", "create_maximumf", "create_maxnumf", "create_clampf"),
+    *("create_cos", "create_sin", "create_exp", "create_exp2", "create_log", "create_log2", "create_floor"),
+    *("create_ceil", "create_sqrt", "create_precise_sqrt", "create_rsqrt", "create_erf"),
+    *(*_COMPARISONS, "create_fcmpONE"),
+]
+
+
+@cache
+def correct_interpreter() -> None:
+    """Wraps the interpreter's operations, once a process.
+
+    Raises UsageError where TRITON_INTERPRET was not set, or this Triton's interpreter lacks an operation named here.
+    """
+    if not triton.knobs.runtime.interpret:
+        raise UsageError("validation runs in the interpreter: set TRITON_INTERPRET=1 before Triton is imported")
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    needed = [*_ARITHMETIC, "cast_impl", "create_fp_to_fp", "create_dot", "create_atomic_rmw"]
+    missing = [name for name in needed if not hasattr(InterpreterBuilder, name)]
+    if missing:
+        raise UsageError(
+            f"the interpreter of triton {triton.__version__} has no {', '.join(missing)}; "
+            "3.8 and 3.9 are supported: pip install triton==3.9.0"
+        )
+    for name in _ARITHMETIC:
+        setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))
+    InterpreterBuilder.cast_impl = _corrected_cast(InterpreterBuilder.cast_impl, TensorHandle)
+    InterpreterBuilder.create_fp_to_fp = _corrected_conversion(InterpreterBuilder.create_fp_to_fp, TensorHandle)
+    InterpreterBuilder.create_dot = _corrected_dot(TensorHandle)
+    InterpreterBuilder.create_atomic_rmw = _without_bf16(InterpreterBuilder.create_atomic_rmw)
+
+
+def to_float32(data: Any, dtype: Any) -> Any:  # noqa: ANN401
+    """float32 values of bf16 or FP8 bits; other data as they are."""
+    if dtype == tl.bfloat16:
+        return (data.astype(np.uint32) << 16).view(np.float32)
+    if dtype in _FP8:
+        flat = torch.from_numpy(np.ascontiguousarray(data).reshape(-1).view(np.uint8).copy())
+        return flat.view(_FP8[dtype]).float().numpy().reshape(data.shape)
+    return data
+
+
+def from_float32(values: Any, dtype: Any) -> Any:  # noqa: ANN401
+    """Bits of bf16, or of FP8 saturated to its largest finite value, nearest even; NaN stays NaN."""
+    flat = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(-1).copy())
+    if dtype == tl.bfloat16:
+        return flat.bfloat16().view(torch.uint16).numpy().reshape(np.shape(values))
+    kind = _FP8[dtype]
+    most = torch.finfo(kind).max
+    return flat.clamp(-most, most).to(kind).view(torch.uint8).numpy().reshape(np.shape(values))
+
+
+def _is_narrow(dtype: Any) -> bool:  # noqa: ANN401
+    return dtype == tl.bfloat16 or dtype in _FP8
+
+
+def _widened(operation: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    def is_bf16(value: Any) -> bool:  # noqa: ANN401
+        return isinstance(value, handle) and value.dtype.scalar == tl.bfloat16
+
+    @wraps(operation)
+    def run(self: Any, *args: Any) -> Any:  # noqa: ANN401
+        if not any(map(is_bf16, args)):
+            return operation(self, *args)
+        wide = [handle(to_float32(a.data, tl.bfloat16), tl.float32) if is_bf16(a) else a for a in args]
+        result = operation(self, *wide)
+        if result.data.dtype != np.float32:
+            return handle(result.data, tl.bfloat16)  # a comparison: booleans, typed by the caller
+        return handle(from_float32(result.data, tl.bfloat16), tl.bfloat16)
+
+    return run
+
+
+def _convert(src: Any, dst_type: Any, handle: Any) -> Any:  # noqa: ANN401
+    from triton.runtime.interpreter import _get_np_dtype
+
+    source, target = src.dtype.scalar, dst_type.scalar
+    values = to_float32(src.data, source)
+    data = from_float32(values, target) if _is_narrow(target) else values.astype(_get_np_dtype(dst_type))
+    return handle(data, target)
+
+
+def _corrected_cast(original: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    @wraps(original)
+    def cast(self: Any, src: Any, dst_type: Any) -> Any:  # noqa: ANN401
+        if _is_narrow(src.dtype.scalar) or _is_narrow(dst_type.scalar):
+            return _convert(src, dst_type, handle)
+        return original(self, src, dst_type)
+
+    return cast
+
+
+def _corrected_conversion(original: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    from triton._C.libtriton import ir
+
+    @wraps(original)
+    def convert(self: Any, src: Any, dst_type: Any, rounding_mode: Any) -> Any:  # noqa: ANN401
+        known = all(
+            t in _FP8 or not (t.is_floating() and t.primitive_bitwidth == 8)
+            for t in (src.dtype.scalar, dst_type.scalar)
+        )
+        if known and rounding_mode in (None, ir.ROUNDING_MODE.RTNE):
+            return _convert(src, dst_type, handle)
+        return original(self, src, dst_type, rounding_mode)
+
+    return convert
+
+
+def _corrected_dot(handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    def dot(self: Any, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:  # noqa: ANN401
+        a_data, b_data = to_float32(a.data, a.dtype.scalar), to_float32(b.data, b.dtype.scalar)
+        acc = to_float32(d.data, d.dtype.scalar)
+        result = np.matmul(a_data, b_data, dtype=acc.dtype) + acc
+        target = d.dtype.scalar
+        return handle(from_float32(result, target) if _is_narrow(target) else result, target)
+
+    return dot
+
+
+def _without_bf16(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def atomic(self: Any, op: Any, ptr: Any, val: Any, *rest: Any) -> Any:  # noqa: ANN401
+        if val.dtype.scalar == tl.bfloat16:
+            raise NotImplementedError("bf16 atomics cannot be interpreted; accumulate in float32")
+        return original(self, op, ptr, val, *rest)
+
+    return atomic

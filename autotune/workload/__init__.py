@@ -1,0 +1,8 @@
+"""Models and serving scenarios, turned into the kernel calls of one step and how often each runs."""
+
+from autotune.workload import model, scenario
+from autotune.workload.calls import Call, calls, problems
+from autotune.workload.model import Model
+from autotune.workload.scenario import Parallelism, Scenario
+
+__all__ = ["Call", "Model", "Parallelism", "Scenario", "calls", "model", "problems", "scenario"]
