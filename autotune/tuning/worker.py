@@ -1,4 +1,4 @@
-"""Worker processes with a wall timeout and a memory limit. Imports no Triton: the mode is set before that."""
+"""Worker processes with a wall timeout and a memory limit. Imports no Triton."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest import mock
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -70,29 +71,35 @@ class Workers:
             self._pool = ProcessPool(
                 max_workers=self._limits.processes,
                 context=multiprocessing.get_context("spawn"),
-                initializer=_prepare,
-                initargs=(self._interpret, self._limits.memory_gb, str(self._state / "triton")),
+                initializer=_limit_memory,
+                initargs=(self._limits.memory_gb,),
             )
         return self._pool
 
     def __enter__(self) -> Workers:
+        # By inheritance, not by the initializer: a spawned process imports the parent's main module first, which may
+        # import Triton, and Triton reads its mode then.
+        names = {
+            "OMP_NUM_THREADS": "1",
+            "TRITON_CACHE_DIR": str(self._state / "triton"),
+            # Today's default, said aloud: Triton 3.10 will change it, and tables are tied to one choice.
+            "TRITON_DEFAULT_FP_FUSION": os.environ.get("TRITON_DEFAULT_FP_FUSION", "1"),
+            **({"TRITON_INTERPRET": "1"} if self._interpret else {}),
+        }
+        self._environment = mock.patch.dict(os.environ, names)
+        self._environment.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._environment.stop()
         if self._pool is not None:
             self._pool.stop()
             self._pool.join()
 
 
-def _prepare(interpret: bool, memory_gb: float, triton_cache: str) -> None:
+def _limit_memory(memory_gb: float) -> None:
     limit = int(memory_gb * 2**30)
     # RLIMIT_DATA, not RLIMIT_AS: torch and LLVM map far more address space than they touch.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["TRITON_CACHE_DIR"] = triton_cache
-    # Today's default, said aloud: Triton 3.10 will change it, and tables are tied to one choice.
-    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    if interpret:
-        os.environ["TRITON_INTERPRET"] = "1"
