@@ -74,9 +74,8 @@ def _rate_dtype(dtype: str, resources: Resources | None) -> str:
     if resources is None or not resources.matrix_instructions:
         return dtype
     names = " ".join(name for name, _ in resources.matrix_instructions)
-    if any(mark in names for mark in ("bf16", "f16.f16", "_f16")) and "f8" not in names:
-        return "bf16"
-    return "fp8" if dtype == "fp4" and "mxf4" not in names else dtype
+    narrow = any(mark in names for mark in ("f8", "fp8", "e4m3", "mxf4"))
+    return dtype if narrow or dtype not in ("fp8", "fp4") else "bf16"
 
 
 def _spill_bytes(resources: Resources | None, config: Config, device: Device, work: Work) -> float:

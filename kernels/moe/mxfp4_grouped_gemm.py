@@ -1,0 +1,299 @@
+"""Routed experts: out[slot] = A[row(slot)] W[expert(slot)]ᵀ with FP4 weights and FP8 activations, 1x32 e8m0 scales.
+
+A slot is one (token, choice) pair. Slots are sorted by expert and padded to BLOCK_M, which is therefore a joint
+choice of the sort and the GEMM: the launcher does both. Where the arch multiplies FP8 by FP4 in one instruction
+`tl.dot_scaled` does; elsewhere both are widened to bf16, which holds every scaled value of either exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options
+
+GROUP = 32
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`gathers`: stage 1, A has a row a token; else stage 2, a row a slot. `routing` shapes inputs only."""
+
+    tokens: int
+    topk: int
+    experts: int
+    n: int
+    k: int
+    gathers: bool = True
+    dtype: str = "e4m3fn"
+    routing: str = "uniform"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.topk, self.experts, self.n) < 1 or self.k < GROUP or self.k % GROUP:
+            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self}")
+        if self.topk > self.experts:
+            raise ValueError(f"topk must be at most experts, got {self.topk} of {self.experts}")
+        if self.dtype not in FP8 or self.routing not in ("uniform", "one_expert"):
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, routing uniform or one_expert; got {self}")
+
+    @classmethod
+    def of(cls, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> Problem:
+        (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape
+        dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
+        # Of one token with one choice both stages are the same call.
+        return cls(tokens, topk, experts, n, a.shape[1], a.shape[0] == tokens, dtype)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        rows = self.tokens if self.gathers else self.tokens * self.topk
+        ids = draw.integers((self.tokens, self.topk), 0, self.experts, torch.int32)
+        if self.routing == "one_expert":
+            ids = torch.full_like(ids, self.experts - 1)
+        return (
+            draw.normal((rows, self.k), FP8[self.dtype]),
+            draw.integers((rows, self.k // GROUP), 122, 128, torch.uint8),
+            draw.integers((self.experts, self.n, self.k // 2), 0, 256, torch.uint8),
+            draw.integers((self.experts, self.n, self.k // GROUP), 122, 128, torch.uint8),
+            ids,
+        )
+
+    @property
+    def slots(self) -> int:
+        return self.tokens * self.topk
+
+    @property
+    def experts_touched(self) -> float:
+        """Expected number of distinct experts under uniform routing: what the weights' traffic scales with."""
+        if self.routing == "one_expert":
+            return 1.0
+        return self.experts * (1 - (1 - 1 / self.experts) ** self.slots)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.slots * self.n * self.k
+
+    @property
+    def bytes_moved(self) -> int:
+        weights = self.experts_touched * self.n * self.k * (1 / 2 + 1 / GROUP)
+        rows = self.tokens if self.gathers else self.slots
+        return int(weights + rows * self.k * (1 + 1 / GROUP) + 2 * self.slots * self.n)
+
+
+@triton.jit
+def _widen_fp4(packed, scale, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    # [BLOCK_N, BLOCK_K / 2] bytes, low nibble first -> [BLOCK_N, BLOCK_K] bf16 times its group's power of two.
+    wide = packed.to(tl.int32)
+    nibble = tl.reshape(tl.join(wide & 15, wide >> 4), (BLOCK_N, BLOCK_K))
+    exponent = (nibble >> 1) & 3
+    normal = ((exponent + 126) << 23) | ((nibble & 1) << 22)
+    tiny = (nibble & 1) * 0x3F000000  # exponent 0 holds 0 and 0.5
+    bits = tl.where(exponent > 0, normal, tiny) | ((nibble & 8) << 28)
+    value = bits.to(tl.float32, bitcast=True)
+    return (value * _widen_scale(scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
+
+
+@triton.jit
+def _widen_scale(scale, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
+    power = (scale.to(tl.int32) << 23).to(tl.float32, bitcast=True)
+    spread = tl.broadcast_to(power[:, :, None], (ROWS, BLOCK_K // 32, 32))
+    return tl.reshape(spread, (ROWS, BLOCK_K))
+
+
+@triton.jit(do_not_specialize=["slots"])
+def _grouped_gemm(
+    a_ptr, a_scale_ptr, w_ptr, w_scale_ptr, out_ptr, sorted_ptr, block_expert_ptr, slots, n, k,
+    TOPK: tl.constexpr, GATHERS: tl.constexpr, NATIVE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    tiles_n = tl.cdiv(n, BLOCK_N)
+    block = tl.program_id(0) // tiles_n
+    expert = tl.load(block_expert_ptr + block)
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest leaves here.
+    if expert >= 0:
+        slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
+        used = slot < slots
+        row = tl.where(used, slot // TOPK if GATHERS else slot, 0).to(tl.int64)
+        offs_n = tl.program_id(0) % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
+        # int64: 384 experts of 6144 x 3584 bytes are past 2^31.
+        w_row = expert.to(tl.int64) * n + tl.where(offs_n < n, offs_n, 0)
+        offs_k = tl.arange(0, BLOCK_K)
+        offs_p = tl.arange(0, BLOCK_K // 2)
+        offs_s = tl.arange(0, BLOCK_K // 32)
+        acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for start in range(0, k, BLOCK_K):
+            a = tl.load(a_ptr + row[:, None] * k + (start + offs_k)[None, :],
+                        mask=(start + offs_k < k)[None, :], other=0.0)  # fmt: skip
+            s = start // 32 + offs_s
+            in_scales = (s < k // 32)[None, :]
+            a_scale = tl.load(a_scale_ptr + row[:, None] * (k // 32) + s[None, :], mask=in_scales, other=0)
+            w_scale = tl.load(w_scale_ptr + w_row[:, None] * (k // 32) + s[None, :], mask=in_scales, other=0)
+            p = start // 2 + offs_p
+            in_bytes = p < k // 2
+            if NATIVE:
+                w = tl.load(w_ptr + w_row[None, :] * (k // 2) + p[:, None], mask=in_bytes[:, None], other=0)
+                acc = tl.dot_scaled(a, a_scale, "e4m3", w, w_scale, "e2m1", acc)
+            else:
+                w = tl.load(w_ptr + w_row[:, None] * (k // 2) + p[None, :], mask=in_bytes[None, :], other=0)
+                wide_w = _widen_fp4(w, w_scale, BLOCK_N, BLOCK_K)
+                wide_a = (a.to(tl.float32) * _widen_scale(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
+                acc = tl.dot(wide_a, tl.trans(wide_w), acc)
+        out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
+        tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
+
+
+def align(expert_ids: Tensor, experts: int, block_m: int) -> tuple[Tensor, Tensor]:
+    """Slots sorted by expert, each expert padded to whole blocks: (int32 [blocks * block_m], experts int32 [blocks]).
+
+    Padding holds tokens * topk; unused blocks hold -1. Shapes depend on sizes only, never on the routing.
+    """
+    slots = expert_ids.numel()
+    flat = expert_ids.reshape(-1).long()
+    blocks = _blocks(slots, experts, block_m)
+    counts = torch.zeros(experts, dtype=torch.long, device=flat.device).scatter_add_(0, flat, torch.ones_like(flat))
+    padded_end = ((counts + block_m - 1) // block_m * block_m).cumsum(0)
+    order = torch.argsort(flat, stable=True)
+    owner = flat[order]
+    rank = torch.arange(slots, device=flat.device) - (counts.cumsum(0) - counts)[owner]
+    padded_start = padded_end - (counts + block_m - 1) // block_m * block_m
+    sorted_slots = torch.full((blocks * block_m,), slots, dtype=torch.int32, device=flat.device)
+    sorted_slots.scatter_(0, padded_start[owner] + rank, order.int())
+    first = torch.arange(0, blocks * block_m, block_m, device=flat.device)
+    block_expert = torch.searchsorted(padded_end, first, right=True).int()
+    return sorted_slots, torch.where(block_expert < experts, block_expert, -1).int()
+
+
+def _blocks(slots: int, experts: int, block_m: int) -> int:
+    """The most blocks that any routing needs: a partial one for each expert touched, and the whole ones."""
+    return min(slots, min(slots, experts) + slots // block_m)
+
+
+def _reference(
+    problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
+) -> tuple[Expected, ...]:
+    def spread(scale: Tensor) -> Tensor:
+        return torch.exp2(scale.double() - 127).repeat_interleave(GROUP, -1)
+
+    wide_a = a.double() * spread(a_scale)
+    nibbles = torch.stack((w & 15, w >> 4), -1).flatten(-2).long()
+    values = torch.tensor(E2M1, dtype=torch.float64)[nibbles & 7] * torch.where(nibbles >= 8, -1.0, 1.0)
+    wide_w = values * spread(w_scale)
+    owner = expert_ids.reshape(-1).long()
+    rows = wide_a.repeat_interleave(problem.topk, 0) if problem.gathers else wide_a
+    value = torch.einsum("sk,snk->sn", rows, wide_w[owner])
+    magnitude = torch.einsum("sk,snk->sn", rows.abs(), wide_w.abs()[owner])
+    # Products are exact in fp32; k of them added in any order, then half an ulp of bf16 (Higham 2002, §4.2).
+    return (Expected("out", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    rows_an_expert = problem.slots / problem.experts_touched
+    if device.is_amd:
+        block_m = 16 if rows_an_expert <= 16 else 64
+        shared = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 2}
+        return Config(shared, waves_per_eu=0, matrix_instr_nonkdim=16)
+    # tcgen05 block-scaled matrix instructions have 128 rows: smaller tiles fall back to bf16 there.
+    block_m = 128 if device.has_native_fp4 else 16 if rows_an_expert <= 16 else 64
+    return Config(
+        BLOCK_M=block_m, BLOCK_N=64, BLOCK_K=128, num_warps=4, num_stages=2, num_ctas=1, maxnreg=0
+    )  # fmt: skip
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block_m, block_n, block_k = (config.size(name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
+    threads = config.size("num_warps") * device.warp_size
+    if block_k % GROUP:
+        return f"BLOCK_K={block_k} must hold whole scale groups of {GROUP}"
+    if block_k >= 2 * max(problem.k, GROUP):
+        return f"BLOCK_K={block_k} is at least twice k={problem.k}"
+    if block_m * block_n > 256 * threads:
+        return f"{block_m * block_n // threads} fp32 accumulators a thread do not fit beside their operands"
+    if block_m * block_n < 2 * threads:
+        return f"{threads} threads for {block_m * block_n} outputs leave threads idle"
+    width = 1.5 if device.has_native_fp4 else 4
+    stage = int(max(block_m, block_n) * block_k * width)
+    if stage * max(1, config.size("num_stages") - 1) > device.shared_bytes_per_block:
+        return f"{config['num_stages']} stages of {stage} B exceed {device.shared_bytes_per_block} B of shared memory"
+    if (problem.dtype == "e4m3fnuz") != (device.fp8 == "e4m3fnuz"):
+        return f"{device.name} computes in {device.fp8}, the problem is {problem.dtype}"
+    return None
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_m, block_n = config.size("BLOCK_M"), config.size("BLOCK_N")
+    touched = problem.experts_touched
+    # Empty blocks of the worst-case grid leave at once and are not counted.
+    blocks = round(max(touched * -(-problem.slots // (block_m * touched)), 1))
+    k = problem.k
+    return Work(
+        programs=blocks * triton.cdiv(problem.n, block_n),
+        flops_per_program=2 * block_m * block_n * k,
+        bytes_per_program=k * (min(block_m, problem.slots / blocks) * 1.03 + block_n * 0.53) + 2 * block_m * block_n,
+        unique_bytes=problem.bytes_moved,
+        iterations=triton.cdiv(k, config.size("BLOCK_K")),
+        # FP8 by FP4 runs at the FP8 rate; widened, at that of bf16.
+        dtype="fp8" if device.has_native_fp4 else "bf16",
+    )
+
+
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def mxfp4_grouped_gemm(
+    a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor, *, config: Config, device: Device
+) -> Tensor:
+    """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and packed FP4 w [experts, n, k / 2].
+
+    a_scale uint8 e8m0 [rows, k / 32], w_scale uint8 e8m0 [experts, n, k / 32], expert_ids int32 [tokens, topk].
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    _check(a, a_scale, w, w_scale, expert_ids)
+    (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape
+    block_m = config.size("BLOCK_M")
+    sorted_slots, block_expert = align(expert_ids, experts, block_m)
+    out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
+    grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
+    _grouped_gemm[grid](
+        a, a_scale, w, w_scale, out, sorted_slots, block_expert, tokens * topk, n, a.shape[1],
+        TOPK=topk, GATHERS=a.shape[0] == tokens, NATIVE=device.has_native_fp4, **options(config),
+    )  # fmt: skip
+    return out
+
+
+def _check(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> None:
+    if a.dtype not in FP8.values() or a.dim() != 2 or a.shape[1] % GROUP:
+        raise UsageError(
+            f"mxfp4_grouped_gemm: a must be FP8 [rows, k], k a multiple of {GROUP}; got {a.dtype} {a.shape}"
+        )
+    if w.dim() != 3 or expert_ids.dim() != 2:
+        raise UsageError(f"mxfp4_grouped_gemm: w must be 3-D and expert_ids 2-D, got {w.dim()}-D, {expert_ids.dim()}-D")
+    (tokens, topk), (rows, k) = expert_ids.shape, a.shape
+    if rows not in (tokens, tokens * topk):
+        raise UsageError(f"mxfp4_grouped_gemm: a must have {tokens} or {tokens * topk} rows, got {rows}")
+    wanted = {
+        "a": (a, a.dtype, (rows, k)),
+        "a_scale": (a_scale, torch.uint8, (rows, k // GROUP)),
+        "w": (w, torch.uint8, (*w.shape[:2], k // 2)),
+        "w_scale": (w_scale, torch.uint8, (*w.shape[:2], k // GROUP)),
+        "expert_ids": (expert_ids, torch.int32, (tokens, topk)),
+    }
+    for name, (tensor, dtype, shape) in wanted.items():
+        if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
+            raise UsageError(
+                f"mxfp4_grouped_gemm: {name} must be contiguous {dtype} {list(shape)}, "
+                f"got {tensor.dtype} {list(tensor.shape)}"
+            )
