@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--scenario", default="8k1k")
     parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default 8)")
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
-    parser.add_argument("--trials", type=int, default=20, help="configs tried a problem (default 20)")
+    parser.add_argument("--trials", type=int, default=Plan.trials, help="configs tried a problem (default 12)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=Limits.processes, help="worker processes (default: all cores)")
     parser.add_argument("--tables", type=Path, help="where tables go (default: where the runtime reads them)")
@@ -123,5 +123,4 @@ def _row(summary: Summary) -> dict[str, Any]:
         "validated": summary.validated,
         "default/best (modeled)": round(summary.speedup, 3),
         "tier": summary.tier,
-        **({} if not summary.table else {"table": str(summary.table)}),
     }

@@ -33,7 +33,7 @@ class Plan:
 
     tables: Path
     state: Path
-    trials: int = 20
+    trials: int = 12
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 

@@ -66,6 +66,6 @@ def decode_tokens(scenario: Scenario, parallelism: Parallelism) -> tuple[int, ..
 
 
 def prefill_tokens(scenario: Scenario) -> tuple[int, ...]:
-    """Tokens of a prefill step: the chunk, and what shorter requests leave of it (lengths are 0.8 to 1 of the input)."""
+    """Tokens of a prefill step: the chunk, and what shorter requests leave of it."""
     chunk = scenario.chunk_tokens
     return tuple(chunk * quarter // 8 for quarter in (4, 6, 7, 8))
