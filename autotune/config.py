@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from autotune.errors import UsageError, did_you_mean
-
-if TYPE_CHECKING:
-    import torch
 
 Scalar = int | str | bool
 Key = tuple[tuple[str, Scalar], ...]
@@ -63,7 +60,8 @@ class Problem(Protocol):
     def flops(self) -> int: ...
     @property
     def bytes_moved(self) -> int: ...
-    def inputs(self, seed: int, device: str) -> tuple[torch.Tensor | None, ...]: ...
+    def inputs(self, seed: int, device: str) -> tuple[Any, ...]: ...
+    def __hash__(self) -> int: ...
 
 
 P = TypeVar("P", bound=Problem)
@@ -87,7 +85,7 @@ def describe(problem: Problem) -> str:
 def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:
     """A problem from untrusted fields. Raises UsageError with `place` for unknown, missing or ill-typed ones."""
     hints = get_type_hints(problem_type)
-    declared = {field.name: field for field in dataclasses.fields(problem_type)}  # type: ignore[arg-type]
+    declared = {field.name: field for field in dataclasses.fields(problem_type)}
     for name, value in fields.items():
         if name not in declared:
             raise UsageError(f"{place}: unknown problem field {name!r}{did_you_mean(name, declared)}")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage
+
 from autotune import table
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
@@ -96,7 +98,7 @@ class Session:
         kept = old if old.source == self._source else Table(old.kernel, old.arch, old.device, self._source, ())
         return kept.merged(rows)
 
-    def _open(self, storage: search.BaseStorage, problem: Problem, old: Table) -> Search:
+    def _open(self, storage: BaseStorage, problem: Problem, old: Table) -> Search:
         kernel, device = self._kernel, self._device
         feasible = space.feasible(self._space, kernel, problem, device)
         self.summary.problems += 1

@@ -95,7 +95,7 @@ def _gemms(model: Model, parallelism: Parallelism, device: Device, phase: str, t
 
 def _norms(model: Model, device: Device, phase: str, tokens: int) -> Iterator[Call]:
     # AMD's dense kernels take fp32 scales; NVIDIA's block-scaled ones powers of two.
-    shared = {"rows": tokens, "ue8m0": not device.is_amd, "dtype": device.fp8}
+    shared: dict[str, Scalar] = {"rows": tokens, "ue8m0": not device.is_amd, "dtype": device.fp8}
     # V4 adds the residual in its hyper-connections, not in the norm.
     adds = not model.is_v4
     layers = model.num_hidden_layers
@@ -108,7 +108,7 @@ def _experts(model: Model, parallelism: Parallelism, device: Device, phase: str,
     if model.expert_dtype != "fp4":
         return
     inner = model.moe_intermediate_size // (parallelism.tensor if parallelism.expert == 1 else 1)
-    shared = {
+    shared: dict[str, Scalar] = {
         "tokens": tokens,
         "topk": model.num_experts_per_tok,
         "experts": model.n_routed_experts // parallelism.expert,
