@@ -1,0 +1,128 @@
+"""Whole sessions through the command line: resume after kill -9, reuse, and clear errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from autotune import table
+from autotune.cli import main
+
+TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
+
+
+def finished(journal):
+    if not journal.exists():
+        return []
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    return [
+        trial
+        for study in optuna.study.get_all_study_summaries(storage)
+        for trial in optuna.load_study(study_name=study.study_name, storage=storage).get_trials()
+        if "outcome" in trial.user_attrs and trial.state == optuna.trial.TrialState.COMPLETE
+    ]
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "tables"))
+    return tmp_path / "tables"
+
+
+def test_kill_9_loses_nothing_and_repeats_nothing(tables, state):
+    command = [sys.executable, "-m", "autotune", *TUNE, "--trials", "30"]
+    journal = state / "journal/mi355x/norm/rms_norm_quant.log"
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(finished(journal)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {trial.number: trial.params for trial in finished(journal)}
+    assert 5 <= len(before) < 30, "the kill must fall in the middle"
+    assert not list(tables.rglob("*.json"))
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    after = finished(journal)
+    assert {trial.number: trial.params for trial in after if trial.number in before} == before
+    assert len(after) == 30
+    assert len({tuple(sorted(trial.params.items())) for trial in after}) == 30
+    assert json.loads(result.stdout)[0]["trials"] == 30
+    assert len(list(tables.rglob("*.json"))) == 1
+
+
+def test_a_second_session_compiles_nothing_and_writes_the_same_table(tables, capsys):
+    assert main([*TUNE, "--trials", "6", "--json"]) == 0
+    path = next(tables.rglob("*.json"))
+    before = path.read_bytes()
+    first = json.loads(capsys.readouterr().out)[0]
+    assert first["compiled"] > 0
+    assert first["validated"] > 0
+    assert main([*TUNE, "--trials", "6", "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)[0]
+    assert second["compiled"] == 0
+    assert path.read_bytes() == before
+    row = table.load(path).rows[0]
+    assert row.tier == "modeled"
+    assert row.evidence["modeled_speedup_over_default"] >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "gem/fp8_block_scaled", "--device", "mi355x"], "did you mean 'gemm/fp8_block_scaled'"),
+        (["tune", "--device", "mi355"], "did you mean 'mi355x'"),
+        (["tune", "--device", "mi355x", "--model", "deepseek-v4-por"], "did you mean 'deepseek-v4-pro'"),
+        (["tune", "--device", "mi355x", "--scenario", "8k2k"], "did you mean '8k1k'"),
+        (["tune", "--device", "mi355x", "--trials", "0"], "at least 1"),
+        (["explain", "gemm/fp8_block_scaled", "m=1,n=2,kk=128", "--device", "mi355x"], "did you mean 'k'"),
+        (["explain", "gemm/fp8_block_scaled", "m=x", "--device", "mi355x"], "m must be an integer"),
+        (["explain", "gemm/fp8_block_scaled", "m=1,n=2,k=100", "--device", "mi355x"], "multiple of 128"),
+        (["compile", "gemm/fp8_block_scaled", "--target", "sm_91"], "did you mean 'sm_90'"),
+        (["compile", "gemm/fp8_block_scaled", "--config", "BLOCK=3"], "did you mean 'BLOCK_"),
+    ],
+)
+def test_usage_errors_exit_2_with_a_remedy(arguments, message, capsys, tables):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert not captured.out
+    assert not tables.exists()
+
+
+def test_a_damaged_table_stops_a_session_and_stays_as_it_was(tables, capsys):
+    path = tables / "gfx950/mi355x/norm/rms_norm_quant.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": 1}')
+    assert main([*TUNE, "--trials", "2"]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert path.read_text() == '{"format": 1}'
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["devices"], ["doctor"], ["show", "--device", "mi355x"]])
+def test_reports_speak_json_and_text(arguments, capsys):
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_compile_prints_every_target_or_its_reason(capsys):
+    assert main(["compile", "moe/mxfp4_grouped_gemm", "--target", "all", "--json"]) == 0
+    rows = {row["target"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == [
+        *("sm_80", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120"),
+        *("gfx90a", "gfx942", "gfx950", "gfx1201", "gfx1250"),
+    ]
+    assert "fp8e4nv not supported" in rows["sm_80"]["reason"]
+    assert any(name.startswith("v_mfma_scale_f32") for name in rows["gfx950"]["matrix instructions"])
+    for arch in ("sm_100", "sm_103"):
+        assert any("block_scale" in name for name in rows[arch]["matrix instructions"])
+    assert all((row["reason"] is None) != (row["registers"] is None) for row in rows.values())

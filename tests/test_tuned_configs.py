@@ -1,0 +1,32 @@
+"""The committed tables: whole, in their spaces, allowed, proved, and tuned for the sources that are here."""
+
+import pytest
+
+from autotune import device, registry, runtime, table
+from autotune.config import build, key
+from autotune.tuning import space
+
+PATHS = sorted((table.Path(runtime.__file__).parent / "tuned_configs").glob("*/*/*/*.json"))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: "/".join(p.parts[-3:]))
+def test_committed_table(path):
+    loaded = table.load(path)
+    kernel, gpu = registry.load(loaded.kernel), device.named(loaded.device)
+    assert path.parts[-4:] == (gpu.arch, gpu.name, *f"{kernel.name}.json".split("/"))
+    assert loaded.source == kernel.source_hash(), "the kernel changed after tuning: run `make tune`"
+    lists = space.load(kernel, gpu).lists
+    for row in loaded.rows:
+        problem = build(kernel.problem, dict(row.problem), str(path))
+        assert key(problem) == row.problem
+        assert all(row.config[name] in values for name, values in lists.items())
+        assert kernel.reject(problem, row.config, gpu) is None
+        assert row.tier == "modeled"
+        assert row.evidence["proved_on"]
+        assert "us" not in row.evidence  # nothing modelled may look measured
+
+
+def test_both_devices_have_every_kernel():
+    assert {(p.parts[-3], f"{p.parts[-2]}/{p.stem}") for p in PATHS} >= {
+        (name, kernel) for name in ("mi355x", "b200") for kernel in registry.names()
+    }
