@@ -61,7 +61,7 @@ class Problem:
     @property
     def bytes_moved(self) -> int:
         scales = 4 * (self.m + triton.cdiv(self.n, GROUP)) * self.k // GROUP
-        return self.m * self.k + self.n * self.k + 2 * self.m * self.n + int(scales)
+        return self.m * self.k + self.n * self.k + 2 * self.m * self.n + scales
 
 
 @triton.jit

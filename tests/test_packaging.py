@@ -1,0 +1,57 @@
+"""The wheel, installed beside the package that owns the name `kernels` on PyPI."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+CODE = """
+import sys, kernels, autotune, autotune.registry as registry, autotune.device as device, autotune.runtime as runtime
+from autotune.tuning import space
+assert "site-packages" in autotune.__file__ and str(sys.argv[1]) in autotune.__file__, autotune.__file__
+assert hasattr(kernels, "get_kernel")
+import autotune.kernels.gemm as gemm
+kernel = registry.load("gemm/fp8_block_scaled")
+assert gemm.fp8_block_scaled is kernel
+gpu = device.named("mi355x")
+assert space.load(kernel, gpu).size > 100
+assert runtime.choose(kernel, kernel.problem(64, 2048, 7168), gpu).how == "exact"
+print("both import")
+"""
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], check=True, capture_output=True)
+    return out
+
+
+def test_wheel_beside_pypis_kernels(distributions, tmp_path):
+    env = tmp_path / "env"
+    # torch, triton and the rest come from this environment; the two packages in question from the new one.
+    venv.create(env, with_pip=True)
+    python = env / "bin" / "python"
+    site = next(env.glob("lib/*/site-packages"))
+    outer = next(p for p in sys.path if p.endswith("site-packages"))
+    (site / "outer.pth").write_text(outer + "\n")
+    wheel = next(distributions.glob("*.whl"))
+    install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*install, "--no-deps", "--ignore-installed", str(wheel)], check=True)
+    subprocess.run([*install, "--ignore-installed", "kernels"], check=True)
+    result = subprocess.run([str(python), "-c", CODE, str(env)], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout.strip() == "both import", result.stderr
+
+
+def test_sdist_holds_the_trees(distributions):
+    import tarfile
+
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
+        names = {"/".join(name.split("/")[1:]) for name in archive.getnames()}
+    assert "kernels/gemm/fp8_block_scaled.py" in names
+    assert "search_spaces/gemm/fp8_block_scaled.yaml" in names
+    assert "tuned_configs/gfx950/mi355x/gemm/fp8_block_scaled.json" in names
