@@ -50,7 +50,11 @@ class Config(Mapping[str, Scalar]):
 
 
 class Problem(Protocol):
-    """One call's sizes and formats: a frozen dataclass of ints, bools and strings beside its kernel."""
+    """One call's sizes and formats: a frozen dataclass of ints, bools and strings beside its kernel.
+
+    A class may also have DRAWN: names of fields that say only how `inputs` are drawn (a routing, a pattern of
+    lengths), which `of` cannot see and leaves at their defaults.
+    """
 
     VARYING: ClassVar[tuple[str, ...]]
     """Fields along which a table row may serve a neighbour, such as ("m",); all others must be equal."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +77,24 @@ class Kernel(Generic[P]):
         return self.name.rpartition("/")[0]
 
     def source_hash(self) -> str:
-        """sha256 over this file and the device helpers beside it, 16 hex digits."""
+        """sha256 over this file and the shared kernel modules that it imports, 16 hex digits."""
         digest = hashlib.sha256()
-        for path in [self.path, *sorted(self.path.parents[1].glob("_*.py"))]:
+        for path in _sources(self.path):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:16]
+
+
+def _sources(path: Path) -> list[Path]:
+    """`path` and, sorted, the modules beside its family that it imports, directly or through one another."""
+    root, found, queue = path.parents[1], set[Path](), [path]
+    while queue:
+        here = queue.pop()
+        found.add(here)
+        for module in re.findall(r"^from autotune\.kernels\.([\w.]+) import", here.read_text(encoding="utf-8"), re.M):
+            there = root.joinpath(*module.split(".")).with_suffix(".py")
+            if there not in found:
+                queue.append(there)
+    return [path, *sorted(found - {path})]
 
 
 def tunable(

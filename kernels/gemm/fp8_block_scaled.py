@@ -18,7 +18,7 @@ from autotune.device import Device
 from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options
+from autotune.kernels._launch import options, require
 
 GROUP = 128
 
@@ -227,19 +227,14 @@ def fp8_block_scaled(
 
 
 def _check(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> None:
-    shapes = {
-        "a": (a, a.dtype, (a.shape[0], b.shape[-1])),
-        "b": (b, a.dtype, (b.shape[0], a.shape[-1])),
-        "a_scale": (a_scale, torch.float32, (a.shape[0], a.shape[-1] // GROUP)),
-        "b_scale": (b_scale, torch.float32, (triton.cdiv(b.shape[0], GROUP), a.shape[-1] // GROUP)),
-    }
-    if a.dtype not in FP8.values():
-        raise UsageError(f"fp8_block_scaled: a must be {' or '.join(map(str, FP8.values()))}, got {a.dtype}")
-    if a.shape[-1] % GROUP:
-        raise UsageError(f"fp8_block_scaled: k must be a multiple of {GROUP}, got {a.shape[-1]}; pad both operands")
-    for name, (tensor, dtype, shape) in shapes.items():
-        if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
-            raise UsageError(
-                f"fp8_block_scaled: {name} must be contiguous {dtype} {list(shape)}, got {tensor.dtype} "
-                f"{list(tensor.shape)} with strides {list(tensor.stride())}"
-            )
+    require("fp8_block_scaled", a=(a, tuple(FP8.values()), (None, None)))
+    (m, k), n = a.shape, b.shape[0]
+    if k % GROUP:
+        raise UsageError(f"fp8_block_scaled: k must be a multiple of {GROUP}, got {k}; pad both operands")
+    require(
+        "fp8_block_scaled",
+        a=(a, a.dtype, (m, k)),
+        b=(b, a.dtype, (n, k)),
+        a_scale=(a_scale, torch.float32, (m, k // GROUP)),
+        b_scale=(b_scale, torch.float32, (triton.cdiv(n, GROUP), k // GROUP)),
+    )

@@ -20,10 +20,10 @@ from autotune.device import Device
 from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
 
 GROUP = 32
-E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Problem:
     routing: str = "uniform"
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("routing",)
 
     def __post_init__(self) -> None:
         if min(self.tokens, self.topk, self.experts, self.n) < 1 or self.k < GROUP or self.k % GROUP:
@@ -92,26 +93,6 @@ class Problem:
         return int(weights + rows * self.k * (1 + 1 / GROUP) + 2 * self.slots * self.n)
 
 
-@triton.jit
-def _widen_fp4(packed, scale, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-    # [BLOCK_N, BLOCK_K / 2] bytes, low nibble first -> [BLOCK_N, BLOCK_K] bf16 times its group's power of two.
-    wide = packed.to(tl.int32)
-    nibble = tl.reshape(tl.join(wide & 15, wide >> 4), (BLOCK_N, BLOCK_K))
-    exponent = (nibble >> 1) & 3
-    normal = ((exponent + 126) << 23) | ((nibble & 1) << 22)
-    tiny = (nibble & 1) * 0x3F000000  # exponent 0 holds 0 and 0.5
-    bits = tl.where(exponent > 0, normal, tiny) | ((nibble & 8) << 28)
-    value = bits.to(tl.float32, bitcast=True)
-    return (value * _widen_scale(scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
-
-
-@triton.jit
-def _widen_scale(scale, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
-    power = (scale.to(tl.int32) << 23).to(tl.float32, bitcast=True)
-    spread = tl.broadcast_to(power[:, :, None], (ROWS, BLOCK_K // 32, 32))
-    return tl.reshape(spread, (ROWS, BLOCK_K))
-
-
 @triton.jit(do_not_specialize=["slots"])
 def _grouped_gemm(
     a_ptr, a_scale_ptr, w_ptr, w_scale_ptr, out_ptr, sorted_ptr, block_expert_ptr, slots, n, k,
@@ -147,8 +128,8 @@ def _grouped_gemm(
                 acc = tl.dot_scaled(a, a_scale, "e4m3", w, w_scale, "e2m1", acc)
             else:
                 w = tl.load(w_ptr + w_row[:, None] * (k // 2) + p[None, :], mask=in_bytes[None, :], other=0)
-                wide_w = _widen_fp4(w, w_scale, BLOCK_N, BLOCK_K)
-                wide_a = (a.to(tl.float32) * _widen_scale(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
+                wide_w = (fp4_decode(w, BLOCK_N, BLOCK_K) * e8m0_spread(w_scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
+                wide_a = (a.to(tl.float32) * e8m0_spread(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
                 acc = tl.dot(wide_a, tl.trans(wide_w), acc)
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
@@ -183,13 +164,8 @@ def _blocks(slots: int, experts: int, block_m: int) -> int:
 def _reference(
     problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
 ) -> tuple[Expected, ...]:
-    def spread(scale: Tensor) -> Tensor:
-        return torch.exp2(scale.double() - 127).repeat_interleave(GROUP, -1)
-
-    wide_a = a.double() * spread(a_scale)
-    nibbles = torch.stack((w & 15, w >> 4), -1).flatten(-2).long()
-    values = torch.tensor(E2M1, dtype=torch.float64)[nibbles & 7] * torch.where(nibbles >= 8, -1.0, 1.0)
-    wide_w = values * spread(w_scale)
+    wide_a = a.double() * decode_e8m0(a_scale)
+    wide_w = decode_fp4(w) * decode_e8m0(w_scale)
     owner = expert_ids.reshape(-1).long()
     rows = wide_a.repeat_interleave(problem.topk, 0) if problem.gathers else wide_a
     value = torch.einsum("sk,snk->sn", rows, wide_w[owner])
@@ -275,25 +251,17 @@ def mxfp4_grouped_gemm(
 
 
 def _check(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> None:
-    if a.dtype not in FP8.values() or a.dim() != 2 or a.shape[1] % GROUP:
+    name = "mxfp4_grouped_gemm"
+    require(name, a=(a, tuple(FP8.values()), (None, None)), w=(w, torch.uint8, (None, None, None)))
+    require(name, a=(a, a.dtype, a.shape), expert_ids=(expert_ids, torch.int32, (None, None)))
+    (tokens, topk), (rows, k), (experts, n, _) = expert_ids.shape, a.shape, w.shape
+    if rows not in (tokens, tokens * topk) or k % GROUP:
         raise UsageError(
-            f"mxfp4_grouped_gemm: a must be FP8 [rows, k], k a multiple of {GROUP}; got {a.dtype} {a.shape}"
+            f"{name}: a must have {tokens} or {tokens * topk} rows and a multiple of {GROUP} columns, got [{rows}, {k}]"
         )
-    if w.dim() != 3 or expert_ids.dim() != 2:
-        raise UsageError(f"mxfp4_grouped_gemm: w must be 3-D and expert_ids 2-D, got {w.dim()}-D, {expert_ids.dim()}-D")
-    (tokens, topk), (rows, k) = expert_ids.shape, a.shape
-    if rows not in (tokens, tokens * topk):
-        raise UsageError(f"mxfp4_grouped_gemm: a must have {tokens} or {tokens * topk} rows, got {rows}")
-    wanted = {
-        "a": (a, a.dtype, (rows, k)),
-        "a_scale": (a_scale, torch.uint8, (rows, k // GROUP)),
-        "w": (w, torch.uint8, (*w.shape[:2], k // 2)),
-        "w_scale": (w_scale, torch.uint8, (*w.shape[:2], k // GROUP)),
-        "expert_ids": (expert_ids, torch.int32, (tokens, topk)),
-    }
-    for name, (tensor, dtype, shape) in wanted.items():
-        if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
-            raise UsageError(
-                f"mxfp4_grouped_gemm: {name} must be contiguous {dtype} {list(shape)}, "
-                f"got {tensor.dtype} {list(tensor.shape)}"
-            )
+    require(
+        name,
+        a_scale=(a_scale, torch.uint8, (rows, k // GROUP)),
+        w=(w, torch.uint8, (experts, n, k // 2)),
+        w_scale=(w_scale, torch.uint8, (experts, n, k // GROUP)),
+    )

@@ -18,12 +18,11 @@ from autotune.device import Device
 from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
 
 GROUP = 128
 EPS = 1e-6
-AMAX_FLOOR = 1e-4
-FP8_MAX = {"e4m3fn": 448.0, "e4m3fnuz": 240.0}
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,9 @@ def _quantise(
     h, rstd, weight, q_ptr, scale_ptr, row, offs_c, mask, cols, eps_amax,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
 ):  # fmt: skip
-    y = tl.reshape(h * rstd[:, None] * weight[None, :], (ROWS, BLOCK // 128, 128))
-    scale = tl.maximum(tl.max(tl.abs(y), axis=2), eps_amax) / FP8_MAX
-    if UE8M0:
-        # Up to the next power of two: carry any mantissa bit into the exponent.
-        scale = (((scale.to(tl.int32, bitcast=True) + 0x7FFFFF) >> 23) << 23).to(tl.float32, bitcast=True)
-    y = tl.clamp(y / scale[:, :, None], -FP8_MAX, FP8_MAX)
-    q = tl.reshape(y, (ROWS, BLOCK)).to(q_ptr.dtype.element_ty)
+    y = h * rstd[:, None] * weight[None, :]
+    y, scale = fp8_groups(y, eps_amax, ROWS, BLOCK, 128, FP8_MAX, UE8M0)
+    q = y.to(q_ptr.dtype.element_ty)
     tl.store(q_ptr + row[:, None] * cols + offs_c[None, :], q, mask=mask)
     groups = tl.min(offs_c, axis=0) // 128 + tl.arange(0, BLOCK // 128)
     inside = (tl.max(mask.to(tl.int32), axis=1) > 0)[:, None] & (groups < cols // 128)[None, :]
@@ -134,23 +129,9 @@ def _reference(
 ) -> tuple[Expected, ...]:
     h = x.double() if residual is None else (x.double() + residual.double()).to(torch.bfloat16).double()
     y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * weight.double()
-    amax = y.view(problem.rows, -1, GROUP).abs().amax(2).clamp_min(AMAX_FLOOR)
-    exact = amax / FP8_MAX[dtype]
     # fp32 sum of `cols` squares, root, two products: cols/2 + 4 roundings.
     relative = (problem.cols / 2 + 4) * 2.0**-24
-    scale, scale_bound = exact, exact * relative
-    if ue8m0:
-        scale = torch.exp2(torch.ceil(torch.log2(exact)))
-        # Within the fp32 error above a power of two, either neighbour is right.
-        either = torch.exp2(torch.ceil(torch.log2(exact * (1 + relative)))) != torch.exp2(
-            torch.ceil(torch.log2(exact * (1 - relative)))
-        )
-        scale_bound = torch.where(either, scale, torch.zeros_like(scale))
-    # e4m3 has 3 mantissa bits: half an ulp is 2^-4 of the value, or half the smallest subnormal times the scale.
-    step = 2.0**-10 if dtype == "e4m3fn" else 2.0**-11
-    wide = (scale + scale_bound).repeat_interleave(GROUP, 1)
-    bound = y.abs() * (2.0**-4 + 2 * relative) + step * wide
-    outputs = (Expected("q * scale", y, bound), Expected("scale", scale, scale_bound))
+    outputs = expect_fp8("q * scale", y, relative, GROUP, dtype, ue8m0)
     if residual is None:
         return outputs
     # The kernel adds in fp32 first; a double rounding moves the sum by one bf16 step at most.
@@ -232,13 +213,9 @@ def rms_norm_quant(
 def _check(x: Tensor, weight: Tensor, residual: Tensor | None, dtype: str) -> None:
     if dtype not in FP8:
         raise UsageError(f"rms_norm_quant: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
-    if x.dim() != 2 or x.shape[1] % GROUP:
-        raise UsageError(f"rms_norm_quant: x must be [rows, cols], cols a multiple of {GROUP}; got {list(x.shape)}")
-    wanted = [("x", x, torch.bfloat16, list(x.shape)), ("weight", weight, torch.float32, [x.shape[1]])]
+    require("rms_norm_quant", x=(x, torch.bfloat16, (None, None)))
+    if x.shape[1] % GROUP:
+        raise UsageError(f"rms_norm_quant: x must have a multiple of {GROUP} columns, got {x.shape[1]}")
+    require("rms_norm_quant", x=(x, x.dtype, x.shape), weight=(weight, torch.float32, (x.shape[1],)))
     if residual is not None:
-        wanted.append(("residual", residual, torch.bfloat16, list(x.shape)))
-    for name, tensor, kind, shape in wanted:
-        if tensor.dtype != kind or list(tensor.shape) != shape or not tensor.is_contiguous():
-            raise UsageError(
-                f"rms_norm_quant: {name} must be contiguous {kind} {shape}, got {tensor.dtype} {list(tensor.shape)}"
-            )
+        require("rms_norm_quant", x=(x, x.dtype, x.shape), residual=(residual, x.dtype, x.shape))

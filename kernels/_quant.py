@@ -1,0 +1,150 @@
+"""Block quantisation that kernels share: device code for FP8 and FP4 groups, and what a reference expects of it."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.kernel import Expected
+
+FP8_MAX = {"e4m3fn": 448.0, "e4m3fnuz": 240.0}
+AMAX_FLOOR = 1e-4
+"""Smallest group maximum that FP8 scales serve: DeepSeek's own floor."""
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+@triton.jit
+def _up_to_power_of_two(x):
+    # Carry any mantissa bit into the exponent.
+    return (((x.to(tl.int32, bitcast=True) + 0x7FFFFF) >> 23) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def fp8_groups(
+    y, floor, ROWS: tl.constexpr, COLS: tl.constexpr, GROUP: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr
+):
+    """fp32 [ROWS, COLS] -> values to be cast to FP8 [ROWS, COLS], scales fp32 [ROWS, COLS / GROUP]."""
+    groups = tl.reshape(y, (ROWS, COLS // GROUP, GROUP))
+    scale = tl.maximum(tl.max(tl.abs(groups), axis=2), floor) / FP8_MAX
+    if UE8M0:
+        scale = _up_to_power_of_two(scale)
+    q = tl.clamp(groups / scale[:, :, None], -FP8_MAX, FP8_MAX)
+    return tl.reshape(q, (ROWS, COLS)), scale
+
+
+@triton.jit
+def mx_groups(y, ROWS: tl.constexpr, COLS: tl.constexpr, MAX: tl.constexpr):
+    """fp32 [ROWS, COLS] -> values within MAX [ROWS, COLS], e8m0 exponents uint8 [ROWS, COLS / 32], rounded up."""
+    groups = tl.reshape(y, (ROWS, COLS // 32, 32))
+    # 2^-120: groups of zeros get a scale that is still a normal number.
+    scale = _up_to_power_of_two(tl.maximum(tl.max(tl.abs(groups), axis=2) / MAX, 7.52316384526264e-37))
+    q = tl.clamp(groups / scale[:, :, None], -MAX, MAX)
+    return tl.reshape(q, (ROWS, COLS)), (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8)
+
+
+@triton.jit
+def fp4_encode(y, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """fp32 [ROWS, COLS] within 6 -> e2m1 packed uint8 [ROWS, COLS / 2], low nibble first, ties to even."""
+    a = tl.abs(y)
+    code = (a > 0.25).to(tl.int32) + (a >= 0.75) + (a > 1.25) + (a >= 1.75) + (a > 2.5) + (a >= 3.5) + (a > 5.0)
+    code = code | tl.where(y < 0, 8, 0)
+    low, high = tl.split(tl.reshape(code, (ROWS, COLS // 2, 2)))
+    return (low | (high << 4)).to(tl.uint8)
+
+
+@triton.jit
+def fp4_decode(packed, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Packed uint8 [ROWS, COLS / 2] -> fp32 [ROWS, COLS]."""
+    wide = packed.to(tl.int32)
+    nibble = tl.reshape(tl.join(wide & 15, wide >> 4), (ROWS, COLS))
+    exponent = (nibble >> 1) & 3
+    normal = ((exponent + 126) << 23) | ((nibble & 1) << 22)
+    tiny = (nibble & 1) * 0x3F000000  # exponent 0 holds 0 and 0.5
+    bits = tl.where(exponent > 0, normal, tiny) | ((nibble & 8) << 28)
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def e8m0_spread(scale, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """e8m0 uint8 [ROWS, COLS / 32] -> its powers of two, fp32 [ROWS, COLS]."""
+    power = (scale.to(tl.int32) << 23).to(tl.float32, bitcast=True)
+    return tl.reshape(tl.broadcast_to(power[:, :, None], (ROWS, COLS // 32, 32)), (ROWS, COLS))
+
+
+@triton.jit
+def hadamard(x, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Walsh-Hadamard transform of each row (natural order), unscaled; COLS is a power of two."""
+    half: tl.constexpr = COLS // 2
+    for _ in tl.static_range(COLS.bit_length() - 1):
+        # Butterfly on the last index bit; the join puts it first, so that every bit has its turn.
+        low, high = tl.split(tl.reshape(x, (ROWS, half, 2)))
+        x = tl.reshape(tl.permute(tl.join(low + high, low - high), (0, 2, 1)), (ROWS, COLS))
+    return x
+
+
+def expect_fp8(name: str, y: Tensor, relative: float, group: int, dtype: str, ue8m0: bool) -> tuple[Expected, Expected]:
+    """What quantised float64 `y` [rows, cols] must be when the kernel's fp32 values err by `relative`: value, scale."""
+    return expect_fp8_within(name, y, y.abs() * relative, group, dtype, ue8m0)
+
+
+def expect_fp8_within(
+    name: str, y: Tensor, error: Tensor, group: int, dtype: str, ue8m0: bool
+) -> tuple[Expected, Expected]:
+    """As `expect_fp8`, with the kernel's error given by element."""
+    groups = y.unflatten(-1, (-1, group))
+    amax = groups.abs().amax(-1).clamp_min(AMAX_FLOOR)
+    slack = error.unflatten(-1, (-1, group)).amax(-1) + amax * 2.0**-22
+    exact = amax / FP8_MAX[dtype]
+    scale, scale_bound = exact, slack / FP8_MAX[dtype]
+    if ue8m0:
+        scale, scale_bound = _power_of_two(amax, slack, FP8_MAX[dtype])
+    # e4m3 has 3 mantissa bits: half an ulp is 2^-4 of the value, or half the smallest subnormal times the scale.
+    step = 2.0**-10 if dtype == "e4m3fn" else 2.0**-11
+    wide = (scale + scale_bound).repeat_interleave(group, -1)
+    return Expected(name, y, y.abs() * 2.0**-4 + 1.1 * error + step * wide), Expected(
+        f"{name} scale", scale, scale_bound
+    )
+
+
+def expect_mx(name: str, y: Tensor, error: Tensor, kind: str) -> tuple[Expected, Expected]:
+    """1x32 groups with e8m0 scales; `kind` is e2m1 or e4m3fn. Values, then scales as powers of two."""
+    groups = y.unflatten(-1, (-1, 32))
+    amax = groups.abs().amax(-1)
+    most, half_ulp, step = (6.0, 2.0**-2, 0.25) if kind == "e2m1" else (448.0, 2.0**-4, 2.0**-10)
+    slack = error.unflatten(-1, (-1, 32)).amax(-1) + amax * 2.0**-22
+    scale, scale_bound = _power_of_two(amax.clamp_min(most * 2.0**-120), slack, most)
+    wide = (scale + scale_bound).repeat_interleave(32, -1)
+    return Expected(name, y, y.abs() * half_ulp + 1.1 * error + step * wide), Expected(
+        f"{name} scale", scale, scale_bound
+    )
+
+
+def _power_of_two(amax: Tensor, slack: Tensor, most: float) -> tuple[Tensor, Tensor]:
+    def up(x: Tensor) -> Tensor:
+        return torch.exp2(torch.ceil(torch.log2(x)))
+
+    scale = up(amax / most)
+    # Within the kernel's error of a power of two, either neighbour is right.
+    low, high = up((amax - slack).clamp_min(1e-300) / most), up((amax + slack) / most)
+    return scale, torch.maximum(high - scale, scale - low)
+
+
+def decode_fp4(packed: Tensor) -> Tensor:
+    """float64 values of packed e2m1, low nibble first: [..., n] uint8 -> [..., 2 n]."""
+    nibbles = torch.stack((packed & 15, packed >> 4), -1).flatten(-2).long()
+    return torch.tensor(E2M1, dtype=torch.float64)[nibbles & 7] * torch.where(nibbles >= 8, -1.0, 1.0)
+
+
+def decode_e8m0(scale: Tensor, group: int = 32) -> Tensor:
+    """float64 powers of two, each repeated over its group: [..., n] uint8 -> [..., n * group]."""
+    return torch.exp2(scale.double() - 127).repeat_interleave(group, -1)
+
+
+def hadamard_matrix(size: int) -> Tensor:
+    """Sylvester's matrix of +-1, float64 [size, size]."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while matrix.shape[0] < size:
+        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
+    return matrix

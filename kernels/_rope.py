@@ -1,0 +1,52 @@
+"""Rotary embedding of interleaved pairs: device code, and the table of cosines and sines that kernels read."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+ROPE_DIM = 64
+
+
+@triton.jit
+def rotate(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
+    """Pairs (2i, 2i+1) of fp32 x [ROWS, DIM] turned by the angles of cos, sin [ROWS, DIM / 2]; -sin turns back."""
+    even, odd = tl.split(tl.reshape(x, (ROWS, DIM // 2, 2)))
+    return tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), (ROWS, DIM))
+
+
+def rope_frequencies(theta: float, yarn: tuple[int, int, int, int] | None = None, dim: int = ROPE_DIM) -> Tensor:
+    """float64 [dim / 2] radians a position; `yarn` is (factor, original length, beta_fast, beta_slow).
+
+    YaRN (Peng et al. 2023, §3.2): slow dimensions are interpolated by `factor`, fast ones kept, a ramp between.
+    """
+    half = torch.arange(dim // 2, dtype=torch.float64)
+    frequency = theta ** (-2 * half / dim)
+    if yarn is None:
+        return frequency
+    factor, original, beta_fast, beta_slow = yarn
+
+    def dimension(turns: float) -> float:
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = max(math.floor(dimension(beta_fast)), 0), min(math.ceil(dimension(beta_slow)), dim - 1)
+    ramp = ((half - low) / max(high - low, 0.001)).clamp(0, 1)
+    return frequency / factor * ramp + frequency * (1 - ramp)
+
+
+def rope_table(positions: int, theta: float, yarn: tuple[int, int, int, int] | None = None) -> Tensor:
+    """fp32 [positions, 64]: 32 cosines, then 32 sines; computed in float64."""
+    angle = torch.arange(positions, dtype=torch.float64)[:, None] * rope_frequencies(theta, yarn)
+    return torch.cat((angle.cos(), angle.sin()), 1).float()
+
+
+def reference_rotate(x: Tensor, table: Tensor, inverse: bool = False) -> Tensor:
+    """float64 x [..., 64] turned by table rows [..., 64]."""
+    cos, sin = table.double().chunk(2, -1)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    sin = -sin if inverse else sin
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
