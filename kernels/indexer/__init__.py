@@ -1,0 +1,3 @@
+from autotune.kernels import publish
+
+publish(__name__)
