@@ -1,0 +1,182 @@
+"""The three layouts of a 512-wide K = V cache: device code that stores and loads rows, and their exact decoding.
+
+`bf16`: rows of 512. `fp8`: rows of 512 FP8 and 8 fp32 power-of-two scales, one a group of 64. `fp8_584`: pages of
+`page_size` rows of 448 FP8 and 64 bf16 (the rotary part), 576 B each, then 8 B a row of e8m0 scales (7 used); a page is
+padded to a multiple of 576 B. A slot is page * page_size + row.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected
+from autotune.kernels._launch import require
+from autotune.kernels._quant import expect_fp8_within, fp8_groups
+
+WIDTH = 512
+PLAIN = 448
+"""Columns before the rotary 64."""
+LAYOUTS = ("bf16", "fp8", "fp8_584")
+
+
+@triton.jit
+def store_rows(
+    y, slot, cache_ptr, scale_ptr, page_size,
+    ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+):  # fmt: skip
+    """fp32 y [ROWS, 512] into the slots int64 [ROWS]; a negative slot is skipped."""
+    col = tl.arange(0, 512)
+    keep = (slot >= 0)[:, None]
+    at = tl.where(slot >= 0, slot, 0)
+    if LAYOUT == "bf16":
+        tl.store(cache_ptr + at[:, None] * 512 + col[None, :], y.to(tl.bfloat16), mask=keep)
+    else:
+        q, scale = fp8_groups(y, 1e-4, ROWS, 512, 64, FP8_MAX, True)
+        fp8 = q.to(tl.float8e4b8 if FNUZ else tl.float8e4nv)
+        group = tl.arange(0, 8)
+        if LAYOUT == "fp8":
+            tl.store(cache_ptr + at[:, None] * 512 + col[None, :], fp8, mask=keep)
+            tl.store(scale_ptr + at[:, None] * 8 + group[None, :], scale, mask=keep)
+        else:
+            page = (at // page_size) * _page_bytes(page_size)
+            row = page + at % page_size * 576
+            bits = fp8.to(tl.uint8, bitcast=True)
+            tl.store(cache_ptr + row[:, None] + col[None, :], bits, mask=keep & (col < 448)[None, :])
+            rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
+            # Two bytes each, counted from column 448; page and row are even.
+            offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
+            tl.store(rope_ptr + offs, y.to(tl.bfloat16), mask=keep & (col >= 448)[None, :])
+            byte = (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8)
+            where = (page + page_size * 576 + at % page_size * 8)[:, None] + group[None, :]
+            tl.store(cache_ptr + where, byte, mask=keep & (group < 7)[None, :])
+
+
+@triton.jit
+def load_rows(slot, valid, col, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr, FNUZ: tl.constexpr):
+    """bf16 [ROWS, COLS]: columns `col` [COLS] of the slots int64 [ROWS]; zero where not `valid`.
+
+    Exact, because scales are powers of two.
+    """
+    keep = valid[:, None]
+    at = tl.where(valid, slot, 0)
+    if LAYOUT == "bf16":
+        return tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
+    elif LAYOUT == "fp8":
+        q = tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
+        scale = tl.load(scale_ptr + at[:, None] * 8 + col[None, :] // 64, mask=keep, other=0.0)
+        return (q.to(tl.float32) * scale).to(tl.bfloat16)
+    else:
+        page = (at // page_size) * _page_bytes(page_size)
+        row = page + at % page_size * 576
+        plain = (col < 448)[None, :]
+        bits = tl.load(cache_ptr + row[:, None] + col[None, :], mask=keep & plain, other=0)
+        q = bits.to(tl.float8e4b8 if FNUZ else tl.float8e4nv, bitcast=True).to(tl.float32)
+        where = (page + page_size * 576 + at % page_size * 8)[:, None] + col[None, :] // 64
+        byte = tl.load(cache_ptr + where, mask=keep & plain, other=0)
+        scale = (byte.to(tl.int32) << 23).to(tl.float32, bitcast=True)
+        rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
+        offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
+        rope = tl.load(rope_ptr + offs, mask=keep & (col >= 448)[None, :], other=0.0)
+        return tl.where(plain, (q * scale).to(tl.bfloat16), rope)
+
+
+@triton.jit
+def _page_bytes(page_size):
+    return tl.cdiv(page_size * 584, 576) * 576
+
+
+def page_bytes(page_size: int) -> int:
+    """Bytes of a `fp8_584` page."""
+    return triton.cdiv(page_size * 584, 576) * 576
+
+
+def check_layout(layout: str, page_size: int) -> None:
+    """Raises ValueError, for problems."""
+    if layout not in LAYOUTS or page_size < 1:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, page_size positive; got {layout!r}, {page_size}")
+
+
+def layout_of(cache: Tensor) -> str:
+    """The layout that a cache tensor has, by its dtype."""
+    return {torch.bfloat16: "bf16", torch.uint8: "fp8_584"}.get(cache.dtype, "fp8")
+
+
+def require_cache(kernel: str, cache: Tensor, cache_scale: Tensor | None, page_size: int, name: str = "cache") -> None:
+    """Raises UsageError for a cache of no known layout, or without the scales that it needs."""
+    layout = layout_of(cache)
+    if layout == "fp8_584":
+        require(kernel, **{name: (cache, torch.uint8, (None, page_bytes(page_size)))})
+    else:
+        require(kernel, **{name: (cache, (torch.bfloat16, *FP8.values()), (None, WIDTH))})
+    if (layout == "fp8") != (cache_scale is not None):
+        raise UsageError(
+            f"{kernel}: {name}_scale goes with an FP8 {name} of rows of {WIDTH}, and only with it; "
+            f"{name} is {cache.dtype}, {name}_scale {'missing' if cache_scale is None else 'given'}"
+        )
+    if cache_scale is not None:
+        require(
+            kernel,
+            **{
+                name: (cache, cache.dtype, cache.shape),
+                f"{name}_scale": (cache_scale, torch.float32, (cache.shape[0], 8)),
+            },
+        )
+
+
+def draw_cache(draw: Draw, slots: int, layout: str, page_size: int, dtype: str) -> tuple[Tensor, Tensor | None]:
+    """(cache, cache_scale) with room for `slots`, holding random rows. On the meta device too."""
+    if layout == "bf16":
+        return draw.normal((slots, WIDTH), torch.bfloat16), None
+    if layout == "fp8":
+        power = draw.integers((slots, 8), 120, 127, torch.int32)
+        scale = power if power.is_meta else torch.exp2(power.float() - 127)
+        return draw.normal((slots, WIDTH), FP8[dtype]), scale.float()
+    pages = triton.cdiv(slots, page_size)
+    cache = draw.integers((pages, page_bytes(page_size)), 0, 256, torch.uint8)
+    if not cache.is_meta:
+        plain, rope, scale = views_584(cache, page_size)
+        plain.copy_(draw.normal(tuple(plain.shape), FP8[dtype]).view(torch.uint8))
+        rope.copy_(draw.normal(tuple(rope.shape), torch.bfloat16))
+        scale.copy_(draw.integers(tuple(scale.shape), 120, 127, torch.uint8))
+    return cache, None
+
+
+def views_584(cache: Tensor, page_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of a `fp8_584` cache: bytes [pages, page_size, 448], bf16 [.., 64], e8m0 [.., 7]."""
+    rows = cache[:, : page_size * 576].unflatten(1, (page_size, 576))
+    scales = cache[:, page_size * 576 : page_size * 584].unflatten(1, (page_size, 8))
+    return rows[..., :PLAIN], rows[..., PLAIN:].view(torch.bfloat16), scales[..., :7]
+
+
+def decode_cache(cache: Tensor, cache_scale: Tensor | None, page_size: int, dtype: str) -> Tensor:
+    """float64 [slots, 512] of any layout."""
+    if cache_scale is not None:
+        return cache.double() * cache_scale.double().repeat_interleave(64, 1)
+    if cache.dtype == torch.bfloat16:
+        return cache.double()
+    plain, rope, scale = views_584(cache, page_size)
+    q = plain.contiguous().view(FP8[dtype]).double()
+    wide = q * torch.exp2(scale.double() - 127).repeat_interleave(64, -1)
+    return torch.cat((wide, rope.double()), -1).flatten(0, 1)
+
+
+def expect_stored(before: Tensor, y: Tensor, error: Tensor, slots: Tensor, layout: str, dtype: str) -> Expected:
+    """The decoded cache after float64 rows y [rows, 512], known within `error`, went to `slots` (-1: nowhere).
+
+    `before` is `decode_cache` of the cache beforehand; whatever no slot names must not change at all.
+    """
+    value, bound = before.clone(), torch.zeros_like(before)
+    keep = slots >= 0
+    at, row, off = slots[keep].long(), y[keep], error[keep]
+    rounded = row.abs() * 2.0**-8 + off
+    if layout != "bf16":
+        quantised = expect_fp8_within("cache", row, off, 64, dtype, True)[0].bound
+        rope = rounded if layout == "fp8_584" else quantised
+        rounded = torch.cat((quantised[:, :PLAIN], rope[:, PLAIN:]), 1)
+    value[at], bound[at] = row, rounded
+    return Expected("cache", value, bound)
