@@ -6,7 +6,7 @@ from autotune import device, registry, workload
 from autotune.errors import UsageError
 from autotune.workload.calls import dense_shapes
 from autotune.workload.model import V3_2, V4_FLASH, V4_PRO
-from autotune.workload.scenario import Parallelism, decode_tokens, named, prefill_tokens
+from autotune.workload.scenario import Parallelism, named, steps
 
 
 def test_layers():
@@ -37,14 +37,47 @@ def test_launches_a_step():
     assert sum(per_step for _, _, per_step in shapes.values()) == 61 * 5 + 30 == 335
 
 
-def test_attention_is_whole_under_data_parallelism():
-    assert dense_shapes(V4_PRO, Parallelism(8, data_attention=True))["wq_b"][:2] == (65536, 1536)
-    assert decode_tokens(named("8k1k"), Parallelism(8, data_attention=True)) == (1, 2, 4, 8)
+def tokens(phase, parallelism):
+    return [(s.tokens, s.expert_tokens) for s in steps(named("8k1k"), parallelism) if s.phase == phase]
 
 
-def test_token_counts():
-    assert decode_tokens(named("8k1k"), Parallelism(8)) == (1, 2, 4, 8, 16, 32, 64)
-    assert prefill_tokens(named("8k1k")) == (4096, 6144, 7168, 8192)
+def test_tokens_of_a_step():
+    assert tokens("decode", Parallelism(8)) == [(c, c) for c in (1, 2, 4, 8, 16, 32, 64)]
+    assert tokens("prefill", Parallelism(8)) == [(m, m) for m in (4096, 6144, 7168, 8192)]
+
+
+def test_under_data_parallel_attention_experts_see_the_gathered_tokens():
+    assert tokens("decode", Parallelism(8, data_attention=True)) == [
+        (c // 8, c) for c in (64, 128, 256, 512, 1024, 2048)
+    ]
+    assert tokens("prefill", Parallelism(8, data_attention=True))[-1] == (8192, 65536)
+
+
+def test_under_expert_parallelism_a_rank_gets_its_share_of_choices():
+    whole = Parallelism(8, expert=8, data_attention=True)
+    assert tokens("decode", whole)[:3] == [(8, 8), (16, 16), (32, 32)]  # 6 choices each: 6 c / 8 rows a rank
+
+
+def test_attention_and_shared_expert_are_whole_under_data_parallelism():
+    shapes = dense_shapes(V4_PRO, Parallelism(8, data_attention=True))
+    assert shapes["wq_b"][:2] == (65536, 1536)
+    assert (shapes["shared.w13"][:2], shapes["shared.w2"][:2]) == ((6144, 7168), (7168, 3072))
+
+
+@pytest.mark.parametrize(
+    ("model", "parallelism", "message"),
+    [
+        (V4_PRO, Parallelism(3), "128 attention heads cannot be split 3 ways"),
+        (V4_PRO, Parallelism(32), "3072 shared expert columns cannot be split 32 ways in blocks of 128"),
+        (V4_FLASH, Parallelism(16), "8 output groups cannot be split 16 ways"),
+        (V4_FLASH, Parallelism(8, expert=7), "256 routed experts cannot be split 7 ways"),
+        (V3_2, Parallelism(32), "2048 shared expert columns cannot be split 32 ways"),
+        (V4_PRO, Parallelism(8, expert=0), "cannot be split 0 ways"),
+    ],
+)
+def test_splits_that_are_not_whole_are_refused(model, parallelism, message):
+    with pytest.raises(UsageError, match=message):
+        workload.calls(model, named("8k1k"), parallelism, device.named("mi355x"))
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -36,6 +36,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--model", default="deepseek-v4-pro")
     parser.add_argument("--scenario", default="8k1k")
     parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default 8)")
+    parser.add_argument("--ep", type=int, default=1, help="expert parallelism (default 1: experts are split by width)")
+    parser.add_argument("--dp-attention", action="store_true", help="attention is data-parallel over the --tp ranks")
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
     parser.add_argument("--trials", type=int, default=Plan.trials, help="configs tried a problem (default 12)")
     parser.add_argument("--seed", type=int, default=0)
@@ -61,8 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     summaries = [_session(registry.load(name), device, plan, arguments) for device in chosen for name in names]
     done = [summary for summary in summaries if summary is not None]
-    show_rows([_row(summary) for summary in done], arguments.json, "tuning sessions (times are modeled, not measured)")
-    print(f"tables: {plan.tables}", file=sys.stderr)
+    show_rows(
+        [_row(summary) for summary in done],
+        arguments.json,
+        "tuning sessions (default / best: modeled times of a step, not measured)",
+    )
+    if not arguments.json:
+        for summary in done:
+            print(summary.table)
     return 0 if done else 1
 
 
@@ -74,7 +82,7 @@ def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argpars
             kernel,
             workload.model.named(arguments.model),
             workload.scenario.named(arguments.scenario),
-            workload.Parallelism(arguments.tp),
+            workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention),
             device,
         )
     if not problems:
@@ -115,12 +123,12 @@ def _row(summary: Summary) -> dict[str, Any]:
         "problems": summary.problems,
         "considered": summary.considered,
         "rejected": summary.rejected,
-        "trials": summary.trials,
+        "tried": summary.trials,
         "compiled": summary.compiled,
         "from cache": summary.from_cache,
         "failed": dict(summary.failed),
         "distinct codes": summary.distinct_codes,
         "validated": summary.validated,
-        "default/best (modeled)": round(summary.speedup, 3),
+        "default / best": round(summary.speedup, 3),
         "tier": summary.tier,
     }

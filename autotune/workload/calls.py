@@ -9,9 +9,10 @@ from typing import Any
 
 from autotune.config import Problem, Scalar, build
 from autotune.device import Device
+from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.workload.model import Model
-from autotune.workload.scenario import Parallelism, Scenario, decode_tokens, prefill_tokens
+from autotune.workload.scenario import Parallelism, Scenario, Step, steps
 
 GEMM = "gemm/fp8_block_scaled"
 NORM = "norm/rms_norm_quant"
@@ -30,17 +31,36 @@ class Call:
 
 
 def calls(model: Model, scenario: Scenario, parallelism: Parallelism, device: Device) -> tuple[Call, ...]:
-    """All calls of a decode step at each concurrency and of a prefill step at each length."""
+    """All calls of every step of `scenario`. Raises UsageError where the model cannot be split so."""
+    check(model, parallelism)
     found: list[Call] = []
-    for phase, tokens in (
-        ("decode", decode_tokens(scenario, parallelism)),
-        ("prefill", prefill_tokens(scenario)),
-    ):
-        for count in tokens:
-            found += _gemms(model, parallelism, device, phase, count)
-            found += _norms(model, device, phase, count)
-            found += _experts(model, parallelism, device, phase, count)
+    for step in steps(scenario, parallelism):
+        found += _gemms(model, parallelism, device, step)
+        found += _norms(model, device, step)
+        found += _experts(model, parallelism, device, step)
     return tuple(found)
+
+
+def check(model: Model, parallelism: Parallelism) -> None:
+    """Raises UsageError unless every split is whole, and whole in scale blocks where it divides K."""
+    width = model.moe_intermediate_size
+    rules = [
+        ("attention heads", model.num_attention_heads, parallelism.attention, 1),
+        ("routed experts", model.n_routed_experts, parallelism.expert, 1),
+        ("shared expert columns", width * model.n_shared_experts, parallelism.shared, 128),
+        ("routed expert columns", width, parallelism.expert_width, 32 if model.expert_dtype == "fp4" else 128),
+    ]
+    if model.is_v4:
+        rules.append(("output groups", model.o_groups, parallelism.attention, 1))
+    else:
+        rules.append(("dense feed-forward columns", model.intermediate_size, parallelism.tensor, 128))
+    for what, size, ways, block in rules:
+        if ways < 1 or size % (ways * block):
+            raise UsageError(
+                f"{model.name}: {size} {what} cannot be split {ways} ways"
+                + (f" in blocks of {block}" if block > 1 else "")
+                + "; choose another --tp or --ep"
+            )
 
 
 def problems(
@@ -57,8 +77,8 @@ def problems(
 def dense_shapes(model: Model, parallelism: Parallelism) -> dict[str, tuple[int, int, int]]:
     """FP8 dense GEMMs: op -> (n, k, launches a step), MTP's own layer left out."""
     hidden, layers = model.hidden_size, model.num_hidden_layers
-    split, experts = parallelism.attention, parallelism.tensor if parallelism.expert == 1 else 1
-    shared = model.moe_intermediate_size * model.n_shared_experts // experts
+    split = parallelism.attention
+    shared = model.moe_intermediate_size * model.n_shared_experts // parallelism.shared
     rows = {
         "indexer.wq_b": (model.index_n_heads * model.index_head_dim, model.q_lora_rank, model.indexer_layers),
         "shared.w13": (2 * shared, hidden, model.moe_layers),
@@ -84,36 +104,37 @@ def dense_shapes(model: Model, parallelism: Parallelism) -> dict[str, tuple[int,
     }
 
 
-def _gemms(model: Model, parallelism: Parallelism, device: Device, phase: str, tokens: int) -> Iterator[Call]:
+def _gemms(model: Model, parallelism: Parallelism, device: Device, step: Step) -> Iterator[Call]:
     shapes = dense_shapes(model, parallelism)
     if model.num_nextn_predict_layers:
         shapes["mtp.proj"] = (model.hidden_size, model.hidden_size, 2 * model.num_nextn_predict_layers)
     for op, (n, k, per_step) in shapes.items():
-        if k % 128 == 0:  # a 1x128 scale group must be whole; others are padded by the engine
-            yield Call(GEMM, phase, op, {"m": tokens, "n": n, "k": k, "dtype": device.fp8}, per_step)
+        yield Call(GEMM, step.phase, op, {"m": step.tokens, "n": n, "k": k, "dtype": device.fp8}, per_step)
 
 
-def _norms(model: Model, device: Device, phase: str, tokens: int) -> Iterator[Call]:
+def _norms(model: Model, device: Device, step: Step) -> Iterator[Call]:
     # AMD's dense kernels take fp32 scales; NVIDIA's block-scaled ones powers of two.
-    shared: dict[str, Scalar] = {"rows": tokens, "ue8m0": not device.is_amd, "dtype": device.fp8}
+    same: dict[str, Scalar] = {"rows": step.tokens, "ue8m0": not device.is_amd, "dtype": device.fp8}
     # V4 adds the residual in its hyper-connections, not in the norm.
     adds = not model.is_v4
     layers = model.num_hidden_layers
-    yield Call(NORM, phase, "attn_norm", {"cols": model.hidden_size, "residual": adds, **shared}, layers)
-    yield Call(NORM, phase, "ffn_norm", {"cols": model.hidden_size, "residual": adds, **shared}, layers)
-    yield Call(NORM, phase, "q_norm", {"cols": model.q_lora_rank, "residual": False, **shared}, layers)
+    yield Call(NORM, step.phase, "attn_norm", {"cols": model.hidden_size, "residual": adds, **same}, layers)
+    yield Call(NORM, step.phase, "ffn_norm", {"cols": model.hidden_size, "residual": adds, **same}, layers)
+    yield Call(NORM, step.phase, "q_norm", {"cols": model.q_lora_rank, "residual": False, **same}, layers)
 
 
-def _experts(model: Model, parallelism: Parallelism, device: Device, phase: str, tokens: int) -> Iterator[Call]:
+def _experts(model: Model, parallelism: Parallelism, device: Device, step: Step) -> Iterator[Call]:
     if model.expert_dtype != "fp4":
         return
-    inner = model.moe_intermediate_size // (parallelism.tensor if parallelism.expert == 1 else 1)
-    shared: dict[str, Scalar] = {
-        "tokens": tokens,
+    inner = model.moe_intermediate_size // parallelism.expert_width
+    same: dict[str, Scalar] = {
+        "tokens": step.expert_tokens,
         "topk": model.num_experts_per_tok,
         "experts": model.n_routed_experts // parallelism.expert,
         "dtype": device.fp8,
     }
     layers = model.moe_layers
-    yield Call(EXPERTS, phase, "w13", {"n": 2 * inner, "k": model.hidden_size, "gathers": True, **shared}, layers)
-    yield Call(EXPERTS, phase, "w2", {"n": model.hidden_size, "k": inner, "gathers": False, **shared}, layers)
+    w13: dict[str, Scalar] = {"n": 2 * inner, "k": model.hidden_size, "gathers": True}
+    w2: dict[str, Scalar] = {"n": model.hidden_size, "k": inner, "gathers": False}
+    yield Call(EXPERTS, step.phase, "w13", w13 | same, layers)
+    yield Call(EXPERTS, step.phase, "w2", w2 | same, layers)

@@ -15,6 +15,8 @@ class Yarn:
     original_max_position_embeddings: int
     beta_fast: int
     beta_slow: int
+    mscale: float = 0.0
+    """V3.2 multiplies the softmax scale by (0.1 mscale ln(factor) + 1) squared; V4 does not."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ V3_2 = Model(
     vocab_size=129280,
     rope_theta=10000,
     expert_dtype="fp8",
+    yarn=Yarn(40, 4096, 32, 1, mscale=1.0),
     n_group=8,
     topk_group=4,
     intermediate_size=18432,
