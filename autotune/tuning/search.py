@@ -32,11 +32,11 @@ def open_storage(path: Path) -> BaseStorage:
 
 
 class Search:
-    """Ask and tell over `feasible`, resumed from whatever the storage holds under `name`."""
+    """Ask and tell over a feasible set, resumed from whatever the storage holds under `name`."""
 
-    def __init__(self, storage: BaseStorage, name: str, lists: Lists, feasible: Sequence[Config], seed: int) -> None:
+    def __init__(self, storage: BaseStorage, name: str, lists: Lists, seed: int) -> None:
         self._lists = lists
-        self._feasible = frozenset(feasible)
+        self._feasible: frozenset[Config] = frozenset()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=1, constant_liar=True)
@@ -54,6 +54,18 @@ class Search:
                     interrupted.append(config)
         self._queue = interrupted
         self._asked: dict[Config, Trial] = {}
+
+    @property
+    def feasible_count(self) -> int | None:
+        """As `allow` was last told, perhaps by an earlier session: enumerating a space takes 0.1 s a problem."""
+        count: int | None = self._study.user_attrs.get("feasible")
+        return count
+
+    def allow(self, feasible: Sequence[Config]) -> None:
+        """The configs that may be tried; none before this is called."""
+        self._feasible = frozenset(feasible)
+        if self.feasible_count != len(self._feasible):
+            self._study.set_user_attr("feasible", len(self._feasible))
 
     def enqueue(self, configs: Sequence[Config]) -> None:
         """To be tried in this order before the sampler is asked."""

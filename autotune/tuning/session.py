@@ -100,16 +100,17 @@ class Session:
 
     def _open(self, storage: BaseStorage, problem: Problem, old: Table) -> Search:
         kernel, device = self._kernel, self._device
-        feasible = space.feasible(self._space, kernel, problem, device)
-        self.summary.problems += 1
-        self.summary.considered += self._space.size
-        self.summary.rejected += self._space.size - len(feasible)
         name = f"{describe(problem)} source={self._source} {self._toolchain} seed={self._plan.seed}"
-        opened = Search(storage, name, self._space.lists, feasible, self._plan.seed)
-        first = [kernel.default(problem, device), *(r.config for r in old.rows if r.problem == key(problem))]
-        if len(opened.outcomes) < self._plan.trials:
+        opened = Search(storage, name, self._space.lists, self._plan.seed)
+        if opened.feasible_count is None or len(opened.outcomes) < self._plan.trials:
+            feasible = space.feasible(self._space, kernel, problem, device)
+            opened.allow(feasible)
+            first = [kernel.default(problem, device), *(r.config for r in old.rows if r.problem == key(problem))]
             by_model = sorted(feasible, key=lambda c: predict(kernel.work(problem, c, device), c, device).us)
             opened.enqueue([*first, *by_model[: self._plan.trials // 2 - 1]])
+        self.summary.problems += 1
+        self.summary.considered += self._space.size
+        self.summary.rejected += self._space.size - (opened.feasible_count or 0)
         return opened
 
     def _search(self, searches: Mapping[Problem, Search], workers: Workers) -> None:

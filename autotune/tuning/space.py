@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -35,14 +36,15 @@ class Space:
             total *= len(values)
         return total
 
-    def configs(self) -> Iterator[Config]:
-        for values in itertools.product(*self.lists.values()):
-            yield Config(dict(zip(self.lists, values, strict=True)))
+    @cached_property
+    def configs(self) -> tuple[Config, ...]:
+        products = itertools.product(*self.lists.values())
+        return tuple(Config(dict(zip(self.lists, values, strict=True))) for values in products)
 
 
 def feasible(space: Space, kernel: Kernel[Any], problem: Problem, device: Device) -> list[Config]:
     """The configs that the kernel's rules let through, in the file's order."""
-    return [config for config in space.configs() if kernel.reject(problem, config, device) is None]
+    return [config for config in space.configs if kernel.reject(problem, config, device) is None]
 
 
 def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
