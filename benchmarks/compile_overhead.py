@@ -33,6 +33,7 @@ def _bare(jobs: list[Job], cache: str) -> float:
 
     from autotune.kernels._launch import options
     from autotune.kernels.gemm import fp8_block_scaled as kernel
+    from autotune.kernels.gemm._tiles import add_partials
     from autotune.tuning.launch import _StubDriver, target_of
 
     driver.set_active(_StubDriver(target_of(devices.named(jobs[0].device).arch)))
@@ -46,9 +47,8 @@ def _bare(jobs: list[Job], cache: str) -> float:
         out = torch.empty(shape, dtype=dtype, device="meta")
         kernel.jit.warmup(a, b, out, a_scale, b_scale, m, n, k, grid=(1,), **options(job.config))
         if split > 1:
-            reduce = kernel.jit.fn.__globals__["_add_partials"]
             c = torch.empty((m, n), dtype=torch.bfloat16, device="meta")
-            reduce.warmup(out, c, m * n, SPLIT_K=split, BLOCK=1024, num_warps=4, grid=(1,))
+            add_partials.warmup(out, c, m * n, SPLIT_K=split, BLOCK=1024, num_warps=4, grid=(1,))
     return time.perf_counter() - begin
 
 

@@ -109,10 +109,15 @@ def expect_fp8_within(
 
 
 def expect_mx(name: str, y: Tensor, error: Tensor, kind: str) -> tuple[Expected, Expected]:
-    """1x32 groups with e8m0 scales; `kind` is e2m1 or e4m3fn. Values, then scales as powers of two."""
+    """1x32 groups with e8m0 scales; `kind` is e2m1, e4m3fn or e4m3fnuz. Values, then scales as powers of two."""
     groups = y.unflatten(-1, (-1, 32))
     amax = groups.abs().amax(-1)
-    most, half_ulp, step = (6.0, 2.0**-2, 0.25) if kind == "e2m1" else (448.0, 2.0**-4, 2.0**-10)
+    # Largest value, half an ulp of a normal number, half the smallest subnormal.
+    most, half_ulp, step = {
+        "e2m1": (6.0, 2.0**-2, 0.25),
+        "e4m3fn": (448.0, 2.0**-4, 2.0**-10),
+        "e4m3fnuz": (240.0, 2.0**-4, 2.0**-11),
+    }[kind]
     slack = error.unflatten(-1, (-1, 32)).amax(-1) + amax * 2.0**-22
     scale, scale_bound = _power_of_two(amax.clamp_min(most * 2.0**-120), slack, most)
     wide = (scale + scale_bound).repeat_interleave(32, -1)

@@ -59,4 +59,4 @@ def test_launches_carry_the_grid():
     problem = GEMM.problem(64, 2048, 7168)
     config = Config({**GEMM.default(problem, gpu), "SPLIT_K": 4})
     main, reduction = launch.launches(GEMM, problem, config, gpu)
-    assert (main.grid, reduction.function) == ((16, 4), "_add_partials")
+    assert (main.grid, reduction.function) == ((16, 4), "add_partials")

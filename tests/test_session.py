@@ -53,7 +53,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tables, state):
     assert {trial.number: trial.params for trial in after if trial.number in before} == before
     assert len(after) == 30
     assert len({tuple(sorted(trial.params.items())) for trial in after}) == 30
-    assert json.loads(result.stdout)[0]["trials"] == 30
+    assert json.loads(result.stdout)[0]["tried"] == 30
     assert len(list(tables.rglob("*.json"))) == 1
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from autotune import device as devices
 from autotune import registry
-from autotune.cli.output import Commands, command, show_rows
-from autotune.config import Config, Problem, key, parse
+from autotune.cli.output import Commands, command, parse_problem, show_rows
+from autotune.config import Config, Problem, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
 from autotune.kernel import Kernel
@@ -65,8 +65,7 @@ def _targets(name: str) -> list[Device]:
 
 def _problem(kernel: Kernel[Any], text: str | None, device: Device) -> Problem:
     if text:
-        problem: Problem = parse(kernel.problem, text)
-        return problem
+        return parse_problem(kernel, text, device)
     return space.load(kernel, device).check[-1]
 
 

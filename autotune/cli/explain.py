@@ -6,8 +6,8 @@ import argparse
 
 from autotune import device as devices
 from autotune import registry, runtime
-from autotune.cli.output import Commands, command, show_rows
-from autotune.config import describe, parse
+from autotune.cli.output import Commands, command, parse_problem, show_rows
+from autotune.config import describe
 
 
 def add(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     kernel = registry.load(arguments.kernel)
     device = devices.named(arguments.device) if arguments.device else devices.current()
-    problem = parse(kernel.problem, arguments.problem)
+    problem = parse_problem(kernel, arguments.problem, device)
     if not arguments.json:
         print(runtime.explain(kernel, problem, device))
         return 0

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from autotune import registry
+from autotune.config import Problem, parse
+from autotune.device import Device
+from autotune.kernel import Kernel
 
 Commands = Any  # argparse's subparsers action is private
 
@@ -45,6 +48,14 @@ def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") ->
     if not console.is_terminal:
         console = Console(width=160)
     console.print(drawn)
+
+
+def parse_problem(kernel: Kernel[Any], text: str, device: Device) -> Problem:
+    """The problem that `text` names, in the device's own FP8 where it names none. Raises UsageError."""
+    if "dtype" in kernel.problem.__dataclass_fields__ and "dtype=" not in text:
+        text += f",dtype={device.fp8}"
+    problem: Problem = parse(kernel.problem, text)
+    return problem
 
 
 def kernel_names(given: Sequence[str]) -> list[str]:

@@ -12,8 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from autotune import device as devices
 from autotune import registry, runtime, workload
-from autotune.cli.output import Commands, command, kernel_names, show_rows
-from autotune.config import parse
+from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argparse.Namespace) -> Summary | None:
     if arguments.problem:
-        problems = {parse(kernel.problem, text): 1 for text in arguments.problem}
+        problems = {parse_problem(kernel, text, device): 1 for text in arguments.problem}
     else:
         problems = workload.problems(
             kernel,

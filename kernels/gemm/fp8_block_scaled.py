@@ -19,6 +19,8 @@ from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
 
 GROUP = 128
 
@@ -122,16 +124,6 @@ def _gemm(
               BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K)  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["elements"])
-def _add_partials(partial_ptr, out_ptr, elements, SPLIT_K: tl.constexpr, BLOCK: tl.constexpr):
-    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = offs < elements
-    total = tl.zeros((BLOCK,), dtype=tl.float32)
-    for split in tl.static_range(SPLIT_K):
-        total += tl.load(partial_ptr + split * elements.to(tl.int64) + offs, mask=inside, other=0.0)
-    tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
-
-
 def _reference(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> tuple[Expected, ...]:
     wide_a = a.double() * a_scale.double().repeat_interleave(GROUP, 1)
     by_row = b_scale.double().repeat_interleave(GROUP, 0)[: problem.n]
@@ -151,9 +143,7 @@ def _default(problem: Problem, device: Device) -> Config:
     small = problem.m <= 64
     block_m = 16 if problem.m <= 16 else 64 if small else 128
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 128)
-    split = 1
-    while small and split < 4 and tiles * split * 2 <= device.compute_units and problem.k // GROUP >= split * 4:
-        split *= 2
+    split = split_for(tiles, problem.k // GROUP, device, (1, 2, 4)) if small else 1
     shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
     if device.is_amd:
         stages = 2 if device.shared_bytes_per_block > 65536 or small else 1
@@ -163,27 +153,14 @@ def _default(problem: Problem, device: Device) -> Config:
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
     block_m, block_n, block_k = (config.size(name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
-    threads = config.size("num_warps") * device.warp_size
     if GROUP % block_k:
         return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
     if block_n > GROUP and block_n % GROUP:
         return f"BLOCK_N={block_n} must divide or be a multiple of the {GROUP}-column weight block"
-    if block_m * block_n > 256 * threads:
-        return f"{block_m * block_n // threads} fp32 accumulators a thread do not fit beside their operands"
-    if block_m * block_n < 2 * threads:
-        return f"{threads} threads for {block_m * block_n} outputs leave threads idle"
-    stage = (block_m + block_n) * block_k
-    if stage * max(1, config.size("num_stages") - 1) > device.shared_bytes_per_block:
-        return f"{config['num_stages']} stages of {stage} B exceed {device.shared_bytes_per_block} B of shared memory"
-    split = config.size("SPLIT_K")
-    steps = problem.k // block_k
-    if split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps:
-        return f"SPLIT_K={split} leaves a split of {steps} steps empty"
-    if split > 1 and config["PERSISTENT"]:
+    if config.size("SPLIT_K") > 1 and config["PERSISTENT"]:
         return "a persistent grid already fills the device: SPLIT_K must be 1"
-    if (problem.dtype == "e4m3fnuz") != (device.fp8 == "e4m3fnuz"):
-        return f"{device.name} computes in {device.fp8}, the problem is {problem.dtype}"
-    return None
+    stage_bytes = (block_m + block_n) * block_k
+    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
@@ -217,12 +194,11 @@ def fp8_block_scaled(
     (m, k), n = a.shape, b.shape[0]
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
-    out = c if split == 1 else torch.empty((split, m, n), dtype=torch.float32, device=a.device)
+    out = room((m, n), split, c)
     tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
     _gemm[grid](a, b, out, a_scale, b_scale, m, n, k, **options(config))
-    if split > 1:
-        _add_partials[(triton.cdiv(m * n, 1024),)](out, c, m * n, SPLIT_K=split, BLOCK=1024, num_warps=4)
+    add_up(out, c)
     return c
 
 

@@ -1,0 +1,139 @@
+"""Y[:, g] = X[:, g] W[g]ᵀ in bf16: the grouped output projection, and V3.2's absorbed projections (K16).
+
+Rows of X are [groups, k], as attention leaves them: a group is a stride, nothing is transposed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+
+SPLITS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Problem:
+    m: int
+    groups: int
+    n: int
+    k: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    def __post_init__(self) -> None:
+        if min(self.m, self.groups, self.n) < 1 or self.k < 16:
+            raise ValueError(f"m, groups and n must be positive, k at least 16; got {self}")
+
+    @classmethod
+    def of(cls, x: Tensor, w: Tensor) -> Problem:
+        return cls(x.shape[0], *w.shape)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, Tensor]:
+        draw = Draw(seed, device)
+        x = draw.normal((self.m, self.groups, self.k), torch.bfloat16)
+        return x, draw.normal((self.groups, self.n, self.k), torch.bfloat16)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.groups * self.m * self.n * self.k
+
+    @property
+    def bytes_moved(self) -> int:
+        return 2 * self.groups * ((self.m + self.n) * self.k + self.m * self.n)
+
+
+@triton.jit(do_not_specialize=["m"])
+def _grouped(
+    x_ptr, w_ptr, out_ptr, m, n, k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
+):  # fmt: skip
+    tiles_m = tl.cdiv(m, BLOCK_M)
+    group, groups = tl.program_id(1), tl.num_programs(1)
+    split = tl.program_id(2)
+    offs_m = tl.program_id(0) % tiles_m * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n = tl.program_id(0) // tiles_m * BLOCK_N + tl.arange(0, BLOCK_N)
+    row = tl.where(offs_m < m, offs_m, 0).to(tl.int64) * groups + group
+    column = group.to(tl.int64) * n + tl.where(offs_n < n, offs_n, 0)
+    steps = tl.cdiv(tl.cdiv(k, BLOCK_K), SPLIT_K)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for step in range(split * steps, split * steps + steps):
+        offs_k = step * BLOCK_K + tl.arange(0, BLOCK_K)
+        x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
+        w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
+        acc = tl.dot(x, w, acc)
+    out_row = (split.to(tl.int64) * m + offs_m) * groups + group
+    out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
+    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+
+
+def _reference(problem: Problem, x: Tensor, w: Tensor) -> tuple[Expected, ...]:
+    value = torch.einsum("mgk,gnk->mgn", x.double(), w.double())
+    magnitude = torch.einsum("mgk,gnk->mgn", x.double().abs(), w.double().abs())
+    # k exact products added in fp32 in any order (Higham 2002, §4.2), then half an ulp of bf16.
+    return (Expected("y", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block_m = 16 if problem.m <= 16 else 64 if problem.m <= 64 else 128
+    block_n, block_k = (64, 128) if problem.m <= 64 else (128, 64)
+    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups
+    split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
+    shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "SPLIT_K": split}
+    warps = 4 if block_m <= 64 else 8
+    if device.is_amd:
+        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
+    return tile_reject(config, device, problem.k, stage_bytes)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
+    depth = problem.k / split
+    return Work(
+        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups * split,
+        flops_per_program=2 * block_m * block_n * depth,
+        bytes_per_program=2 * (min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        dtype="bf16",
+        launches=1 if split == 1 else 2,
+        reduction_bytes=8 * problem.groups * problem.m * problem.n * split if split > 1 else 0,
+    )
+
+
+@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
+    """x bf16 [m, groups, k], w bf16 [groups, n, k] -> bf16 [m, groups, n].
+
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("bf16_grouped", x=(x, torch.bfloat16, (None, None, None)))
+    m, groups, k = x.shape
+    require("bf16_grouped", x=(x, x.dtype, (m, groups, k)), w=(w, torch.bfloat16, (groups, None, k)))
+    n, split = w.shape[1], config.size("SPLIT_K")
+    y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
+    out = room((m, groups, n), split, y)
+    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
+    _grouped[grid](x, w, out, m, n, k, **options(config))
+    add_up(out, y)
+    return y

@@ -1,0 +1,138 @@
+"""C = X Wᵀ in bf16 with fp32 out: router gate, compressor and indexer projections, and the language-model head (K7, K24).
+
+Most are skinny (n 64 to 2048) and deep (k 7168 = 2^10 x 7), so that split-K fills the device; partials are added in a
+fixed order by a second launch. fp32 out: routing and pooling decide by small differences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+
+SPLITS = (1, 2, 4, 7, 8, 14, 28)
+
+
+@dataclass(frozen=True)
+class Problem:
+    m: int
+    n: int
+    k: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    def __post_init__(self) -> None:
+        if min(self.m, self.n) < 1 or self.k < 16:
+            raise ValueError(f"m and n must be positive, k at least 16; got {self.m}, {self.n}, {self.k}")
+
+    @classmethod
+    def of(cls, x: Tensor, w: Tensor) -> Problem:
+        return cls(x.shape[0], w.shape[0], x.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, Tensor]:
+        draw = Draw(seed, device)
+        return draw.normal((self.m, self.k), torch.bfloat16), draw.normal((self.n, self.k), torch.bfloat16)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.m * self.n * self.k
+
+    @property
+    def bytes_moved(self) -> int:
+        return 2 * (self.m + self.n) * self.k + 4 * self.m * self.n
+
+
+@triton.jit(do_not_specialize=["m"])
+def _linear(
+    x_ptr, w_ptr, out_ptr, m, n, k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
+):  # fmt: skip
+    tile = tl.program_id(0)
+    split = tl.program_id(1)
+    tiles_m = tl.cdiv(m, BLOCK_M)
+    tiles_n = tl.cdiv(n, BLOCK_N)
+    # Tiles of GROUP_M rows are walked column by column, so that co-resident programs share weights in L2.
+    first_m = tile // (GROUP_M * tiles_n) * GROUP_M
+    rows_here = min(tiles_m - first_m, GROUP_M)
+    within = tile % (GROUP_M * tiles_n)
+    offs_m = (first_m + within % rows_here) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n = (within // rows_here) * BLOCK_N + tl.arange(0, BLOCK_N)
+    row = tl.where(offs_m < m, offs_m, 0).to(tl.int64)
+    column = tl.where(offs_n < n, offs_n, 0).to(tl.int64)
+    steps = tl.cdiv(tl.cdiv(k, BLOCK_K), SPLIT_K)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for step in range(split * steps, split * steps + steps):
+        offs_k = step * BLOCK_K + tl.arange(0, BLOCK_K)
+        x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
+        w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
+        acc = tl.dot(x, w, acc)
+    out_ptrs = out_ptr + split.to(tl.int64) * m * n + offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
+    tl.store(out_ptrs, acc, mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+
+
+def _reference(problem: Problem, x: Tensor, w: Tensor) -> tuple[Expected, ...]:
+    value = x.double() @ w.double().T
+    # Products of bf16 are exact in fp32; k of them are added in any order (Higham 2002, §4.2).
+    return (Expected("c", value, problem.k * 2.0**-24 * (x.double().abs() @ w.double().abs().T)),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block_m = 16 if problem.m <= 16 else 64 if problem.m <= 64 else 128
+    block_n = 32 if problem.m <= 64 and problem.n < 4096 else 64 if problem.n < 256 else 128
+    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n)
+    block_k = 128 if problem.m <= 64 else 64
+    split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
+    shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8, "SPLIT_K": split}
+    warps = 4 if block_m <= 64 else 8
+    if device.is_amd:
+        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
+    return tile_reject(config, device, problem.k, stage_bytes)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
+    depth = problem.k / split
+    return Work(
+        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * split,
+        flops_per_program=2 * block_m * block_n * depth,
+        bytes_per_program=2 * (min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        dtype="bf16",
+        launches=1 if split == 1 else 2,
+        reduction_bytes=8 * problem.m * problem.n * split if split > 1 else 0,
+    )
+
+
+@tunable(Problem, jit=_linear, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
+    """x bf16 [m, k], w bf16 [n, k] -> fp32 [m, n]. Raises UsageError for other dtypes, shapes or strides."""
+    require("bf16_linear", x=(x, torch.bfloat16, (None, None)))
+    require("bf16_linear", x=(x, x.dtype, x.shape), w=(w, torch.bfloat16, (None, x.shape[1])))
+    (m, k), n, split = x.shape, w.shape[0], config.size("SPLIT_K")
+    c = torch.empty((m, n), dtype=torch.float32, device=x.device)
+    out = room((m, n), split, c)
+    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
+    _linear[grid](x, w, out, m, n, k, **options(config))
+    add_up(out, c)
+    return c

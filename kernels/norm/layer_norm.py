@@ -1,0 +1,122 @@
+"""LayerNorm of short rows: the keys of V3.2's indexer, 128 wide; a row is one block (K10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config, row_reject
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Problem:
+    rows: int
+    cols: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or not 16 <= self.cols <= 8192:
+            raise ValueError(f"rows must be positive, cols 16 to 8192; got {self.rows}, {self.cols}")
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor, bias: Tensor) -> Problem:
+        return cls(x.shape[0], x.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        x = draw.normal((self.rows, self.cols), torch.bfloat16)
+        return x, draw.uniform((self.cols,), 0.5, 1.5), draw.normal((self.cols,), torch.float32)
+
+    @property
+    def flops(self) -> int:
+        return 7 * self.rows * self.cols
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * self.rows * self.cols + 8 * self.cols
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _layer_norm(y_ptr, x_ptr, weight_ptr, bias_ptr, rows, cols, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    col = tl.arange(0, BLOCK)
+    inside = (col < cols)[None, :]
+    mask = (row < rows)[:, None] & inside
+    offs = row[:, None] * cols + col[None, :]
+    x = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+    # The mean first: squares of centred values do not cancel.
+    x = tl.where(inside, x - (tl.sum(x, axis=1) / cols)[:, None], 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(x * x, axis=1) / cols + eps)
+    weight = tl.load(weight_ptr + col, mask=col < cols, other=0.0)
+    bias = tl.load(bias_ptr + col, mask=col < cols, other=0.0)
+    y = x * rstd[:, None] * weight[None, :] + bias[None, :]
+    tl.store(y_ptr + offs, y.to(tl.bfloat16), mask=mask)
+
+
+def _reference(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Expected, ...]:
+    wide = x.double()
+    centred = wide - wide.mean(1, keepdim=True)
+    rstd = torch.rsqrt(centred.square().mean(1, keepdim=True) + EPS)
+    scaled = centred * rstd * weight.double()
+    y = scaled + bias.double()
+    # The mean errs by cols roundings of the mean magnitude, the variance by cols/2 relative; then bf16.
+    u = 2.0**-24
+    centre = problem.cols * u * wide.abs().mean(1, keepdim=True) * rstd * weight.double().abs()
+    bound = 2 * centre + (problem.cols + 6) * u * scaled.abs() + 2 * u * y.abs() + 2.0**-8 * y.abs()
+    return (Expected("y", y, bound),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block = triton.next_power_of_2(problem.cols)
+    return row_config({"ROWS": 4 if block <= 512 else 1, "BLOCK": block, "num_warps": 1 if block <= 512 else 4}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    if config.size("BLOCK") != triton.next_power_of_2(problem.cols):
+        return f"BLOCK={config['BLOCK']} must be the power of two that holds a row of {problem.cols}"
+    return row_reject(config.size("ROWS"), config.size("BLOCK"), config, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    return Work(
+        programs=triton.cdiv(problem.rows, rows),
+        flops_per_program=7 * rows * problem.cols,
+        bytes_per_program=4 * rows * problem.cols + 8 * problem.cols,
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_layer_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, config: Config, device: Device) -> Tensor:
+    """x bf16 [rows, cols], weight and bias fp32 [cols] -> bf16 [rows, cols]. Raises UsageError for anything else."""
+    require("layer_norm", x=(x, torch.bfloat16, (None, None)))
+    rows, cols = x.shape
+    require(
+        "layer_norm",
+        x=(x, x.dtype, (rows, cols)),
+        weight=(weight, torch.float32, (cols,)),
+        bias=(bias, torch.float32, (cols,)),
+    )
+    y = torch.empty_like(x)
+    _layer_norm[(triton.cdiv(rows, config.size("ROWS")),)](y, x, weight, bias, rows, cols, EPS, **options(config))
+    return y

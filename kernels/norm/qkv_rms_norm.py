@@ -1,0 +1,178 @@
+"""The two norms behind the fused projection, one launch: q latents to FP8 for their GEMMs, keys = values to bf16 (K4).
+
+Rows of the projection are [q_cols | kv_cols]; each part is normed by itself, by programs of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
+
+GROUP = 128
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Problem:
+    tokens: int
+    q_cols: int
+    kv_cols: int
+    ue8m0: bool = False
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or min(self.q_cols, self.kv_cols) < GROUP or self.q_cols % GROUP:
+            raise ValueError(f"tokens must be positive, q_cols a multiple of {GROUP}, kv_cols at least it; got {self}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+
+    @classmethod
+    def of(
+        cls, qkv: Tensor, q_weight: Tensor, kv_weight: Tensor, ue8m0: bool = False, dtype: str = "e4m3fn"
+    ) -> Problem:
+        return cls(qkv.shape[0], q_weight.shape[0], kv_weight.shape[0], ue8m0, dtype)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
+        draw = Draw(seed, device)
+        return (
+            draw.normal((self.tokens, self.q_cols + self.kv_cols), torch.bfloat16),
+            draw.uniform((self.q_cols,), 0.5, 1.5),
+            draw.uniform((self.kv_cols,), 0.5, 1.5),
+            self.ue8m0,
+            self.dtype,
+        )
+
+    @property
+    def flops(self) -> int:
+        return 8 * self.tokens * self.q_cols + 4 * self.tokens * self.kv_cols
+
+    @property
+    def bytes_moved(self) -> int:
+        weights = 4 * (self.q_cols + self.kv_cols)
+        return self.tokens * (3 * self.q_cols + 4 * self.q_cols // GROUP + 4 * self.kv_cols) + weights
+
+
+@triton.jit
+def _normed(x_ptr, weight_ptr, row, in_rows, stride, cols, eps, BLOCK: tl.constexpr):
+    col = tl.arange(0, BLOCK)
+    mask = in_rows[:, None] & (col < cols)[None, :]
+    x = tl.load(x_ptr + row[:, None] * stride + col[None, :], mask=mask, other=0.0).to(tl.float32)
+    rstd = 1.0 / tl.sqrt(tl.sum(x * x, axis=1) / cols + eps)
+    weight = tl.load(weight_ptr + col, mask=col < cols, other=0.0)
+    return x * rstd[:, None] * weight[None, :], mask
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _qkv_rms_norm(
+    q_ptr, q_scale_ptr, kv_ptr, x_ptr, q_weight_ptr, kv_weight_ptr, tokens, q_cols, kv_cols, eps, floor,
+    ROWS: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_KV: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    in_rows = row < tokens
+    stride = q_cols + kv_cols
+    if tl.program_id(1) == 0:
+        q, in_q = _normed(x_ptr, q_weight_ptr, row, in_rows, stride, q_cols, eps, BLOCK_Q)
+        q, scale = fp8_groups(q, floor, ROWS, BLOCK_Q, 128, FP8_MAX, UE8M0)
+        q_ptrs = q_ptr + row[:, None] * q_cols + tl.arange(0, BLOCK_Q)[None, :]
+        tl.store(q_ptrs, q.to(q_ptr.dtype.element_ty), mask=in_q)
+        group = tl.arange(0, BLOCK_Q // 128)
+        inside = in_rows[:, None] & (group < q_cols // 128)[None, :]
+        tl.store(q_scale_ptr + row[:, None] * (q_cols // 128) + group[None, :], scale, mask=inside)
+    else:
+        kv, in_kv = _normed(x_ptr + q_cols, kv_weight_ptr, row, in_rows, stride, kv_cols, eps, BLOCK_KV)
+        kv_ptrs = kv_ptr + row[:, None] * kv_cols + tl.arange(0, BLOCK_KV)[None, :]
+        tl.store(kv_ptrs, kv.to(tl.bfloat16), mask=in_kv)
+
+
+def _reference(
+    problem: Problem, qkv: Tensor, q_weight: Tensor, kv_weight: Tensor, ue8m0: bool, dtype: str
+) -> tuple[Expected, ...]:
+    def normed(x: Tensor, weight: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
+
+    q, kv = qkv.double().split((problem.q_cols, problem.kv_cols), 1)
+    kv = normed(kv, kv_weight)
+    # fp32 sums of squares (halved by the root), a few roundings, then FP8 or bf16.
+    relative = (max(problem.q_cols, problem.kv_cols) / 2 + 4) * 2.0**-24
+    quantised = expect_fp8("q * scale", normed(q, q_weight), relative, GROUP, dtype, ue8m0)
+    return (*quantised, Expected("kv", kv, kv.abs() * (relative + 2.0**-8)))
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    q, scale, kv = outputs
+    return q.double() * scale.double().repeat_interleave(GROUP, 1), scale.double(), kv.double()
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return row_config({"ROWS": 1, "num_warps": 4}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    widest = triton.next_power_of_2(max(problem.q_cols, problem.kv_cols))
+    return row_reject(config.size("ROWS"), widest, config, device, 64) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    programs = 2 * triton.cdiv(problem.tokens, rows)
+    return Work(
+        programs=programs,
+        flops_per_program=problem.flops * rows / problem.tokens / 2,
+        bytes_per_program=(3 * problem.q_cols + 4 * problem.kv_cols) * rows / 2 + 2 * problem.q_cols,
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_qkv_rms_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def qkv_rms_norm(
+    qkv: Tensor,
+    q_weight: Tensor,
+    kv_weight: Tensor,
+    ue8m0: bool = False,
+    dtype: str = "e4m3fn",
+    *,
+    config: Config,
+    device: Device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """qkv bf16 [tokens, q_cols + kv_cols] -> (q FP8 [tokens, q_cols], scale fp32 [tokens, q_cols / 128], kv bf16).
+
+    Weights are fp32 [q_cols] and [kv_cols]. Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("qkv_rms_norm", q_weight=(q_weight, torch.float32, (None,)), kv_weight=(kv_weight, torch.float32, (None,)))
+    q_cols, kv_cols = q_weight.shape[0], kv_weight.shape[0]
+    require("qkv_rms_norm", qkv=(qkv, torch.bfloat16, (None, q_cols + kv_cols)))
+    require("qkv_rms_norm", qkv=(qkv, qkv.dtype, qkv.shape), q_weight=(q_weight, q_weight.dtype, q_weight.shape))
+    if q_cols % GROUP or dtype not in FP8:
+        raise UsageError(
+            f"qkv_rms_norm: q_weight must have a multiple of {GROUP} entries, dtype be one of {', '.join(FP8)}; "
+            f"got {q_cols}, {dtype!r}"
+        )
+    tokens, home = qkv.shape[0], qkv.device
+    q = torch.empty((tokens, q_cols), dtype=FP8[dtype], device=home)
+    scale = torch.empty((tokens, q_cols // GROUP), dtype=torch.float32, device=home)
+    kv = torch.empty((tokens, kv_cols), dtype=torch.bfloat16, device=home)
+    grid = (triton.cdiv(tokens, config.size("ROWS")), 2)
+    _qkv_rms_norm[grid](
+        q, scale, kv, qkv, q_weight, kv_weight, tokens, q_cols, kv_cols, EPS, AMAX_FLOOR,
+        BLOCK_Q=triton.next_power_of_2(q_cols), BLOCK_KV=triton.next_power_of_2(kv_cols),
+        FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
+    )  # fmt: skip
+    return q, scale, kv

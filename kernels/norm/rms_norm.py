@@ -1,0 +1,113 @@
+"""RMSNorm in bf16: norms whose output no FP8 GEMM reads, such as the final one and those of MTP (K4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config, row_reject
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Problem:
+    rows: int
+    cols: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.cols < 16:
+            raise ValueError(f"rows must be positive, cols at least 16; got {self.rows}, {self.cols}")
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor) -> Problem:
+        return cls(x.shape[0], x.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, Tensor]:
+        draw = Draw(seed, device)
+        return draw.normal((self.rows, self.cols), torch.bfloat16), draw.uniform((self.cols,), 0.5, 1.5)
+
+    @property
+    def flops(self) -> int:
+        return 4 * self.rows * self.cols
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * self.rows * self.cols + 4 * self.cols
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _rms_norm(y_ptr, x_ptr, weight_ptr, rows, cols, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    in_rows = (row < rows)[:, None]
+    squares = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
+    for start in range(0, cols, BLOCK):
+        col = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row[:, None] * cols + col[None, :], mask=in_rows & (col < cols)[None, :], other=0.0)
+        squares += x.to(tl.float32) * x.to(tl.float32)
+    rstd = 1.0 / tl.sqrt(tl.sum(squares, axis=1) / cols + eps)
+    # A row of one block is loaded again all the same: from L1, and no second form of the code is needed.
+    for start in range(0, cols, BLOCK):
+        col = start + tl.arange(0, BLOCK)
+        mask = in_rows & (col < cols)[None, :]
+        offs = row[:, None] * cols + col[None, :]
+        x = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+        weight = tl.load(weight_ptr + col, mask=col < cols, other=0.0)
+        tl.store(y_ptr + offs, (x * rstd[:, None] * weight[None, :]).to(tl.bfloat16), mask=mask)
+
+
+def _reference(problem: Problem, x: Tensor, weight: Tensor) -> tuple[Expected, ...]:
+    wide = x.double()
+    y = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + EPS) * weight.double()
+    # cols squares added in fp32 (halved by the root), a few roundings, then bf16.
+    return (Expected("y", y, y.abs() * ((problem.cols / 2 + 4) * 2.0**-24 + 2.0**-8)),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block = min(triton.next_power_of_2(problem.cols), 4096)
+    return row_config({"ROWS": 1, "BLOCK": block, "num_warps": 4 if block <= 2048 else 8}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    if config.size("BLOCK") >= 2 * problem.cols:
+        return f"BLOCK={config['BLOCK']} is at least twice the row of {problem.cols}: half the lanes would idle"
+    return row_reject(config.size("ROWS"), config.size("BLOCK"), config, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    return Work(
+        programs=triton.cdiv(problem.rows, rows),
+        flops_per_program=4 * rows * problem.cols,
+        bytes_per_program=6 * rows * problem.cols + 4 * problem.cols,
+        unique_bytes=problem.bytes_moved,
+        iterations=2 * triton.cdiv(problem.cols, config.size("BLOCK")),
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_rms_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def rms_norm(x: Tensor, weight: Tensor, *, config: Config, device: Device) -> Tensor:
+    """x bf16 [rows, cols], weight fp32 [cols] -> bf16 [rows, cols]. Raises UsageError for anything else."""
+    require("rms_norm", x=(x, torch.bfloat16, (None, None)))
+    rows, cols = x.shape
+    require("rms_norm", x=(x, x.dtype, (rows, cols)), weight=(weight, torch.float32, (cols,)))
+    y = torch.empty_like(x)
+    _rms_norm[(triton.cdiv(rows, config.size("ROWS")),)](y, x, weight, rows, cols, EPS, **options(config))
+    return y

@@ -1,0 +1,129 @@
+"""FP8 quantisation in groups along the row: 128 for GEMM operands, 64 for keys; scales fp32 or powers of two (K5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
+
+
+@dataclass(frozen=True)
+class Problem:
+    rows: int
+    cols: int
+    group: int = 128
+    ue8m0: bool = False
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
+
+    def __post_init__(self) -> None:
+        if self.group not in (64, 128) or self.rows < 1 or self.cols < self.group or self.cols % self.group:
+            raise ValueError(f"group must be 64 or 128 and divide cols, rows be positive; got {self}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+
+    @classmethod
+    def of(cls, x: Tensor, group: int = 128, ue8m0: bool = False, dtype: str = "e4m3fn") -> Problem:
+        return cls(x.shape[0], x.shape[1], group, ue8m0, dtype)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | bool | str, ...]:
+        x = Draw(seed, device).normal((self.rows, self.cols), torch.bfloat16)
+        return x, self.group, self.ue8m0, self.dtype
+
+    @property
+    def flops(self) -> int:
+        return 3 * self.rows * self.cols
+
+    @property
+    def bytes_moved(self) -> int:
+        return 3 * self.rows * self.cols + 4 * self.rows * self.cols // self.group
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _quantise(
+    q_ptr, scale_ptr, x_ptr, rows, cols, floor,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    col = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    in_rows = (row < rows)[:, None]
+    mask = in_rows & (col < cols)[None, :]
+    offs = row[:, None] * cols + col[None, :]
+    x = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+    q, scale = fp8_groups(x, floor, ROWS, BLOCK, GROUP, FP8_MAX, UE8M0)
+    tl.store(q_ptr + offs, q.to(q_ptr.dtype.element_ty), mask=mask)
+    group = tl.program_id(1) * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)
+    inside = in_rows & (group < cols // GROUP)[None, :]
+    tl.store(scale_ptr + row[:, None] * (cols // GROUP) + group[None, :], scale, mask=inside)
+
+
+def _reference(problem: Problem, x: Tensor, group: int, ue8m0: bool, dtype: str) -> tuple[Expected, ...]:
+    # The maximum is exact; dividing it and dividing by the scale round once each.
+    return expect_fp8("q * scale", x.double(), 2.0**-22, group, dtype, ue8m0)
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    q, scale = outputs
+    return q.double() * scale.double().repeat_interleave(problem.group, 1), scale.double()
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block = min(triton.next_power_of_2(problem.cols), 2048 if problem.rows > 64 else 1024)
+    return row_config({"ROWS": 1, "BLOCK": block, "num_warps": max(1, min(4, block // 256))}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    rows, block = config.size("ROWS"), config.size("BLOCK")
+    if block >= 2 * problem.cols:
+        return f"BLOCK={block} is at least twice the row of {problem.cols}: half the lanes would idle"
+    return row_reject(rows, block, config, device) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    tile = config.size("ROWS") * config.size("BLOCK")
+    return Work(
+        programs=triton.cdiv(problem.rows, config.size("ROWS")) * triton.cdiv(problem.cols, config.size("BLOCK")),
+        flops_per_program=3 * tile,
+        bytes_per_program=3 * tile + 4 * tile // problem.group,
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def fp8_group_quant(
+    x: Tensor, group: int = 128, ue8m0: bool = False, dtype: str = "e4m3fn", *, config: Config, device: Device
+) -> tuple[Tensor, Tensor]:
+    """x bf16 [rows, cols] -> (FP8 [rows, cols], scale fp32 [rows, cols / group]); group is 128 or 64.
+
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("fp8_group_quant", x=(x, torch.bfloat16, (None, None)))
+    rows, cols = x.shape
+    if group not in (64, 128) or cols % group or dtype not in FP8:
+        raise UsageError(
+            f"fp8_group_quant: group must be 64 or 128 and divide the columns, dtype one of {', '.join(FP8)}; "
+            f"got group {group}, {cols} columns, dtype {dtype!r}"
+        )
+    q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
+    scale = torch.empty((rows, cols // group), dtype=torch.float32, device=x.device)
+    grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(cols, config.size("BLOCK")))
+    _quantise[grid](
+        q, scale, x, rows, cols, AMAX_FLOOR, GROUP=group, FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config)
+    )
+    return q, scale
