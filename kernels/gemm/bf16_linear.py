@@ -1,4 +1,4 @@
-"""C = X Wᵀ in bf16 with fp32 out: router gate, compressor and indexer projections, and the language-model head (K7, K24).
+"""C = X Wᵀ in bf16 with fp32 out: router gate, compressor and indexer projections, language-model head (K7, K24).
 
 Most are skinny (n 64 to 2048) and deep (k 7168 = 2^10 x 7), so that split-K fills the device; partials are added in a
 fixed order by a second launch. fp32 out: routing and pooling decide by small differences.

@@ -8,7 +8,6 @@ choice of the sort and the GEMM: the launcher does both. Where the arch multipli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,80 +17,50 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.draw import FP8, Draw
-from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels.gemm._tiles import tile_reject
 from autotune.kernels.moe._align import align
+from autotune.kernels.moe._grouped import Slots, check_rows
 
 GROUP = 32
 
 
 @dataclass(frozen=True)
-class Problem:
-    """`gathers`: stage 1, A has a row a token; else stage 2, a row a slot. `routing` shapes inputs only."""
-
-    tokens: int
-    topk: int
-    experts: int
-    n: int
-    k: int
-    gathers: bool = True
+class Problem(Slots):
     dtype: str = "e4m3fn"
-    routing: str = "uniform"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-    DRAWN: ClassVar[tuple[str, ...]] = ("routing",)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.topk, self.experts, self.n) < 1 or self.k < GROUP or self.k % GROUP:
-            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self}")
-        if self.topk > self.experts:
-            raise ValueError(f"topk must be at most experts, got {self.topk} of {self.experts}")
-        if self.dtype not in FP8 or self.routing not in ("uniform", "one_expert"):
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, routing uniform or one_expert; got {self}")
+        super().__post_init__()
+        if self.k % GROUP:
+            raise ValueError(f"k must be a multiple of {GROUP}, got {self.k}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
 
     @classmethod
     def of(cls, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> Problem:
         (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape
         dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
         # Of one token with one choice both stages are the same call.
-        return cls(tokens, topk, experts, n, a.shape[1], a.shape[0] == tokens, dtype)
+        return cls(tokens, topk, experts, n, a.shape[1], a.shape[0] == tokens, dtype=dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
-        rows = self.tokens if self.gathers else self.tokens * self.topk
-        ids = draw.integers((self.tokens, self.topk), 0, self.experts, torch.int32)
-        if self.routing == "one_expert":
-            ids = torch.full_like(ids, self.experts - 1)
+        ids = self.draw_ids(draw)
         return (
-            draw.normal((rows, self.k), FP8[self.dtype]),
-            draw.integers((rows, self.k // GROUP), 122, 128, torch.uint8),
+            draw.normal((self.rows, self.k), FP8[self.dtype]),
+            draw.integers((self.rows, self.k // GROUP), 122, 128, torch.uint8),
             draw.integers((self.experts, self.n, self.k // 2), 0, 256, torch.uint8),
             draw.integers((self.experts, self.n, self.k // GROUP), 122, 128, torch.uint8),
             ids,
         )
 
     @property
-    def slots(self) -> int:
-        return self.tokens * self.topk
-
-    @property
-    def experts_touched(self) -> float:
-        """Expected number of distinct experts under uniform routing: what the weights' traffic scales with."""
-        if self.routing == "one_expert":
-            return 1.0
-        return self.experts * (1 - (1 - 1 / self.experts) ** self.slots)
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.slots * self.n * self.k
-
-    @property
     def bytes_moved(self) -> int:
         weights = self.experts_touched * self.n * self.k * (1 / 2 + 1 / GROUP)
-        rows = self.tokens if self.gathers else self.slots
-        return int(weights + rows * self.k * (1 + 1 / GROUP) + 2 * self.slots * self.n)
+        return int(weights + self.rows * self.k * (1 + 1 / GROUP) + 2 * self.slots * self.n)
 
 
 @triton.jit(do_not_specialize=["slots"])
@@ -141,10 +110,7 @@ def _reference(
 ) -> tuple[Expected, ...]:
     wide_a = a.double() * decode_e8m0(a_scale)
     wide_w = decode_fp4(w) * decode_e8m0(w_scale)
-    owner = expert_ids.reshape(-1).long()
-    rows = wide_a.repeat_interleave(problem.topk, 0) if problem.gathers else wide_a
-    value = torch.einsum("sk,snk->sn", rows, wide_w[owner])
-    magnitude = torch.einsum("sk,snk->sn", rows.abs(), wide_w.abs()[owner])
+    value, magnitude = problem.product(wide_a, wide_w, expert_ids)
     # Products are exact in fp32; k of them added in any order, then half an ulp of bf16 (Higham 2002, §4.2).
     return (Expected("out", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
 
@@ -168,39 +134,16 @@ def _default(problem: Problem, device: Device) -> Config:
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
     block_m, block_n, block_k = (config.size(name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
-    threads = config.size("num_warps") * device.warp_size
     if block_k % GROUP:
         return f"BLOCK_K={block_k} must hold whole scale groups of {GROUP}"
-    if block_k >= 2 * max(problem.k, GROUP):
-        return f"BLOCK_K={block_k} is at least twice k={problem.k}"
-    if block_m * block_n > 256 * threads:
-        return f"{block_m * block_n // threads} fp32 accumulators a thread do not fit beside their operands"
-    if block_m * block_n < 2 * threads:
-        return f"{threads} threads for {block_m * block_n} outputs leave threads idle"
-    width = 1.5 if device.has_native_fp4 else 4
-    stage = int(max(block_m, block_n) * block_k * width)
-    if stage * max(1, config.size("num_stages") - 1) > device.shared_bytes_per_block:
-        return f"{config['num_stages']} stages of {stage} B exceed {device.shared_bytes_per_block} B of shared memory"
-    if (problem.dtype == "e4m3fnuz") != (device.fp8 == "e4m3fnuz"):
-        return f"{device.name} computes in {device.fp8}, the problem is {problem.dtype}"
-    return None
+    stage_bytes = max(block_m, block_n) * block_k * (1.5 if device.has_native_fp4 else 4)
+    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_m, block_n = config.size("BLOCK_M"), config.size("BLOCK_N")
-    touched = problem.experts_touched
-    # Empty blocks of the worst-case grid leave at once and are not counted.
-    blocks = round(max(touched * -(-problem.slots // (block_m * touched)), 1))
-    k = problem.k
-    return Work(
-        programs=blocks * triton.cdiv(problem.n, block_n),
-        flops_per_program=2 * block_m * block_n * k,
-        bytes_per_program=k * (min(block_m, problem.slots / blocks) * 1.03 + block_n * 0.53) + 2 * block_m * block_n,
-        unique_bytes=problem.bytes_moved,
-        iterations=triton.cdiv(k, config.size("BLOCK_K")),
-        # FP8 by FP4 runs at the FP8 rate; widened, at that of bf16.
-        dtype="fp8" if device.has_native_fp4 else "bf16",
-    )
+    # FP8 by FP4 runs at the FP8 rate; widened, at that of bf16.
+    dtype = "fp8" if device.has_native_fp4 else "bf16"
+    return problem.work(config, problem.bytes_moved, (1.03, 0.53), dtype)
 
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
@@ -229,13 +172,11 @@ def _check(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: T
     name = "mxfp4_grouped_gemm"
     require(name, a=(a, tuple(FP8.values()), (None, None)), w=(w, torch.uint8, (None, None, None)))
     require(name, a=(a, a.dtype, a.shape), expert_ids=(expert_ids, torch.int32, (None, None)))
-    (tokens, topk), (rows, k), (experts, n, _) = expert_ids.shape, a.shape, w.shape
-    if rows not in (tokens, tokens * topk) or k % GROUP:
-        raise UsageError(
-            f"{name}: a must have {tokens} or {tokens * topk} rows and a multiple of {GROUP} columns, got [{rows}, {k}]"
-        )
+    (rows, k), (experts, n, _) = a.shape, w.shape
+    check_rows(name, a, expert_ids, GROUP)
     require(
         name,
+        a=(a, a.dtype, a.shape),
         a_scale=(a_scale, torch.uint8, (rows, k // GROUP)),
         w=(w, torch.uint8, (experts, n, k // 2)),
         w_scale=(w_scale, torch.uint8, (experts, n, k // GROUP)),

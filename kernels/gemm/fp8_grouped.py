@@ -1,0 +1,168 @@
+"""Y[:, g] = X[:, g] W[g]ᵀ in FP8 with 1x128 and 128x128 block scales: the grouped output projection (K16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+
+GROUP = 128
+SPLITS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Problem:
+    m: int
+    groups: int
+    n: int
+    k: int
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    def __post_init__(self) -> None:
+        if min(self.m, self.groups, self.n, self.k) < 1 or self.k % GROUP:
+            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+
+    @classmethod
+    def of(cls, x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor) -> Problem:
+        return cls(x.shape[0], *w.shape, "e4m3fnuz" if x.dtype == torch.float8_e4m3fnuz else "e4m3fn")
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        blocks = self.k // GROUP
+        return (
+            draw.normal((self.m, self.groups, self.k), FP8[self.dtype]),
+            draw.uniform((self.m, self.groups, blocks), 0.01, 0.1),
+            draw.normal((self.groups, self.n, self.k), FP8[self.dtype]),
+            draw.uniform((self.groups, triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
+        )
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.groups * self.m * self.n * self.k
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.groups * ((self.m + self.n) * self.k + 2 * self.m * self.n + 4 * self.m * self.k // GROUP)
+
+
+@triton.jit(do_not_specialize=["m"])
+def _grouped(
+    x_ptr, x_scale_ptr, w_ptr, w_scale_ptr, out_ptr, m, n, k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
+):  # fmt: skip
+    tiles_m = tl.cdiv(m, BLOCK_M)
+    group, groups = tl.program_id(1), tl.num_programs(1)
+    split = tl.program_id(2)
+    offs_m = tl.program_id(0) % tiles_m * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n = tl.program_id(0) // tiles_m * BLOCK_N + tl.arange(0, BLOCK_N)
+    row = tl.where(offs_m < m, offs_m, 0).to(tl.int64) * groups + group
+    column = group.to(tl.int64) * n + tl.where(offs_n < n, offs_n, 0)
+    blocks = k // 128
+    scale_row = group * tl.cdiv(n, 128) + tl.where(offs_n < n, offs_n, 0) // 128
+    offs_k = tl.arange(0, BLOCK_K)
+    steps = tl.cdiv(k // BLOCK_K, SPLIT_K)
+    first = split * steps
+    acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for step in range(first, min(first + steps, k // BLOCK_K)):
+        x = tl.load(x_ptr + row[:, None] * k + (step * BLOCK_K + offs_k)[None, :])
+        w = tl.load(w_ptr + column[None, :] * k + (step * BLOCK_K + offs_k)[:, None])
+        block = step * BLOCK_K // 128
+        x_scale = tl.load(x_scale_ptr + row * blocks + block)
+        w_scale = tl.load(w_scale_ptr + scale_row * blocks + block)
+        acc += tl.dot(x, w) * x_scale[:, None] * w_scale[None, :]
+    out_row = (split.to(tl.int64) * m + offs_m) * groups + group
+    out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
+    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+
+
+def _reference(problem: Problem, x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor) -> tuple[Expected, ...]:
+    wide_x = x.double() * x_scale.double().repeat_interleave(GROUP, 2)
+    by_row = w_scale.double().repeat_interleave(GROUP, 1)[:, : problem.n]
+    wide_w = w.double() * by_row.repeat_interleave(GROUP, 2)
+    value = torch.einsum("mgk,gnk->mgn", wide_x, wide_w)
+    magnitude = torch.einsum("mgk,gnk->mgn", wide_x.abs(), wide_w.abs())
+    # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
+    return (Expected("y", value, (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block_m = 16 if problem.m <= 16 else 64 if problem.m <= 64 else 128
+    block_n, block_k = (64, 128) if problem.m <= 64 else (128, 128)
+    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups
+    split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
+    shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "SPLIT_K": split}
+    warps = 4 if block_m <= 64 else 8
+    if device.is_amd:
+        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block_k = config.size("BLOCK_K")
+    if GROUP % block_k:
+        return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
+    stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
+    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
+    depth = problem.k / split
+    return Work(
+        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups * split,
+        flops_per_program=2 * block_m * block_n * depth,
+        bytes_per_program=(min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        dtype="fp8",
+        launches=1 if split == 1 else 2,
+        reduction_bytes=8 * problem.groups * problem.m * problem.n * split if split > 1 else 0,
+    )
+
+
+@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
+    """x FP8 [m, groups, k], w FP8 [groups, n, k] -> bf16 [m, groups, n].
+
+    x_scale fp32 [m, groups, k / 128], w_scale fp32 [groups, ceil(n / 128), k / 128].
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("fp8_grouped", x=(x, tuple(FP8.values()), (None, None, None)))
+    m, groups, k = x.shape
+    if k % GROUP:
+        raise UsageError(f"fp8_grouped: x must have k a multiple of {GROUP}, got {k}; pad both operands")
+    require("fp8_grouped", x=(x, x.dtype, x.shape), w=(w, x.dtype, (groups, None, k)))
+    n, split = w.shape[1], config.size("SPLIT_K")
+    require(
+        "fp8_grouped",
+        x=(x, x.dtype, x.shape),
+        x_scale=(x_scale, torch.float32, (m, groups, k // GROUP)),
+        w_scale=(w_scale, torch.float32, (groups, triton.cdiv(n, GROUP), k // GROUP)),
+    )
+    y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
+    out = room((m, groups, n), split, y)
+    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
+    _grouped[grid](x, x_scale, w, w_scale, out, m, n, k, **options(config))
+    add_up(out, y)
+    return y

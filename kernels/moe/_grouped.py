@@ -1,0 +1,95 @@
+"""The problem that grouped GEMMs over routed experts share, in any format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.draw import Draw
+from autotune.errors import UsageError
+from autotune.kernel import Work
+
+
+@dataclass(frozen=True)
+class Slots:
+    """`gathers`: stage 1, A has a row a token; else stage 2, a row a slot. `routing` shapes inputs only."""
+
+    tokens: int
+    topk: int
+    experts: int
+    n: int
+    k: int
+    gathers: bool = True
+    routing: str = "uniform"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("routing",)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.topk, self.experts, self.n, self.k) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+        if self.topk > self.experts:
+            raise ValueError(f"topk must be at most experts, got {self.topk} of {self.experts}")
+        if self.routing not in ("uniform", "one_expert"):
+            raise ValueError(f"routing must be uniform or one_expert, got {self.routing!r}")
+
+    @property
+    def slots(self) -> int:
+        return self.tokens * self.topk
+
+    @property
+    def rows(self) -> int:
+        """Rows of A."""
+        return self.tokens if self.gathers else self.slots
+
+    @property
+    def experts_touched(self) -> float:
+        """Expected number of distinct experts under uniform routing: what the weights' traffic scales with."""
+        if self.routing == "one_expert":
+            return 1.0
+        return self.experts * (1 - (1 - 1 / self.experts) ** self.slots)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.slots * self.n * self.k
+
+    def draw_ids(self, draw: Draw) -> Tensor:
+        """int32 [tokens, topk] experts."""
+        ids = draw.integers((self.tokens, self.topk), 0, self.experts, torch.int32)
+        return torch.full_like(ids, self.experts - 1) if self.routing == "one_expert" else ids
+
+    def product(self, wide_a: Tensor, wide_w: Tensor, expert_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """float64 [slots, n]: the sums of products, and of their magnitudes."""
+        owner = expert_ids.reshape(-1).long()
+        rows = wide_a.repeat_interleave(self.topk, 0) if self.gathers else wide_a
+        value = torch.einsum("sk,snk->sn", rows, wide_w[owner])
+        return value, torch.einsum("sk,snk->sn", rows.abs(), wide_w.abs()[owner])
+
+    def work(self, config: Config, bytes_moved: int, widths: tuple[float, float], dtype: str) -> Work:
+        """`widths` are the bytes of an element of A and of W, scales included."""
+        block_m, block_n, k = config.size("BLOCK_M"), config.size("BLOCK_N"), self.k
+        touched = self.experts_touched
+        # Empty blocks of the worst-case grid leave at once and are not counted.
+        blocks = round(max(touched * -(-self.slots // (block_m * touched)), 1))
+        loaded = min(block_m, self.slots / blocks) * widths[0] + block_n * widths[1]
+        return Work(
+            programs=blocks * -(-self.n // block_n),
+            flops_per_program=2 * block_m * block_n * k,
+            bytes_per_program=k * loaded + 2 * block_m * block_n,
+            unique_bytes=bytes_moved,
+            iterations=-(-k // config.size("BLOCK_K")),
+            dtype=dtype,
+        )
+
+
+def check_rows(kernel: str, a: Tensor, expert_ids: Tensor, group: int) -> None:
+    """Raises UsageError unless A has a row a token or a slot, in whole groups of columns."""
+    (tokens, topk), (rows, k) = expert_ids.shape, a.shape
+    if rows not in (tokens, tokens * topk) or k % group:
+        raise UsageError(
+            f"{kernel}: a must have {tokens} or {tokens * topk} rows and a multiple of {group} columns, got [{rows}, {k}]"
+        )

@@ -1,0 +1,160 @@
+"""Routed experts in FP8 with 1x128 and 128x128 block scales: V3.2's (K20).
+
+Slots are sorted by expert and padded to BLOCK_M, as in `moe/mxfp4_grouped_gemm`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels.gemm._tiles import tile_reject
+from autotune.kernels.moe._align import align
+from autotune.kernels.moe._grouped import Slots, check_rows
+
+GROUP = 128
+
+
+@dataclass(frozen=True)
+class Problem(Slots):
+    dtype: str = "e4m3fn"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k % GROUP:
+            raise ValueError(f"k must be a multiple of {GROUP}, got {self.k}")
+        if self.dtype not in FP8:
+            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+
+    @classmethod
+    def of(cls, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> Problem:
+        (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
+        dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
+        return cls(tokens, topk, experts, n, k, a.shape[0] == tokens, dtype=dtype)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        ids = self.draw_ids(draw)
+        blocks = self.k // GROUP
+        return (
+            draw.normal((self.rows, self.k), FP8[self.dtype]),
+            draw.uniform((self.rows, blocks), 0.01, 0.1),
+            draw.normal((self.experts, self.n, self.k), FP8[self.dtype]),
+            draw.uniform((self.experts, triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
+            ids,
+        )
+
+    @property
+    def bytes_moved(self) -> int:
+        weights = self.experts_touched * self.n * self.k
+        return int(weights + self.rows * self.k * (1 + 4 / GROUP) + 2 * self.slots * self.n)
+
+
+@triton.jit(do_not_specialize=["slots"])
+def _grouped_gemm(
+    a_ptr, a_scale_ptr, w_ptr, w_scale_ptr, out_ptr, sorted_ptr, block_expert_ptr, slots, n, k,
+    TOPK: tl.constexpr, GATHERS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    tiles_n = tl.cdiv(n, BLOCK_N)
+    block = tl.program_id(0) // tiles_n
+    expert = tl.load(block_expert_ptr + block)
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest leaves here.
+    if expert >= 0:
+        slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
+        used = slot < slots
+        row = tl.where(used, slot // TOPK if GATHERS else slot, 0).to(tl.int64)
+        offs_n = tl.program_id(0) % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
+        in_n = tl.where(offs_n < n, offs_n, 0)
+        w_row = expert.to(tl.int64) * n + in_n
+        scale_row = expert * tl.cdiv(n, 128) + in_n // 128
+        offs_k = tl.arange(0, BLOCK_K)
+        acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for start in range(0, k, BLOCK_K):
+            a = tl.load(a_ptr + row[:, None] * k + (start + offs_k)[None, :])
+            w = tl.load(w_ptr + w_row[None, :] * k + (start + offs_k)[:, None])
+            a_scale = tl.load(a_scale_ptr + row * (k // 128) + start // 128)
+            w_scale = tl.load(w_scale_ptr + scale_row * (k // 128) + start // 128)
+            acc += tl.dot(a, w) * a_scale[:, None] * w_scale[None, :]
+        out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
+        tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
+
+
+def _reference(
+    problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
+) -> tuple[Expected, ...]:
+    wide_a = a.double() * a_scale.double().repeat_interleave(GROUP, 1)
+    by_row = w_scale.double().repeat_interleave(GROUP, 1)[:, : problem.n]
+    wide_w = w.double() * by_row.repeat_interleave(GROUP, 2)
+    value, magnitude = problem.product(wide_a, wide_w, expert_ids)
+    # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
+    return (Expected("out", value, (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block_m = 16 if problem.slots / problem.experts_touched <= 16 else 64
+    shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4}
+    if device.is_amd:
+        stages = 2 if device.shared_bytes_per_block > 65536 else 1
+        return Config(shared, num_stages=stages, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config(shared, num_stages=3, num_ctas=1, maxnreg=0)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block_k = config.size("BLOCK_K")
+    if GROUP % block_k:
+        return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
+    stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
+    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    return problem.work(config, problem.bytes_moved, (1 + 4 / GROUP, 1.0), "fp8")
+
+
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def fp8_grouped_gemm(
+    a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor, *, config: Config, device: Device
+) -> Tensor:
+    """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and FP8 w [experts, n, k].
+
+    a_scale fp32 [rows, k / 128], w_scale fp32 [experts, ceil(n / 128), k / 128], expert_ids int32 [tokens, topk].
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    name = "fp8_grouped_gemm"
+    require(name, a=(a, tuple(FP8.values()), (None, None)))
+    require(
+        name,
+        a=(a, a.dtype, a.shape),
+        w=(w, a.dtype, (None, None, a.shape[1])),
+        expert_ids=(expert_ids, torch.int32, (None, None)),
+    )
+    check_rows(name, a, expert_ids, GROUP)
+    (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
+    require(
+        name,
+        a=(a, a.dtype, a.shape),
+        a_scale=(a_scale, torch.float32, (a.shape[0], k // GROUP)),
+        w_scale=(w_scale, torch.float32, (experts, triton.cdiv(n, GROUP), k // GROUP)),
+    )
+    sorted_slots, block_expert = align(expert_ids, experts, config.size("BLOCK_M"))
+    out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
+    grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
+    _grouped_gemm[grid](
+        a, a_scale, w, w_scale, out, sorted_slots, block_expert, tokens * topk, n, k,
+        TOPK=topk, GATHERS=a.shape[0] == tokens, **options(config),
+    )  # fmt: skip
+    return out
