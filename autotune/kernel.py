@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -69,8 +69,15 @@ class Kernel(Generic[P]):
         """Launches with `config`, or with the tuned table's choice for this call's shapes and dtypes."""
         device = device or devices.current()
         if config is None:
-            config = runtime.choose(self, self.problem.of(*args), device).config  # type: ignore[attr-defined]
+            config = runtime.choose(self, self.problem_of(args, device), device).config
         return self.launch(*args, config=config, device=device)
+
+    def problem_of(self, args: tuple[Any, ...], device: Device) -> P:
+        """The problem of a call. An FP8 format that the tensors do not show, in bytes of a cache, is the device's."""
+        problem: P = self.problem.of(*args)  # type: ignore[attr-defined]
+        if "dtype" in getattr(problem, "DRAWN", ()):
+            return replace(problem, dtype=device.fp8)  # type: ignore[type-var]
+        return problem
 
     @property
     def family(self) -> str:

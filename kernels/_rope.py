@@ -19,6 +19,19 @@ def rotate(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
     return tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), (ROWS, DIM))
 
 
+@triton.jit
+def load_turns(table_ptr, position, ROWS: tl.constexpr, COLS: tl.constexpr, FIRST: tl.constexpr):
+    """Cosines and sines fp32 [ROWS, COLS / 2] of positions [ROWS] for rows whose last (or FIRST) 64 columns turn.
+
+    The other pairs turn by nothing, which leaves them exactly as they are.
+    """
+    pair = tl.arange(0, COLS // 2)[None, :]
+    at = pair if FIRST else pair - (COLS // 2 - 32)
+    turns = (at >= 0) & (at < 32)
+    row = table_ptr + position.to(tl.int64)[:, None] * 64
+    return tl.load(row + at, mask=turns, other=1.0), tl.load(row + at + 32, mask=turns, other=0.0)
+
+
 def rope_frequencies(theta: float, yarn: tuple[int, int, int, int] | None = None, dim: int = ROPE_DIM) -> Tensor:
     """float64 [dim / 2] radians a position; `yarn` is (factor, original length, beta_fast, beta_slow).
 
@@ -42,6 +55,13 @@ def rope_table(positions: int, theta: float, yarn: tuple[int, int, int, int] | N
     """fp32 [positions, 64]: 32 cosines, then 32 sines; computed in float64."""
     angle = torch.arange(positions, dtype=torch.float64)[:, None] * rope_frequencies(theta, yarn)
     return torch.cat((angle.cos(), angle.sin()), 1).float()
+
+
+def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bool = False) -> Tensor:
+    """float64 x [..., n] whose last (or first) 64 columns are turned by table rows [..., 64]."""
+    if first:
+        return torch.cat((reference_rotate(x[..., :ROPE_DIM], table, inverse), x[..., ROPE_DIM:]), -1)
+    return torch.cat((x[..., :-ROPE_DIM], reference_rotate(x[..., -ROPE_DIM:], table, inverse)), -1)
 
 
 def reference_rotate(x: Tensor, table: Tensor, inverse: bool = False) -> Tensor:

@@ -35,6 +35,14 @@ def add_up(partial: Tensor, out: Tensor) -> None:
         add_partials[grid](partial, out, elements, SPLIT_K=partial.shape[0], BLOCK=1024, num_warps=4)
 
 
+def fewest_fp8_rows(device: Device) -> int:
+    """Rows of the smallest tile whose FP8 products are FP8 instructions; smaller ones become fp16 on sm_90 and later.
+
+    wgmma and tcgen05 have 64 rows; mma.sync has FP8 with 16 on sm_89 and sm_120 only.
+    """
+    return 64 if device.arch in ("sm_90", "sm_100", "sm_103") else 16
+
+
 def split_for(tiles: int, steps: int, device: Device, choices: tuple[int, ...]) -> int:
     """The most splits that keep every split busy with 4 steps and the grid within one wave of the device."""
     fitting = [s for s in choices if tiles * s <= device.compute_units and steps >= 4 * s and not empty(steps, s)]

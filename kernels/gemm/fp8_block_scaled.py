@@ -20,7 +20,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
 
 GROUP = 128
 
@@ -141,7 +141,7 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 def _default(problem: Problem, device: Device) -> Config:
     small = problem.m <= 64
-    block_m = 16 if problem.m <= 16 else 64 if small else 128
+    block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if small else 128
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 128)
     split = split_for(tiles, problem.k // GROUP, device, (1, 2, 4)) if small else 1
     shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}

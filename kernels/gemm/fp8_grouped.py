@@ -17,7 +17,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
 
 GROUP = 128
 SPLITS = (1, 2, 4, 8)
@@ -41,7 +41,8 @@ class Problem:
 
     @classmethod
     def of(cls, x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor) -> Problem:
-        return cls(x.shape[0], *w.shape, "e4m3fnuz" if x.dtype == torch.float8_e4m3fnuz else "e4m3fn")
+        groups, n, k = w.shape
+        return cls(x.shape[0], groups, n, k, "e4m3fnuz" if x.dtype == torch.float8_e4m3fnuz else "e4m3fn")
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -76,6 +77,7 @@ def _grouped(
     column = group.to(tl.int64) * n + tl.where(offs_n < n, offs_n, 0)
     blocks = k // 128
     scale_row = group * tl.cdiv(n, 128) + tl.where(offs_n < n, offs_n, 0) // 128
+    first_scale = group * tl.cdiv(n, 128) + tl.program_id(0) // tiles_m * BLOCK_N // 128
     offs_k = tl.arange(0, BLOCK_K)
     steps = tl.cdiv(k // BLOCK_K, SPLIT_K)
     first = split * steps
@@ -85,8 +87,13 @@ def _grouped(
         w = tl.load(w_ptr + column[None, :] * k + (step * BLOCK_K + offs_k)[:, None])
         block = step * BLOCK_K // 128
         x_scale = tl.load(x_scale_ptr + row * blocks + block)
-        w_scale = tl.load(w_scale_ptr + scale_row * blocks + block)
-        acc += tl.dot(x, w) * x_scale[:, None] * w_scale[None, :]
+        if BLOCK_N <= 128:
+            # A tile this narrow lies in one 128-column block of the weights: one scalar serves it.
+            w_scale = tl.load(w_scale_ptr + first_scale * blocks + block)
+            acc += tl.dot(x, w) * (x_scale * w_scale)[:, None]
+        else:
+            w_scale = tl.load(w_scale_ptr + scale_row * blocks + block)
+            acc += tl.dot(x, w) * x_scale[:, None] * w_scale[None, :]
     out_row = (split.to(tl.int64) * m + offs_m) * groups + group
     out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
     tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
@@ -107,7 +114,7 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    block_m = 16 if problem.m <= 16 else 64 if problem.m <= 64 else 128
+    block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if problem.m <= 64 else 128
     block_n, block_k = (64, 128) if problem.m <= 64 else (128, 128)
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups
     split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)

@@ -91,5 +91,6 @@ def check_rows(kernel: str, a: Tensor, expert_ids: Tensor, group: int) -> None:
     (tokens, topk), (rows, k) = expert_ids.shape, a.shape
     if rows not in (tokens, tokens * topk) or k % group:
         raise UsageError(
-            f"{kernel}: a must have {tokens} or {tokens * topk} rows and a multiple of {group} columns, got [{rows}, {k}]"
+            f"{kernel}: a must have {tokens} or {tokens * topk} rows and a multiple of {group} columns, "
+            f"got [{rows}, {k}]"
         )

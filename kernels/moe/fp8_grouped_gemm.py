@@ -18,7 +18,7 @@ from autotune.draw import FP8, Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.gemm._tiles import tile_reject
+from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
 from autotune.kernels.moe._align import align
 from autotune.kernels.moe._grouped import Slots, check_rows
 
@@ -105,7 +105,7 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    block_m = 16 if problem.slots / problem.experts_touched <= 16 else 64
+    block_m = fewest_fp8_rows(device) if problem.slots / problem.experts_touched <= 16 else 64
     shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4}
     if device.is_amd:
         stages = 2 if device.shared_bytes_per_block > 65536 else 1

@@ -1,0 +1,174 @@
+"""Attention's output turned back: the values carry the rotation of their own positions in the last 64 columns (K15).
+
+Without this the output projection would see values rotated by absolute position. FP8 in groups of 128 along each head
+is the form that the grouped output projection reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
+from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
+
+WIDTH = 512
+GROUP = 128
+THETA, YARN = 160000.0, (16, 65536, 32, 1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`ue8m0` and `dtype` matter where `quantised`."""
+
+    tokens: int
+    heads: int
+    quantised: bool = False
+    ue8m0: bool = True
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.heads) < 1 or self.dtype not in FP8:
+            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        o: Tensor,
+        table: Tensor,
+        positions: Tensor,
+        quantise: bool = False,
+        ue8m0: bool = True,
+        dtype: str = "e4m3fn",
+    ) -> Problem:
+        return cls(o.shape[0], o.shape[1], quantise, ue8m0, dtype)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
+        draw = Draw(seed, device)
+        return (
+            draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16),
+            rope_table(64, THETA, YARN).to(device),
+            draw.integers((self.tokens,), 0, 64, torch.int32),
+            self.quantised,
+            self.ue8m0,
+            self.dtype,
+        )
+
+    @property
+    def flops(self) -> int:
+        return 6 * self.tokens * self.heads * ROPE_DIM
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.tokens * self.heads * WIDTH * (3 if self.quantised else 4)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _inverse_rope(
+    out_ptr, scale_ptr, o_ptr, table_ptr, positions_ptr, tokens, heads, floor,
+    ROWS: tl.constexpr, QUANTISED: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < tokens.to(tl.int64) * heads
+    position = tl.load(positions_ptr + row // heads, mask=inside, other=0)
+    offs = row[:, None] * 512 + tl.arange(0, 512)[None, :]
+    x = tl.load(o_ptr + offs, mask=inside[:, None], other=0.0).to(tl.float32)
+    cos, sin = load_turns(table_ptr, position, ROWS, 512, False)
+    y = rotate(x, cos, -sin, ROWS, 512)
+    if QUANTISED:
+        q, scale = fp8_groups(y, floor, ROWS, 512, 128, FP8_MAX, UE8M0)
+        tl.store(out_ptr + offs, q.to(out_ptr.dtype.element_ty), mask=inside[:, None])
+        tl.store(scale_ptr + row[:, None] * 4 + tl.arange(0, 4)[None, :], scale, mask=inside[:, None])
+    else:
+        tl.store(out_ptr + offs, y.to(tl.bfloat16), mask=inside[:, None])
+
+
+def _reference(
+    problem: Problem, o: Tensor, table: Tensor, positions: Tensor, quantise: bool, ue8m0: bool, dtype: str
+) -> tuple[Expected, ...]:
+    turns = table[positions.long()][:, None, :].expand(-1, problem.heads, -1)
+    y = reference_rope(o.double(), turns, inverse=True)
+    # Two products and a sum in fp32, of values no larger than both of the pair.
+    pair = o.double().abs().unflatten(2, (-1, 2)).sum(3).repeat_interleave(2, 2)
+    error = 3 * 2.0**-24 * pair
+    if quantise:
+        return expect_fp8_within("o * scale", y, error, GROUP, dtype, ue8m0)
+    return (Expected("o", y, error + 2.0**-8 * y.abs()),)
+
+
+def _decode(problem: Problem, outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    if isinstance(outputs, Tensor):
+        return (outputs.double(),)
+    q, scale = outputs
+    return q.double() * scale.double().repeat_interleave(GROUP, 2), scale.double()
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return row_config({"ROWS": 4 if problem.tokens > 64 else 1, "num_warps": 4 if problem.tokens > 64 else 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return row_reject(config.size("ROWS"), WIDTH, config, device, 64) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    return Work(
+        programs=triton.cdiv(problem.tokens * problem.heads, rows),
+        flops_per_program=6 * rows * ROPE_DIM,
+        bytes_per_program=rows * (WIDTH * (3 if problem.quantised else 4) + 4 * ROPE_DIM),
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_inverse_rope, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def inverse_rope(
+    o: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    quantise: bool = False,
+    ue8m0: bool = True,
+    dtype: str = "e4m3fn",
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """o bf16 [tokens, heads, 512] -> the same shape in bf16, or (FP8, scale fp32 [tokens, heads, 4]).
+
+    table fp32 [positions, 64] of `rope_table`, positions int32 [tokens]. Raises UsageError for anything else.
+    """
+    name = "inverse_rope"
+    require(name, o=(o, torch.bfloat16, (None, None, WIDTH)))
+    tokens, heads, _ = o.shape
+    require(
+        name,
+        o=(o, o.dtype, o.shape),
+        table=(table, torch.float32, (None, ROPE_DIM)),
+        positions=(positions, torch.int32, (tokens,)),
+    )
+    if dtype not in FP8:
+        raise UsageError(f"{name}: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
+    out = torch.empty(o.shape, dtype=FP8[dtype] if quantise else o.dtype, device=o.device)
+    scale = torch.empty((tokens, heads, WIDTH // GROUP), device=o.device) if quantise else None
+    grid = (triton.cdiv(tokens * heads, config.size("ROWS")),)
+    _inverse_rope[grid](
+        out, scale, o, table, positions, tokens, heads, AMAX_FLOOR,
+        QUANTISED=quantise, FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
+    )  # fmt: skip
+    return out if scale is None else (out, scale)

@@ -1,0 +1,212 @@
+"""Queries and keys made ready for attention in one launch (K9).
+
+Each query head is RMS-normed without a weight and its last 64 columns are turned to its position; the normed key = value
+row is turned too and stored in the cache, in any of its three layouts. Rows of queries and of keys have programs of
+their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._kv_cache import (
+    WIDTH,
+    check_layout,
+    decode_cache,
+    draw_cache,
+    expect_stored,
+    layout_of,
+    require_cache,
+    store_rows,
+)
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import FP8_MAX
+from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
+
+EPS = 1e-6
+THETA, YARN = 160000.0, (16, 65536, 32, 1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    tokens: int
+    heads: int
+    layout: str = "bf16"
+    page_size: int = 1
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout, self.page_size)
+        if min(self.tokens, self.heads) < 1 or self.dtype not in FP8:
+            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        q: Tensor,
+        kv: Tensor,
+        table: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        cache: Tensor,
+        cache_scale: Tensor | None = None,
+        page_size: int = 1,
+    ) -> Problem:
+        return cls(q.shape[0], q.shape[1], layout_of(cache), page_size)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
+        draw = Draw(seed, device)
+        room = 2 * self.tokens + 3
+        q = draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16)
+        kv = draw.normal((self.tokens, WIDTH), torch.bfloat16)
+        positions = draw.integers((self.tokens,), 0, 64, torch.int32)
+        # Every second slot, none twice; the last token of several is not stored.
+        slots = torch.arange(self.tokens, dtype=torch.int32, device=device) * 2
+        if self.tokens > 1 and device != "meta":
+            slots[-1] = -1
+        cache = draw_cache(draw, room, self.layout, self.page_size, self.dtype)
+        return q, kv, rope_table(64, THETA, YARN).to(device), positions, slots, *cache, self.page_size
+
+    @property
+    def flops(self) -> int:
+        return 4 * self.tokens * self.heads * WIDTH
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.tokens * (4 * self.heads * WIDTH + 2 * WIDTH + (1024 if self.layout == "bf16" else 584))
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _qk_prep(
+    out_ptr, q_ptr, kv_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, scale_ptr, tokens, heads, page_size, eps,
+    ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+):  # fmt: skip
+    query_programs = tl.cdiv(tokens * heads, ROWS)
+    col = tl.arange(0, 512)
+    if tl.program_id(0) < query_programs:
+        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        inside = row < tokens * heads
+        q_at = tl.load(positions_ptr + row // heads, mask=inside, other=0)
+        x = tl.load(q_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
+        x = x * (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 512 + eps))[:, None]
+        q_cos, q_sin = load_turns(table_ptr, q_at, ROWS, 512, False)
+        q = rotate(x, q_cos, q_sin, ROWS, 512)
+        tl.store(out_ptr + row[:, None] * 512 + col[None, :], q.to(tl.bfloat16), mask=inside[:, None])
+    else:
+        token = (tl.program_id(0) - query_programs).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        there = token < tokens
+        kv_at = tl.load(positions_ptr + token, mask=there, other=0)
+        slot = tl.load(slots_ptr + token, mask=there, other=-1).to(tl.int64)
+        kv = tl.load(kv_ptr + token[:, None] * 512 + col[None, :], mask=there[:, None], other=0.0).to(tl.float32)
+        kv_cos, kv_sin = load_turns(table_ptr, kv_at, ROWS, 512, False)
+        turned = rotate(kv, kv_cos, kv_sin, ROWS, 512)
+        store_rows(turned, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
+
+
+def _reference(
+    problem: Problem,
+    q: Tensor,
+    kv: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    page_size: int,
+) -> tuple[Expected, ...]:
+    def turned(x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        # Two products and a sum in fp32, of values no larger than both of the pair.
+        pair = x.abs().unflatten(-1, (-1, 2)).sum(-1).repeat_interleave(2, -1)
+        return reference_rope(x, turns), 3 * 2.0**-24 * pair
+
+    turns = table[positions.long()]
+    wide = q.double()
+    normed = wide * torch.rsqrt(wide.square().mean(2, keepdim=True) + EPS)
+    out, off = turned(normed, turns[:, None, :].expand(-1, problem.heads, -1))
+    # 512 squares in fp32, halved by the root, reach both of a pair; then bf16.
+    off = off * (1 + 260 / 3) + 2.0**-8 * out.abs()
+    stored, error = turned(kv.double(), turns)
+    before = decode_cache(cache, cache_scale, page_size, problem.dtype)
+    return Expected("q", out, off), expect_stored(before, stored, error, slots, problem.layout, problem.dtype)
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    q, cache, *scale = outputs
+    return q.double(), decode_cache(cache, scale[0] if scale else None, problem.page_size, problem.dtype)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    many = problem.tokens * problem.heads > 2048
+    return row_config({"ROWS": 4 if many else 1, "num_warps": 4 if many else 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return row_reject(config.size("ROWS"), WIDTH, config, device, 64) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    programs = triton.cdiv(problem.tokens * problem.heads, rows) + triton.cdiv(problem.tokens, rows)
+    return Work(
+        programs=programs,
+        flops_per_program=4 * rows * WIDTH,
+        bytes_per_program=rows * (4 * WIDTH + 4 * ROPE_DIM),
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_qk_prep, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def qk_prep(
+    q: Tensor,
+    kv: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None = None,
+    page_size: int = 1,
+    *,
+    config: Config,
+    device: Device,
+) -> tuple[Tensor, ...]:
+    """(q bf16 [tokens, heads, 512], cache), and the cache's scales where it has any; the cache is written in place.
+
+    kv bf16 [tokens, 512], already normed; table fp32 [positions, 64]; positions and slots int32 [tokens], slot -1 for
+    a row that is not stored; cache in a layout of `_kv_cache`. Raises UsageError for anything else.
+    """
+    name = "qk_prep"
+    require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))
+    tokens, heads, _ = q.shape
+    require(
+        name,
+        q=(q, q.dtype, q.shape),
+        kv=(kv, torch.bfloat16, (tokens, WIDTH)),
+        table=(table, torch.float32, (None, ROPE_DIM)),
+        positions=(positions, torch.int32, (tokens,)),
+        slots=(slots, torch.int32, (tokens,)),
+    )
+    require_cache(name, cache, cache_scale, page_size)
+    out = torch.empty_like(q)
+    rows = config.size("ROWS")
+    grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)
+    _qk_prep[grid](
+        out, q, kv, table, positions, slots, cache, cache_scale, tokens, heads, page_size, EPS,
+        LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+    )  # fmt: skip
+    return (out, cache) if cache_scale is None else (out, cache, cache_scale)
