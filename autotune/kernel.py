@@ -76,7 +76,7 @@ class Kernel(Generic[P]):
         """The problem of a call. An FP8 format that the tensors do not show, in bytes of a cache, is the device's."""
         problem: P = self.problem.of(*args)  # type: ignore[attr-defined]
         if "dtype" in getattr(problem, "DRAWN", ()):
-            return replace(problem, dtype=device.fp8)  # type: ignore[type-var]
+            return replace(problem, dtype=device.fp8)
         return problem
 
     @property

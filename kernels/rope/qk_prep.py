@@ -1,8 +1,8 @@
 """Queries and keys made ready for attention in one launch (K9).
 
-Each query head is RMS-normed without a weight and its last 64 columns are turned to its position; the normed key = value
-row is turned too and stored in the cache, in any of its three layouts. Rows of queries and of keys have programs of
-their own.
+Each query head is RMS-normed without a weight and its last 64 columns are turned to its position; the normed key =
+value row is turned too and stored in the cache, in any of its three layouts. Rows of queries and rows of keys have
+programs of their own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,250 @@
+"""Sparse attention of decode steps: queries of all heads over listed rows of K = V caches, with a sink (K13).
+
+Two index lists, as the layers have them: a sliding window, and compressed entries chosen by the indexer (or all of
+them); they may point into two caches of their own layout and page size, or into one pool. Few tokens leave most of
+the device idle, so keys are split over programs and combined in order by a second launch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._kv_cache import check_layout, decode_cache, draw_cache, layout_of, require_cache
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels.attention._softmax import (
+    LOG2E,
+    WIDTH,
+    add_up,
+    attend,
+    attention_config,
+    attention_reject,
+    check_pattern,
+    draw_indices,
+    expect_attention,
+    leave,
+    rooms,
+)
+
+SCALE = WIDTH**-0.5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`keys` of the first list a token, `extra_keys` of the second (0: none); `pattern` shapes the lists."""
+
+    tokens: int
+    heads: int
+    keys: int
+    extra_keys: int = 0
+    layout: str = "bf16"
+    page_size: int = 1
+    extra_page_size: int = 1
+    dtype: str = "e4m3fn"
+    pattern: str = "full"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys", "extra_keys")
+    DRAWN: ClassVar[tuple[str, ...]] = ("pattern", "dtype")
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout, self.page_size)
+        check_pattern(self.pattern)
+        if min(self.tokens, self.heads, self.keys) < 1 or self.extra_keys < 0 or self.dtype not in FP8:
+            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        q: Tensor,
+        cache: Tensor,
+        cache_scale: Tensor | None,
+        indices: Tensor,
+        extra_cache: Tensor | None,
+        extra_scale: Tensor | None,
+        extra_indices: Tensor | None,
+        sink: Tensor,
+        page_size: int = 1,
+        extra_page_size: int = 1,
+    ) -> Problem:
+        extra = 0 if extra_indices is None else extra_indices.shape[1]
+        return cls(q.shape[0], q.shape[1], indices.shape[1], extra, layout_of(cache), page_size, extra_page_size)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
+        draw = Draw(seed, device)
+        q = draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16)
+        sources: list[Tensor | None] = []
+        for keys, page_size in ((self.keys, self.page_size), (self.extra_keys, self.extra_page_size)):
+            if keys:
+                slots = 2 * keys + 1
+                sources += draw_cache(draw, slots, self.layout, page_size, self.dtype)
+                sources.append(draw_indices(draw, (self.tokens, keys), slots, self.pattern))
+            else:
+                sources += [None, None, None]
+        return q, *sources, draw.normal((self.heads,), torch.float32), self.page_size, self.extra_page_size
+
+    @property
+    def flops(self) -> int:
+        return 4 * self.tokens * self.heads * (self.keys + self.extra_keys) * WIDTH
+
+    @property
+    def bytes_moved(self) -> int:
+        row = {"bf16": 1024, "fp8": 544, "fp8_584": 584}[self.layout]
+        return self.tokens * ((self.keys + self.extra_keys) * (row + 4) + 4 * self.heads * WIDTH)
+
+
+@triton.jit
+def _sparse_decode(
+    q_ptr, cache_ptr, scale_ptr, indices_ptr, extra_ptr, extra_scale_ptr, extra_indices_ptr, sink_ptr,
+    out_ptr, partial_ptr, peak_ptr, heads, keys, extra_keys, page_size, extra_page_size, scale,
+    BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
+    HAS_EXTRA: tl.constexpr, LAYOUT: tl.constexpr, EXTRA_LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64)
+    split = tl.program_id(2)
+    head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
+    q_ptrs = q_ptr + (token * heads + head)[:, None] * 512 + tl.arange(0, 512)[None, :]
+    q = tl.load(q_ptrs, mask=(head < heads)[:, None], other=0.0)
+    acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
+    peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((BLOCK_H,), dtype=tl.float32)
+    # Blocks of both lists in a row, cut into SPLIT_KV equal parts.
+    blocks = tl.cdiv(keys, BLOCK_N)
+    every = blocks + tl.cdiv(extra_keys, BLOCK_N)
+    share = tl.cdiv(every, SPLIT_KV)
+    first = split * share
+    last = min(first + share, every)
+    acc, peak, total = attend(
+        acc, peak, total, q, indices_ptr + token * keys, first, min(last, blocks), keys,
+        cache_ptr, scale_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
+    )  # fmt: skip
+    if HAS_EXTRA:
+        acc, peak, total = attend(
+            acc, peak, total, q, extra_indices_ptr + token * extra_keys, max(first - blocks, 0), last - blocks,
+            extra_keys, extra_ptr, extra_scale_ptr, extra_page_size, scale, BLOCK_N, EXTRA_LAYOUT, FNUZ,
+        )  # fmt: skip
+    leave(acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, True)
+
+
+def _reference(
+    problem: Problem,
+    q: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    indices: Tensor,
+    extra_cache: Tensor | None,
+    extra_scale: Tensor | None,
+    extra_indices: Tensor | None,
+    sink: Tensor,
+    page_size: int,
+    extra_page_size: int,
+) -> tuple[Expected, ...]:
+    rows = [decode_cache(cache, cache_scale, page_size, problem.dtype)[indices.clamp_min(0).long()]]
+    seen = [indices >= 0]
+    if extra_cache is not None and extra_indices is not None:
+        extra = decode_cache(extra_cache, extra_scale, extra_page_size, problem.dtype)
+        rows.append(extra[extra_indices.clamp_min(0).long()])
+        seen.append(extra_indices >= 0)
+    return expect_attention(q.double(), torch.cat(rows, 1), torch.cat(seen, 1), SCALE, sink)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block_h = 16 if problem.heads <= 16 else 32
+    programs = problem.tokens * triton.cdiv(problem.heads, block_h)
+    blocks = triton.cdiv(problem.keys, 32) + triton.cdiv(problem.extra_keys, 32)
+    split = 1
+    while split < 32 and programs * split * 2 <= 2 * device.compute_units and blocks >= 4 * split:
+        split *= 2
+    shared = {"BLOCK_H": block_h, "BLOCK_N": 32, "SPLIT_KV": split, "num_warps": 4 if block_h == 16 else 8}
+    return attention_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    split, block_n = config.size("SPLIT_KV"), config.size("BLOCK_N")
+    blocks = triton.cdiv(problem.keys, block_n) + triton.cdiv(problem.extra_keys, block_n)
+    if split > blocks:
+        return f"SPLIT_KV={split} leaves splits of {blocks} blocks empty"
+    return attention_reject(problem.heads, config, device) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
+    keys = problem.keys + problem.extra_keys
+    row = problem.bytes_moved / (problem.tokens * keys) if keys else 0.0
+    tiles = triton.cdiv(problem.heads, block_h)
+    partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
+    return Work(
+        programs=problem.tokens * tiles * split,
+        flops_per_program=4 * block_h * keys / split * WIDTH,
+        bytes_per_program=min(row, 1100.0) * keys / split + 4 * block_h * WIDTH,
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, triton.cdiv(keys, block_n * split)),
+        dtype="bf16",
+        launches=1 if split == 1 else 2,
+        reduction_bytes=2 * partials,
+    )
+
+
+@tunable(Problem, jit=_sparse_decode, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def sparse_decode(
+    q: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    indices: Tensor,
+    extra_cache: Tensor | None,
+    extra_scale: Tensor | None,
+    extra_indices: Tensor | None,
+    sink: Tensor,
+    page_size: int = 1,
+    extra_page_size: int = 1,
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor:
+    """q bf16 [tokens, heads, 512] -> bf16 of its shape; softmax scale 512^-0.5, sink fp32 [heads].
+
+    Caches in a layout of `_kv_cache`; indices int32 [tokens, keys] are slots of `cache`, extra_indices of `extra_cache`,
+    -1 for none; a token without any key gets zeros. Raises UsageError for anything else.
+    """
+    name = "sparse_decode"
+    require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))
+    tokens, heads, _ = q.shape
+    require(
+        name,
+        q=(q, q.dtype, q.shape),
+        indices=(indices, torch.int32, (tokens, None)),
+        sink=(sink, torch.float32, (heads,)),
+    )
+    require_cache(name, cache, cache_scale, page_size)
+    if (extra_cache is None) != (extra_indices is None):
+        raise UsageError(f"{name}: extra_cache and extra_indices go together, got one without the other")
+    if extra_cache is not None and extra_indices is not None:
+        require_cache(name, extra_cache, extra_scale, extra_page_size, "extra_cache")
+        require(name, q=(q, q.dtype, q.shape), extra_indices=(extra_indices, torch.int32, (tokens, None)))
+    out = torch.empty_like(q)
+    split = config.size("SPLIT_KV")
+    partial, peaks = rooms(out, split)
+    grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
+    _sparse_decode[grid](
+        q, cache, cache_scale, indices, extra_cache, extra_scale, extra_indices, sink, out, partial, peaks,
+        heads, indices.shape[1], 0 if extra_indices is None else extra_indices.shape[1], page_size, extra_page_size,
+        SCALE * LOG2E, HAS_EXTRA=extra_cache is not None, LAYOUT=layout_of(cache),
+        EXTRA_LAYOUT="bf16" if extra_cache is None else layout_of(extra_cache),
+        FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+    )  # fmt: skip
+    add_up(out, partial, peaks, sink)
+    return out

@@ -1,0 +1,205 @@
+"""Sparse attention of prefill steps: one key list into the chunk itself, another into the cache, and a sink (K14).
+
+The window's keys are rows of the chunk that is being prefilled, still in bf16; the compressed entries, and what the
+window reaches back before the chunk, are rows of the cache. Many tokens fill the device, so keys are not split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._kv_cache import check_layout, decode_cache, draw_cache, layout_of, require_cache
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels.attention._softmax import (
+    LOG2E,
+    WIDTH,
+    attend,
+    attention_config,
+    attention_reject,
+    check_pattern,
+    draw_indices,
+    expect_attention,
+    leave,
+)
+
+SCALE = WIDTH**-0.5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`keys` of the chunk's list a token, `extra_keys` of the cache's; `pattern` shapes the lists."""
+
+    tokens: int
+    heads: int
+    keys: int
+    extra_keys: int
+    layout: str = "bf16"
+    page_size: int = 1
+    dtype: str = "e4m3fn"
+    pattern: str = "full"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys", "extra_keys")
+    DRAWN: ClassVar[tuple[str, ...]] = ("pattern", "dtype")
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout, self.page_size)
+        check_pattern(self.pattern)
+        if min(self.tokens, self.heads, self.keys, self.extra_keys) < 1 or self.dtype not in FP8:
+            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        q: Tensor,
+        chunk: Tensor,
+        chunk_indices: Tensor,
+        cache: Tensor,
+        cache_scale: Tensor | None,
+        indices: Tensor,
+        sink: Tensor,
+        page_size: int = 1,
+    ) -> Problem:
+        tokens, heads, _ = q.shape
+        return cls(tokens, heads, chunk_indices.shape[1], indices.shape[1], layout_of(cache), page_size)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
+        draw = Draw(seed, device)
+        q = draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16)
+        chunk = draw.normal((self.tokens, WIDTH), torch.bfloat16)
+        slots = 2 * self.extra_keys + 1
+        cache = draw_cache(draw, slots, self.layout, self.page_size, self.dtype)
+        in_chunk = draw_indices(draw, (self.tokens, self.keys), self.tokens, self.pattern)
+        in_cache = draw_indices(draw, (self.tokens, self.extra_keys), slots, self.pattern)
+        return q, chunk, in_chunk, *cache, in_cache, draw.normal((self.heads,), torch.float32), self.page_size
+
+    @property
+    def flops(self) -> int:
+        return 4 * self.tokens * self.heads * (self.keys + self.extra_keys) * WIDTH
+
+    @property
+    def bytes_moved(self) -> int:
+        lists = 4 * self.tokens * (self.keys + self.extra_keys)
+        # Neighbouring tokens share most keys: each row of chunk and cache crosses DRAM once.
+        return lists + self.tokens * WIDTH * (4 * self.heads + 2) + 1024 * self.extra_keys
+
+
+@triton.jit
+def _sparse_prefill(
+    q_ptr, chunk_ptr, chunk_indices_ptr, cache_ptr, scale_ptr, indices_ptr, sink_ptr, out_ptr,
+    heads, keys, extra_keys, page_size, scale,
+    BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
+):  # fmt: skip
+    # Head blocks of a token are neighbours, so that its keys are in L2 for all but the first.
+    tiles = tl.cdiv(heads, BLOCK_H)
+    token = (tl.program_id(0) // tiles).to(tl.int64)
+    head = tl.program_id(0) % tiles * BLOCK_H + tl.arange(0, BLOCK_H)
+    q_ptrs = q_ptr + (token * heads + head)[:, None] * 512 + tl.arange(0, 512)[None, :]
+    q = tl.load(q_ptrs, mask=(head < heads)[:, None], other=0.0)
+    acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
+    peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((BLOCK_H,), dtype=tl.float32)
+    acc, peak, total = attend(
+        acc, peak, total, q, chunk_indices_ptr + token * keys, 0, tl.cdiv(keys, BLOCK_N), keys,
+        chunk_ptr, None, 1, scale, BLOCK_N, "bf16", FNUZ,
+    )  # fmt: skip
+    acc, peak, total = attend(
+        acc, peak, total, q, indices_ptr + token * extra_keys, 0, tl.cdiv(extra_keys, BLOCK_N), extra_keys,
+        cache_ptr, scale_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
+    )  # fmt: skip
+    leave(acc, peak, total, sink_ptr, out_ptr, None, None, token, 0, head, heads, 1, True)
+
+
+def _reference(
+    problem: Problem,
+    q: Tensor,
+    chunk: Tensor,
+    chunk_indices: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    indices: Tensor,
+    sink: Tensor,
+    page_size: int,
+) -> tuple[Expected, ...]:
+    near = chunk.double()[chunk_indices.clamp_min(0).long()]
+    far = decode_cache(cache, cache_scale, page_size, problem.dtype)[indices.clamp_min(0).long()]
+    seen = torch.cat((chunk_indices >= 0, indices >= 0), 1)
+    return expect_attention(q.double(), torch.cat((near, far), 1), seen, SCALE, sink)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block_h = 16 if problem.heads <= 16 else 32
+    shared = {"BLOCK_H": block_h, "BLOCK_N": 32, "num_warps": 4 if block_h == 16 else 8}
+    return attention_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return attention_reject(problem.heads, config, device) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_h, block_n = config.size("BLOCK_H"), config.size("BLOCK_N")
+    keys = problem.keys + problem.extra_keys
+    return Work(
+        programs=problem.tokens * triton.cdiv(problem.heads, block_h),
+        flops_per_program=4 * block_h * keys * WIDTH,
+        bytes_per_program=1028 * keys + 4 * block_h * WIDTH,
+        unique_bytes=problem.bytes_moved,
+        iterations=triton.cdiv(problem.keys, block_n) + triton.cdiv(problem.extra_keys, block_n),
+        dtype="bf16",
+    )
+
+
+@tunable(Problem, jit=_sparse_prefill, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def sparse_prefill(
+    q: Tensor,
+    chunk: Tensor,
+    chunk_indices: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    indices: Tensor,
+    sink: Tensor,
+    page_size: int = 1,
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor:
+    """q bf16 [tokens, heads, 512] -> bf16 of its shape; softmax scale 512^-0.5, sink fp32 [heads].
+
+    chunk bf16 [rows, 512] with chunk_indices int32 [tokens, keys] into it; cache in a layout of `_kv_cache` with
+    indices int32 [tokens, extra_keys] of its slots; -1 for none. Raises UsageError for anything else.
+    """
+    name = "sparse_prefill"
+    require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))
+    tokens, heads, _ = q.shape
+    require(
+        name,
+        q=(q, q.dtype, q.shape),
+        chunk=(chunk, torch.bfloat16, (None, WIDTH)),
+        chunk_indices=(chunk_indices, torch.int32, (tokens, None)),
+        indices=(indices, torch.int32, (tokens, None)),
+        sink=(sink, torch.float32, (heads,)),
+    )
+    require_cache(name, cache, cache_scale, page_size)
+    out = torch.empty_like(q)
+    grid = (tokens * triton.cdiv(heads, config.size("BLOCK_H")),)
+    _sparse_prefill[grid](
+        q, chunk, chunk_indices, cache, cache_scale, indices, sink, out,
+        heads, chunk_indices.shape[1], indices.shape[1], page_size, SCALE * LOG2E,
+        LAYOUT=layout_of(cache), FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+    )  # fmt: skip
+    return out
