@@ -24,7 +24,7 @@ PATTERNS = ("full", "short", "holes", "none")
 
 @triton.jit
 def absorb(acc, peak, total, scores, kv):
-    """One block of keys: acc [H, 512], peak and total [H], scores [H, N] in base 2 with -inf for no key, kv [N, 512]."""
+    """One block of keys: acc [H, 512], peak and total [H], scores [H, N] in base 2, -inf for no key, kv [N, 512]."""
     new = tl.maximum(peak, tl.max(scores, axis=1))
     # A row that has seen no key yet: subtract 0, so that no infinities meet.
     shift = tl.where(new == float("-inf"), 0.0, new)

@@ -217,8 +217,8 @@ def sparse_decode(
 ) -> Tensor:
     """q bf16 [tokens, heads, 512] -> bf16 of its shape; softmax scale 512^-0.5, sink fp32 [heads].
 
-    Caches in a layout of `_kv_cache`; indices int32 [tokens, keys] are slots of `cache`, extra_indices of `extra_cache`,
-    -1 for none; a token without any key gets zeros. Raises UsageError for anything else.
+    Caches in a layout of `_kv_cache`; indices int32 [tokens, keys] are slots of `cache`, extra_indices of
+    `extra_cache`, -1 for none; a token without any key gets zeros. Raises UsageError for anything else.
     """
     name = "sparse_decode"
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))

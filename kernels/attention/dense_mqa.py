@@ -1,0 +1,154 @@
+"""Full causal attention of the same form: all heads over one K = V of 512 columns, with a sink (K13's dense form).
+
+Heads share their keys, so that (token, head) pairs in a row make the query rows of a tile: the tile stays full for
+any number of heads, and its causal edge is a few keys wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels.attention._softmax import (
+    LOG2E,
+    WIDTH,
+    absorb,
+    attention_config,
+    attention_reject,
+    expect_attention,
+    finish,
+)
+
+SCALE = WIDTH**-0.5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The last `tokens` of `keys` positions are queries."""
+
+    tokens: int
+    heads: int
+    keys: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys")
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.heads) < 1 or self.keys < self.tokens:
+            raise ValueError(f"sizes must be positive and keys at least tokens, got {self}")
+
+    @classmethod
+    def of(cls, q: Tensor, kv: Tensor, sink: Tensor) -> Problem:
+        return cls(q.shape[0], q.shape[1], kv.shape[0])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        return (
+            draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16),
+            draw.normal((self.keys, WIDTH), torch.bfloat16),
+            draw.normal((self.heads,), torch.float32),
+        )
+
+    @property
+    def seen(self) -> float:
+        """Keys that a query sees, on average."""
+        return self.keys - (self.tokens - 1) / 2
+
+    @property
+    def flops(self) -> int:
+        return int(4 * self.tokens * self.heads * self.seen * WIDTH)
+
+    @property
+    def bytes_moved(self) -> int:
+        return 2 * WIDTH * (2 * self.tokens * self.heads + self.keys)
+
+
+@triton.jit(do_not_specialize=["tokens", "keys"])
+def _dense_mqa(
+    q_ptr, kv_ptr, sink_ptr, out_ptr, tokens, heads, keys, scale, BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64) * BLOCK_H + tl.arange(0, BLOCK_H)
+    col = tl.arange(0, 512)
+    rows = tokens.to(tl.int64) * heads
+    inside = row < rows
+    q = tl.load(q_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0)
+    # How many keys each row sees; the tile walks as many as its last row does.
+    sees = keys - tokens + row // heads + 1
+    most = keys - tokens + (min(tl.program_id(0).to(tl.int64) * BLOCK_H + BLOCK_H, rows) - 1) // heads + 1
+    acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
+    peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((BLOCK_H,), dtype=tl.float32)
+    for start in range(0, most, BLOCK_N):
+        key = start + tl.arange(0, BLOCK_N)
+        kv_ptrs = kv_ptr + key.to(tl.int64)[:, None] * 512 + col[None, :]
+        kv = tl.load(kv_ptrs, mask=(key < keys)[:, None], other=0.0)
+        scores = tl.where(key[None, :] < sees[:, None], tl.dot(q, tl.trans(kv)) * scale, float("-inf"))
+        acc, peak, total = absorb(acc, peak, total, scores, kv)
+    sink = tl.load(sink_ptr + row % heads, mask=inside, other=0.0) * 1.4426950408889634
+    out = finish(acc, peak, total, sink)
+    tl.store(out_ptr + row[:, None] * 512 + col[None, :], out.to(tl.bfloat16), mask=inside[:, None])
+
+
+def _reference(problem: Problem, q: Tensor, kv: Tensor, sink: Tensor) -> tuple[Expected, ...]:
+    last = torch.arange(problem.tokens)[:, None] + problem.keys - problem.tokens
+    seen = torch.arange(problem.keys)[None, :] <= last
+    keys = kv.double()[None].expand(problem.tokens, -1, -1)
+    return expect_attention(q.double(), keys, seen, SCALE, sink)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    wide = problem.tokens * problem.heads > 4096 and not device.is_amd
+    shared = {"BLOCK_H": 64 if wide else 16, "BLOCK_N": 32, "num_warps": 8 if wide else 4}
+    return attention_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return attention_reject(problem.tokens * problem.heads, config, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_h, block_n = config.size("BLOCK_H"), config.size("BLOCK_N")
+    return Work(
+        programs=triton.cdiv(problem.tokens * problem.heads, block_h),
+        flops_per_program=4 * block_h * (problem.seen + block_n) * WIDTH,
+        bytes_per_program=1024 * problem.seen + 4 * block_h * WIDTH,
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, int(problem.seen / block_n)),
+        dtype="bf16",
+    )
+
+
+@tunable(Problem, jit=_dense_mqa, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: Device) -> Tensor:
+    """q bf16 [tokens, heads, 512], kv bf16 [keys, 512], sink fp32 [heads] -> bf16 of q's shape; scale 512^-0.5.
+
+    Query t sees keys 0 to keys - tokens + t. Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("dense_mqa", q=(q, torch.bfloat16, (None, None, WIDTH)))
+    tokens, heads, _ = q.shape
+    require(
+        "dense_mqa",
+        q=(q, q.dtype, q.shape),
+        kv=(kv, torch.bfloat16, (None, WIDTH)),
+        sink=(sink, torch.float32, (heads,)),
+    )
+    if kv.shape[0] < tokens:
+        raise UsageError(f"dense_mqa: kv must have a row for each of the {tokens} query tokens, got {kv.shape[0]}")
+    out = torch.empty_like(q)
+    grid = (triton.cdiv(tokens * heads, config.size("BLOCK_H")),)
+    _dense_mqa[grid](q, kv, sink, out, tokens, heads, kv.shape[0], SCALE * LOG2E, **options(config))
+    return out

@@ -1,0 +1,172 @@
+"""V3.2's sparse attention: keys of 512 latent and 64 rotary columns, whose first 512 are the values; no sink (K13).
+
+The score is the sum of two products, 512 and 64 wide, since a tile is a power of two; otherwise as `sparse_decode`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels.attention._softmax import (
+    LOG2E,
+    WIDTH,
+    absorb,
+    add_up,
+    attention_config,
+    attention_reject,
+    check_pattern,
+    draw_indices,
+    expect_attention,
+    leave,
+    rooms,
+)
+
+ROW = 576
+SCALE = 192**-0.5
+"""Of 128 + 64 columns before absorption; YaRN's mscale multiplies it in the engine."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    tokens: int
+    heads: int
+    keys: int
+    pattern: str = "full"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys")
+    DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        if min(self.tokens, self.heads, self.keys) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+
+    @classmethod
+    def of(cls, q: Tensor, cache: Tensor, indices: Tensor, scale: float = SCALE) -> Problem:
+        return cls(q.shape[0], q.shape[1], indices.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | float, ...]:
+        draw = Draw(seed, device)
+        slots = 2 * self.keys + 1
+        return (
+            draw.normal((self.tokens, self.heads, ROW), torch.bfloat16),
+            draw.normal((slots, ROW), torch.bfloat16),
+            draw_indices(draw, (self.tokens, self.keys), slots, self.pattern),
+            SCALE,
+        )
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.tokens * self.heads * self.keys * (ROW + WIDTH)
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.tokens * (self.keys * (2 * ROW + 4) + 2 * self.heads * (ROW + WIDTH))
+
+
+@triton.jit
+def _sparse_mla(
+    q_ptr, cache_ptr, indices_ptr, out_ptr, partial_ptr, peak_ptr, heads, keys, scale,
+    BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64)
+    split = tl.program_id(2)
+    head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
+    col = tl.arange(0, 512)
+    turn = 512 + tl.arange(0, 64)
+    in_heads = (head < heads)[:, None]
+    q_rows = q_ptr + (token * heads + head)[:, None] * 576
+    q = tl.load(q_rows + col[None, :], mask=in_heads, other=0.0)
+    q_turn = tl.load(q_rows + turn[None, :], mask=in_heads, other=0.0)
+    acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
+    peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((BLOCK_H,), dtype=tl.float32)
+    blocks = tl.cdiv(keys, BLOCK_N)
+    share = tl.cdiv(blocks, SPLIT_KV)
+    for block in range(split * share, min(split * share + share, blocks)):
+        offs = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        slot = tl.load(indices_ptr + token * keys + offs, mask=offs < keys, other=-1).to(tl.int64)
+        valid = slot >= 0
+        rows = cache_ptr + tl.where(valid, slot, 0)[:, None] * 576
+        kv = tl.load(rows + col[None, :], mask=valid[:, None], other=0.0)
+        k_turn = tl.load(rows + turn[None, :], mask=valid[:, None], other=0.0)
+        scores = tl.dot(q_turn, tl.trans(k_turn), tl.dot(q, tl.trans(kv))) * scale
+        acc, peak, total = absorb(acc, peak, total, tl.where(valid[None, :], scores, float("-inf")), kv)
+    leave(acc, peak, total, None, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, False)
+
+
+def _reference(problem: Problem, q: Tensor, cache: Tensor, indices: Tensor, scale: float) -> tuple[Expected, ...]:
+    keys = cache.double()[indices.clamp_min(0).long()]
+    return expect_attention(q.double(), keys, indices >= 0, scale, None)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    programs = problem.tokens * triton.cdiv(problem.heads, 16)
+    blocks = triton.cdiv(problem.keys, 32)
+    split = 1
+    while split < 32 and programs * split * 2 <= 2 * device.compute_units and blocks >= 4 * split:
+        split *= 2
+    shared = {"BLOCK_H": 16, "BLOCK_N": 32, "SPLIT_KV": split, "num_warps": 4}
+    return attention_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    blocks = triton.cdiv(problem.keys, config.size("BLOCK_N"))
+    if config.size("SPLIT_KV") > blocks:
+        return f"SPLIT_KV={config['SPLIT_KV']} leaves splits of {blocks} blocks empty"
+    return attention_reject(problem.heads, config, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
+    partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
+    return Work(
+        programs=problem.tokens * triton.cdiv(problem.heads, block_h) * split,
+        flops_per_program=2 * block_h * problem.keys / split * (ROW + WIDTH),
+        bytes_per_program=(2 * ROW + 4) * problem.keys / split + 2 * block_h * (ROW + WIDTH),
+        unique_bytes=problem.bytes_moved,
+        iterations=max(1, triton.cdiv(problem.keys, block_n * split)),
+        dtype="bf16",
+        launches=1 if split == 1 else 2,
+        reduction_bytes=2 * partials,
+    )
+
+
+@tunable(Problem, jit=_sparse_mla, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def sparse_mla(
+    q: Tensor, cache: Tensor, indices: Tensor, scale: float = SCALE, *, config: Config, device: Device
+) -> Tensor:
+    """q bf16 [tokens, heads, 576], cache bf16 [slots, 576], indices int32 [tokens, keys] -> bf16 [tokens, heads, 512].
+
+    -1 is no key; a token without any gets zeros. Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("sparse_mla", q=(q, torch.bfloat16, (None, None, ROW)))
+    tokens, heads, _ = q.shape
+    require(
+        "sparse_mla",
+        q=(q, q.dtype, q.shape),
+        cache=(cache, torch.bfloat16, (None, ROW)),
+        indices=(indices, torch.int32, (tokens, None)),
+    )
+    out = torch.empty((tokens, heads, WIDTH), dtype=torch.bfloat16, device=q.device)
+    split = config.size("SPLIT_KV")
+    partial, peaks = rooms(out, split)
+    grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
+    _sparse_mla[grid](q, cache, indices, out, partial, peaks, heads, indices.shape[1], scale * LOG2E, **options(config))
+    add_up(out, partial, peaks, None)
+    return out

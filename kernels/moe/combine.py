@@ -1,0 +1,141 @@
+"""The experts' outputs of a token added up, weighted by the router, with the shared expert's on top (K20)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config, row_reject
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`weighted`: by the router here, and not in the activation; `shared`: the shared expert's output is added."""
+
+    tokens: int
+    topk: int
+    dim: int
+    weighted: bool = True
+    shared: bool = True
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.topk, self.dim) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+
+    @classmethod
+    def of(cls, x: Tensor, topk: int, weights: Tensor | None = None, shared: Tensor | None = None) -> Problem:
+        return cls(x.shape[0] // topk, topk, x.shape[1], weights is not None, shared is not None)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
+        draw = Draw(seed, device)
+        x = draw.normal((self.tokens * self.topk, self.dim), torch.bfloat16)
+        weights = draw.uniform((self.tokens, self.topk), 0.1, 1.0) if self.weighted else None
+        shared = draw.normal((self.tokens, self.dim), torch.bfloat16) if self.shared else None
+        return x, self.topk, weights, shared
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.tokens * self.topk * self.dim
+
+    @property
+    def bytes_moved(self) -> int:
+        return 2 * self.tokens * self.dim * (self.topk + 1 + self.shared)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _combine(
+    out_ptr, x_ptr, weights_ptr, shared_ptr, tokens, dim,
+    TOPK: tl.constexpr, WEIGHTED: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    col = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    in_rows = token < tokens
+    mask = in_rows[:, None] & (col < dim)[None, :]
+    offs = token[:, None] * dim + col[None, :]
+    total = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
+    if SHARED:
+        total += tl.load(shared_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+    for choice in tl.static_range(TOPK):
+        slot = token * TOPK + choice
+        x = tl.load(x_ptr + slot[:, None] * dim + col[None, :], mask=mask, other=0.0).to(tl.float32)
+        if WEIGHTED:
+            x *= tl.load(weights_ptr + slot, mask=in_rows, other=0.0)[:, None]
+        total += x
+    tl.store(out_ptr + offs, total.to(tl.bfloat16), mask=mask)
+
+
+def _reference(
+    problem: Problem, x: Tensor, topk: int, weights: Tensor | None, shared: Tensor | None
+) -> tuple[Expected, ...]:
+    slots = x.double().unflatten(0, (problem.tokens, topk))
+    if weights is not None:
+        slots = slots * weights.double()[:, :, None]
+    if shared is not None:
+        slots = torch.cat((slots, shared.double()[:, None, :]), 1)
+    value = slots.sum(1)
+    # A product and a sum a choice in fp32, then bf16.
+    return (Expected("out", value, (topk + 2) * 2.0**-24 * slots.abs().sum(1) + 2.0**-8 * value.abs()),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return row_config({"ROWS": 1, "BLOCK": 1024, "num_warps": 4}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    if config.size("BLOCK") >= 2 * max(problem.dim, 512):
+        return f"BLOCK={config['BLOCK']} is at least twice the row of {problem.dim}: half the lanes would idle"
+    return row_reject(config.size("ROWS"), config.size("BLOCK"), config, device, 32)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    tile = config.size("ROWS") * config.size("BLOCK")
+    return Work(
+        programs=triton.cdiv(problem.tokens, config.size("ROWS")) * triton.cdiv(problem.dim, config.size("BLOCK")),
+        flops_per_program=2 * tile * problem.topk,
+        bytes_per_program=2 * tile * (problem.topk + 1 + problem.shared),
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_combine, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def combine(
+    x: Tensor, topk: int, weights: Tensor | None = None, shared: Tensor | None = None, *, config: Config, device: Device
+) -> Tensor:
+    """x bf16 [tokens * topk, dim] -> bf16 [tokens, dim]; weights fp32 [tokens, topk], shared bf16 [tokens, dim].
+
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    require("combine", x=(x, torch.bfloat16, (None, None)))
+    if topk < 1 or x.shape[0] % topk:
+        raise UsageError(f"combine: x must have topk={topk} rows a token, got {x.shape[0]} rows")
+    tokens, dim = x.shape[0] // topk, x.shape[1]
+    if weights is not None:
+        require("combine", x=(x, x.dtype, x.shape), weights=(weights, torch.float32, (tokens, topk)))
+    if shared is not None:
+        require("combine", x=(x, x.dtype, x.shape), shared=(shared, torch.bfloat16, (tokens, dim)))
+    out = torch.empty((tokens, dim), dtype=torch.bfloat16, device=x.device)
+    grid = (triton.cdiv(tokens, config.size("ROWS")), triton.cdiv(dim, config.size("BLOCK")))
+    _combine[grid](
+        out, x, weights, shared, tokens, dim,
+        TOPK=topk, WEIGHTED=weights is not None, SHARED=shared is not None, **options(config),
+    )  # fmt: skip
+    return out
