@@ -57,32 +57,38 @@ def store_rows(
 
 
 @triton.jit
-def load_rows(slot, valid, col, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr, FNUZ: tl.constexpr):
-    """bf16 [ROWS, COLS]: columns `col` [COLS] of the slots int64 [ROWS]; zero where not `valid`.
-
-    Exact, because scales are powers of two.
-    """
+def load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr, FNUZ: tl.constexpr):
+    """bf16 [ROWS, 512] of the slots int64 [ROWS]; zero where not `valid`. Exact, because scales are powers of two."""
+    ROWS: tl.constexpr = slot.shape[0]
     keep = valid[:, None]
     at = tl.where(valid, slot, 0)
+    col = tl.arange(0, 512)
+    group = tl.arange(0, 8)
     if LAYOUT == "bf16":
         return tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
     elif LAYOUT == "fp8":
         q = tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
-        scale = tl.load(scale_ptr + at[:, None] * 8 + col[None, :] // 64, mask=keep, other=0.0)
-        return (q.to(tl.float32) * scale).to(tl.bfloat16)
+        scale = tl.load(scale_ptr + at[:, None] * 8 + group[None, :], mask=keep, other=0.0)
+        return (q.to(tl.float32) * _spread(scale, ROWS)).to(tl.bfloat16)
     else:
         page = (at // page_size) * _page_bytes(page_size)
         row = page + at % page_size * 576
         plain = (col < 448)[None, :]
         bits = tl.load(cache_ptr + row[:, None] + col[None, :], mask=keep & plain, other=0)
         q = bits.to(tl.float8e4b8 if FNUZ else tl.float8e4nv, bitcast=True).to(tl.float32)
-        where = (page + page_size * 576 + at % page_size * 8)[:, None] + col[None, :] // 64
-        byte = tl.load(cache_ptr + where, mask=keep & plain, other=0)
+        where = (page + page_size * 576 + at % page_size * 8)[:, None] + group[None, :]
+        byte = tl.load(cache_ptr + where, mask=keep & (group < 7)[None, :], other=0)
         scale = (byte.to(tl.int32) << 23).to(tl.float32, bitcast=True)
         rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
         offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
         rope = tl.load(rope_ptr + offs, mask=keep & (col >= 448)[None, :], other=0.0)
-        return tl.where(plain, (q * scale).to(tl.bfloat16), rope)
+        return tl.where(plain, (q * _spread(scale, ROWS)).to(tl.bfloat16), rope)
+
+
+@triton.jit
+def _spread(scale, ROWS: tl.constexpr):
+    # A load of one scale a column costs 512 of them and the registers of as many: 8 are spread instead.
+    return tl.reshape(tl.broadcast_to(scale[:, :, None], (ROWS, 8, 64)), (ROWS, 512))
 
 
 @triton.jit

@@ -50,12 +50,11 @@ def attend(
     BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     """Absorbs blocks `first` to `last` of an index list of `keys` slots, -1 for none."""
-    col = tl.arange(0, 512)
     for block in range(first, last):
         offs = block * BLOCK_N + tl.arange(0, BLOCK_N)
         slot = tl.load(indices_ptr + offs, mask=offs < keys, other=-1).to(tl.int64)
         valid = slot >= 0
-        kv = load_rows(slot, valid, col, cache_ptr, scale_ptr, page_size, LAYOUT, FNUZ)
+        kv = load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT, FNUZ)
         scores = tl.where(valid[None, :], tl.dot(q, tl.trans(kv)) * scale, float("-inf"))
         acc, peak, total = absorb(acc, peak, total, scores, kv)
     return acc, peak, total

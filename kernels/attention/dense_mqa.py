@@ -111,9 +111,9 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    wide = problem.tokens * problem.heads > 4096 and not device.is_amd
-    shared = {"BLOCK_H": 64 if wide else 16, "BLOCK_N": 32, "num_warps": 8 if wide else 4}
-    return attention_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
+    wide = problem.tokens * problem.heads > 4096
+    shared = {"BLOCK_H": 32 if wide else 16, "BLOCK_N": 16 if wide else 32, "num_warps": 8 if wide else 4}
+    return attention_config(shared | {"num_stages": 1 if device.is_amd or wide else 2}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:

@@ -1,7 +1,7 @@
-"""One decode step of the KV compressor: each token joins its request's state, and closes a window or does not (K8).
+"""Compressor in decode: a token enters its request's state, and where it closes a window the window is pooled (K8).
 
-A window that closes is pooled into one entry: softmax over its tokens, by channel. Rows of a batch are different
-requests, so programs share nothing; those whose token closes no window only write it, and leave.
+One program owns a stretch of channels of one request, so that reading, pooling and shifting its state need no second
+launch. Most tokens close nothing (1 in 4, or 1 in 128, does) and leave after one store.
 """
 
 from __future__ import annotations
@@ -19,135 +19,130 @@ from autotune.device import Device
 from autotune.draw import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
-from autotune.kernels.compressor._state import (
-    FLOOR,
-    absorb,
-    check_window,
-    coff_of,
+from autotune.kernels.compressor._pool import (
+    OVERLAP_RATIO,
+    channels,
+    check_sizes,
     draw_state,
     expect_pooled,
     pool_config,
     pool_reject,
-    require_state,
-    row_of,
+    readable,
+    softmax_pool,
+    state_rows_of,
+    unchanged,
 )
-
-PATTERNS = ("mixed", "closing", "first")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`pattern`: positions at random, all closing a window, or all closing a request's first window."""
+    """`tokens` requests with one token each; `pattern`: positions at random, or all closing a window."""
 
     tokens: int
     ratio: int
     d: int
-    pattern: str = "mixed"
+    pattern: str = "any"
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
 
     def __post_init__(self) -> None:
-        check_window(self.ratio, self.d)
-        if self.tokens < 1 or self.pattern not in PATTERNS:
-            raise ValueError(f"tokens must be positive, pattern one of {', '.join(PATTERNS)}; got {self}")
+        check_sizes((self.tokens,), self.ratio, self.d)
+        if self.pattern not in ("any", "closing"):
+            raise ValueError(f"pattern must be any or closing, got {self.pattern!r}")
 
     @classmethod
     def of(
         cls, x: Tensor, ape: Tensor, positions: Tensor, state_rows: Tensor, kv_state: Tensor, score_state: Tensor
     ) -> Problem:
-        return cls(x.shape[0], ape.shape[0], ape.shape[1] // coff_of(ape.shape[0]))
+        ratio = ape.shape[0]
+        return cls(x.shape[0], ratio, ape.shape[1] // (channels(ratio, 16) // 16))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
-        width = coff_of(self.ratio) * self.d
-        x = draw.normal((self.tokens, 2 * width), torch.float32)
-        ape = draw.normal((self.ratio, width), torch.float32)
+        wide = channels(self.ratio, self.d)
         positions = draw.integers((self.tokens,), 0, 4 * self.ratio, torch.int32)
-        if self.pattern != "mixed":
-            window = 0 if self.pattern == "first" else positions // self.ratio
-            positions = positions % 1 + window * self.ratio + self.ratio - 1
-        # No state is shared; the last of several rows is padding.
-        state_rows = torch.arange(1, self.tokens + 1, dtype=torch.int32, device=device)
-        if self.tokens > 1 and device != "meta":
-            state_rows[-1] = -1
-        return x, ape, positions, state_rows, *draw_state(draw, self.tokens + 2, self.ratio, self.d)
-
-    @property
-    def closing(self) -> int:
-        """Windows that close."""
-        return self.tokens // self.ratio if self.pattern == "mixed" else self.tokens
+        if self.pattern == "closing":
+            positions = positions // self.ratio * self.ratio + self.ratio - 1
+        states = draw_state(draw, positions, self.ratio, self.d)
+        # Requests do not lie in the order of the batch.
+        rows = torch.arange(self.tokens - 1, -1, -1, dtype=torch.int32, device=device)
+        return (
+            draw.normal((self.tokens, 2 * wide), torch.float32),
+            draw.normal((self.ratio, wide), torch.float32),
+            positions,
+            rows,
+            *(state.flip(0).contiguous() for state in states),
+        )
 
     @property
     def flops(self) -> int:
-        return coff_of(self.ratio) * self.d * (self.tokens + 6 * self.ratio * self.closing)
+        return self.tokens * 8 * channels(self.ratio, self.d)
 
     @property
     def bytes_moved(self) -> int:
-        width = coff_of(self.ratio) * self.d
-        # A row in and out for each token; where a window closes its rows, and those it leaves to the next.
-        rows = 4 * self.tokens + (2 + 4 * (coff_of(self.ratio) - 1)) * self.ratio * self.closing
-        return 4 * (width * rows + self.d * self.tokens)
+        wide = channels(self.ratio, self.d)
+        closing = state_rows_of(self.ratio) * wide * 2 * 4 / self.ratio
+        return int(self.tokens * (4 * wide * 4 + self.d * 4 + closing))
 
 
 @triton.jit
 def _decode_pool(
-    pooled_ptr, kv_state_ptr, score_state_ptr, x_ptr, ape_ptr, positions_ptr, state_rows_ptr,
-    RATIO: tl.constexpr, COFF: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    pooled_ptr, x_ptr, ape_ptr, positions_ptr, state_rows_ptr, kv_ptr, score_ptr, d,
+    RATIO: tl.constexpr, OVERLAP: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    WIDTH: tl.constexpr = COFF * D
-    # The first row of the open window, and the first channel that serves it.
-    OPEN: tl.constexpr = (COFF - 1) * RATIO
-    OWN: tl.constexpr = (COFF - 1) * D
     token = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    c = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    inside = c < d
     position = tl.load(positions_ptr + token)
-    state = tl.load(state_rows_ptr + token).to(tl.int64)
-    pooled = tl.zeros((BLOCK,), dtype=tl.float32)
-    if state >= 0:
-        slot = position % RATIO
-        kv_base = kv_state_ptr + state * COFF * RATIO * WIDTH + c
-        score_base = score_state_ptr + state * COFF * RATIO * WIDTH + c
-        x_row = x_ptr + token * 2 * WIDTH + c
-        ape_row = ape_ptr + slot * WIDTH + c
-        kv = tl.load(x_row + OWN)
-        score = tl.load(x_row + WIDTH + OWN) + tl.load(ape_row + OWN)
-        tl.store(kv_base + (OPEN + slot) * WIDTH + OWN, kv)
-        tl.store(score_base + (OPEN + slot) * WIDTH + OWN, score)
-        if COFF == 2:
-            next_kv = tl.load(x_row)
-            next_score = tl.load(x_row + WIDTH) + tl.load(ape_row)
-            tl.store(kv_base + (OPEN + slot) * WIDTH, next_kv)
-            tl.store(score_base + (OPEN + slot) * WIDTH, next_score)
-        if slot == RATIO - 1:
-            top, total, acc = score, tl.full((BLOCK,), 1.0, dtype=tl.float32), kv
-            for first in range(0, RATIO, ROWS):
-                row = (first + tl.arange(0, ROWS))[:, None]
-                # The last token is at hand; what was just stored is not read back.
-                s = tl.load(score_base[None, :] + (OPEN + row) * WIDTH + OWN, mask=row < RATIO - 1, other=float("-inf"))
-                v = tl.load(kv_base[None, :] + (OPEN + row) * WIDTH + OWN, mask=row < RATIO - 1, other=0.0)
-                top, total, acc = absorb(top, total, acc, s, v)
-            if COFF == 2:
-                row = tl.arange(0, RATIO)[:, None]
-                is_old = (row < RATIO) & (position >= RATIO)
-                s = tl.load(score_base[None, :] + row * WIDTH, mask=is_old, other=float("-inf"))
-                v = tl.load(kv_base[None, :] + row * WIDTH, mask=is_old, other=0.0)
-                top, total, acc = absorb(top, total, acc, s, v)
-                # Every thread has read the previous window before this one takes its place.
-                tl.debug_barrier()
-                for half in tl.static_range(0, 2):
-                    here = row * WIDTH + half * D
-                    s = tl.load(score_base[None, :] + OPEN * WIDTH + here, mask=row < RATIO - 1)
-                    v = tl.load(kv_base[None, :] + OPEN * WIDTH + here, mask=row < RATIO - 1)
-                    tl.store(score_base[None, :] + here, s, mask=row < RATIO - 1)
-                    tl.store(kv_base[None, :] + here, v, mask=row < RATIO - 1)
-                last: tl.constexpr = (RATIO - 1) * WIDTH
-                tl.store(score_base + last, next_score)
-                tl.store(kv_base + last, next_kv)
-                tl.store(score_base + last + OWN, score)
-                tl.store(kv_base + last + OWN, kv)
-            pooled = acc / total
-    tl.store(pooled_ptr + token * D + c, pooled)
+    within = position % RATIO
+    wide = 2 * d if OVERLAP else d
+    own = RATIO if OVERLAP else 0
+    state = tl.load(state_rows_ptr + token).to(tl.int64) * (own + RATIO) * wide
+    # The channels that this token's own window pools: the second half where windows overlap.
+    mine = d + c if OVERLAP else c
+    kv = tl.load(x_ptr + token * 2 * wide + mine, mask=inside)
+    score = tl.load(x_ptr + token * 2 * wide + wide + mine, mask=inside)
+    score += tl.load(ape_ptr + within * wide + mine, mask=inside)
+    tl.store(kv_ptr + state + (own + within) * wide + mine, kv, mask=inside)
+    tl.store(score_ptr + state + (own + within) * wide + mine, score, mask=inside)
+    if OVERLAP:
+        next_kv = tl.load(x_ptr + token * 2 * wide + c, mask=inside)
+        next_score = tl.load(x_ptr + token * 2 * wide + wide + c, mask=inside)
+        next_score += tl.load(ape_ptr + within * wide + c, mask=inside)
+        tl.store(kv_ptr + state + (own + within) * wide + c, next_kv, mask=inside)
+        tl.store(score_ptr + state + (own + within) * wide + c, next_score, mask=inside)
+    if within == RATIO - 1:
+        row = tl.arange(0, RATIO)[:, None]
+        tile = inside[None, :] & (row < RATIO)
+        # The last row is this token: from registers, since its store above may not be visible to other threads yet.
+        newest = row == RATIO - 1
+        at = state + (own + row) * wide
+        own_kv = tl.where(
+            newest, kv[None, :], tl.load(kv_ptr + at + mine[None, :], mask=tile & (row < RATIO - 1), other=0.0)
+        )
+        own_score = tl.where(
+            newest, score[None, :], tl.load(score_ptr + at + mine[None, :], mask=tile & (row < RATIO - 1), other=0.0)
+        )
+        if OVERLAP:
+            before = state + row * wide + c[None, :]
+            old_kv = tl.load(kv_ptr + before, mask=tile, other=0.0)
+            old_score = tl.load(score_ptr + before, mask=tile, other=0.0)
+            both_kv = tl.reshape(tl.permute(tl.join(old_kv, own_kv), (0, 2, 1)), (2 * RATIO, BLOCK_D))
+            both_score = tl.reshape(tl.permute(tl.join(old_score, own_score), (0, 2, 1)), (2 * RATIO, BLOCK_D))
+            out = softmax_pool(both_kv, both_score)
+            shown_kv = tl.load(kv_ptr + at + c[None, :], mask=tile & (row < RATIO - 1), other=0.0)
+            shown_score = tl.load(score_ptr + at + c[None, :], mask=tile & (row < RATIO - 1), other=0.0)
+            to = state + row * wide
+            tl.store(kv_ptr + to + c[None, :], tl.where(newest, next_kv[None, :], shown_kv), mask=tile)
+            tl.store(score_ptr + to + c[None, :], tl.where(newest, next_score[None, :], shown_score), mask=tile)
+            tl.store(kv_ptr + to + mine[None, :], own_kv, mask=tile)
+            tl.store(score_ptr + to + mine[None, :], own_score, mask=tile)
+        else:
+            out = softmax_pool(own_kv, own_score)
+        tl.store(pooled_ptr + token * d + c, out, mask=inside)
+    else:
+        tl.store(pooled_ptr + token * d + c, tl.zeros((BLOCK_D,), dtype=tl.float32), mask=inside)
 
 
 def _reference(
@@ -160,57 +155,48 @@ def _reference(
     score_state: Tensor,
 ) -> tuple[Expected, ...]:
     ratio, d = problem.ratio, problem.d
-    kv, score = (part.clone() for part in x.double().chunk(2, 1))
-    score += ape.double()[positions.long() % ratio]
-    kv_state, score_state = kv_state.double(), score_state.double()
-    score_bound = torch.zeros_like(score_state)
-    pooled, bound = torch.zeros(problem.tokens, d).double(), torch.zeros(problem.tokens, d).double()
-    for token, (position, state) in enumerate(zip(positions.tolist(), state_rows.tolist(), strict=True)):
-        if state < 0:
-            continue
-        row = row_of(position, position, ratio)
-        kv_state[state, row], score_state[state, row] = kv[token], score[token]
-        score_bound[state, row] = score[token].abs() * 2.0**-24
-        if position % ratio == ratio - 1:
-            seen = [
-                (row_of(p, position, ratio), p // ratio) for p in range(max(0, position - 2 * ratio + 1), position + 1)
-            ]
-            own = [r for r, w in seen if w == position // ratio]
-            old = [r for r, w in seen if w < position // ratio and coff_of(ratio) == 2]
-            values, scores = (torch.cat((s[state, old, :d], s[state, own, -d:])) for s in (kv_state, score_state))
-            expected = expect_pooled(values, scores)
-            pooled[token], bound[token] = expected.value, expected.bound
-            if coff_of(ratio) == 2:
-                for tensor in (kv_state, score_state, score_bound):
-                    tensor[state, :ratio] = tensor[state, ratio:].clone()
-    return (
-        Expected("pooled", pooled, bound),
-        Expected("kv_state", kv_state, torch.zeros_like(kv_state)),
-        Expected("score_state", score_state.clamp_min(FLOOR), score_bound),
-    )
+    overlap = ratio == OVERLAP_RATIO
+    kv_after, score_after = unchanged("kv_state", kv_state), unchanged("score_state", score_state)
+    pooled, bound = (torch.zeros(problem.tokens, d, dtype=torch.float64) for _ in range(2))
+    for token, position in enumerate(positions.tolist()):
+        kv, score = (part.double() for part in x[token].chunk(2))
+        score = score + ape[position % ratio].double()
+        request = int(state_rows[token])
+        kvs, scores, scores_off = kv_after.value[request], score_after.value[request], score_after.bound[request]
+        row = position % ratio + (ratio if overlap else 0)
+        kvs[row], scores[row], scores_off[row] = kv, score, score.abs() * 2.0**-23
+        if (position + 1) % ratio == 0:
+            rows, rows_score = kvs, scores
+            if overlap:  # the halves: the closed window's first d channels, this one's second d
+                rows = torch.cat((kvs[:ratio, :d], kvs[ratio:, d:]))
+                rows_score = torch.cat((scores[:ratio, :d], scores[ratio:, d:]))
+            absent = torch.where(rows_score < -1e29, float("-inf"), rows_score)
+            pooled[token], bound[token] = expect_pooled(rows, absent)
+            if overlap:
+                kvs[:ratio], scores[:ratio], scores_off[:ratio] = kvs[ratio:], scores[ratio:], scores_off[ratio:]
+    return Expected("pooled", pooled, bound), kv_after, score_after
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    pooled, kv_state, score_state = outputs
-    return pooled.double(), kv_state.double(), score_state.double().clamp_min(FLOOR)
+    return outputs[0].double(), readable(outputs[1]), readable(outputs[2])
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    return pool_config(problem.ratio, problem.d, device)
+    return pool_config(problem.d, device, state_rows_of(problem.ratio))
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return pool_reject(problem.ratio, problem.d, config, device)
+    return pool_reject(state_rows_of(problem.ratio), problem.d, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    programs = problem.tokens * problem.d // config.size("BLOCK")
+    blocks = triton.cdiv(problem.d, config.size("BLOCK_D"))
     return Work(
-        programs=programs,
-        flops_per_program=problem.flops / programs,
-        bytes_per_program=problem.bytes_moved / programs,
+        programs=problem.tokens * blocks,
+        flops_per_program=problem.flops / problem.tokens / blocks,
+        bytes_per_program=problem.bytes_moved / problem.tokens / blocks,
         unique_bytes=problem.bytes_moved,
-        iterations=problem.ratio // config.size("ROWS"),
+        iterations=2,
         dtype="fp32",
     )
 
@@ -227,22 +213,29 @@ def decode_pool(
     config: Config,
     device: Device,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(pooled fp32 [tokens, d], 0 where no window closes, kv_state, score_state); states are written in place.
+    """(pooled fp32 [tokens, d], kv_state, score_state); the states are written in place.
 
-    x fp32 [tokens, 2 coff d] (kv | score), ape fp32 [ratio, coff d], positions and state_rows int32 [tokens], states
-    fp32 [states, coff ratio, coff d]. No two rows may share a state; state row -1 is padding. Raises UsageError.
+    x fp32 [tokens, 2 channels] is keys | scores, ape fp32 [ratio, channels], positions and state_rows int32 [tokens]
+    (no row twice), states fp32 [requests, rows, channels]; pooled is 0 where no window closes. Raises UsageError.
     """
     name = "decode_pool"
-    ratio, coff, d = require_state(name, x, ape, kv_state, score_state)
-    tokens = x.shape[0]
+    require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))
+    tokens, (ratio, wide) = x.shape[0], ape.shape
+    rows = state_rows_of(ratio)
     require(
         name,
-        x=(x, x.dtype, x.shape),
+        x=(x, x.dtype, (tokens, 2 * wide)),
+        ape=(ape, ape.dtype, ape.shape),
         positions=(positions, torch.int32, (tokens,)),
         state_rows=(state_rows, torch.int32, (tokens,)),
+        kv_state=(kv_state, torch.float32, (None, rows, wide)),
+        score_state=(score_state, torch.float32, kv_state.shape),
     )
+    overlap = ratio == OVERLAP_RATIO
+    d = wide // 2 if overlap else wide
     pooled = torch.empty((tokens, d), dtype=torch.float32, device=x.device)
-    _decode_pool[(tokens, d // config.size("BLOCK"))](
-        pooled, kv_state, score_state, x, ape, positions, state_rows, RATIO=ratio, COFF=coff, D=d, **options(config)
+    grid = (tokens, triton.cdiv(d, config.size("BLOCK_D")))
+    _decode_pool[grid](
+        pooled, x, ape, positions, state_rows, kv_state, score_state, d, RATIO=ratio, OVERLAP=overlap, **options(config)
     )
     return pooled, kv_state, score_state

@@ -1,0 +1,228 @@
+"""Compressor after prefill: what a request's state must hold for decode to go on (K8).
+
+The tokens of the window that the chunk leaves open; with overlap also the closed window before it, which comes from the
+chunk, or from the rows where the state held it as the open one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels.compressor._pool import (
+    OVERLAP_RATIO,
+    channels,
+    check_sizes,
+    draw_state,
+    pool_config,
+    pool_reject,
+    readable,
+    state_rows_of,
+    unchanged,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`tokens` of all chunks, in equal parts but for the last; `start` is how far in each begins."""
+
+    tokens: int
+    requests: int
+    ratio: int
+    d: int
+    start: int = 0
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "requests")
+    DRAWN: ClassVar[tuple[str, ...]] = ("start",)
+
+    def __post_init__(self) -> None:
+        check_sizes((self.tokens, self.requests), self.ratio, self.d)
+        if self.start < 0 or self.requests > self.tokens:
+            raise ValueError(f"start must not be negative, nor requests more than tokens; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        ape: Tensor,
+        starts: Tensor,
+        lengths: Tensor,
+        offsets: Tensor,
+        state_rows: Tensor,
+        kv_state: Tensor,
+        score_state: Tensor,
+    ) -> Problem:
+        ratio = ape.shape[0]
+        return cls(x.shape[0], starts.shape[0], ratio, ape.shape[1] // (channels(ratio, 16) // 16))
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        wide = channels(self.ratio, self.d)
+        index = torch.arange(self.requests, dtype=torch.int32, device=device)
+        share = self.tokens // self.requests
+        lengths = torch.full_like(index, share)
+        if device != "meta":
+            lengths[-1] = self.tokens - share * (self.requests - 1)
+        starts = index * 3 + self.start
+        state = draw_state(draw, starts, self.ratio, self.d)
+        return (
+            draw.normal((self.tokens, 2 * wide), torch.float32),
+            draw.normal((self.ratio, wide), torch.float32),
+            starts,
+            lengths,
+            index * share,
+            self.requests - 1 - index,
+            *(part.flip(0).contiguous() for part in state),
+        )
+
+    @property
+    def flops(self) -> int:
+        return self.requests * state_rows_of(self.ratio) * channels(self.ratio, self.d)
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * 4 * self.requests * state_rows_of(self.ratio) * channels(self.ratio, self.d)
+
+
+@triton.jit
+def _state_write(
+    x_ptr, ape_ptr, starts_ptr, lengths_ptr, offsets_ptr, state_rows_ptr, kv_ptr, score_ptr, wide,
+    RATIO: tl.constexpr, OVERLAP: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    request = tl.program_id(0).to(tl.int64)
+    c = (tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D))[None, :]
+    j = tl.arange(0, RATIO)[:, None]
+    inside = (c < wide) & (j < RATIO)
+    start = tl.load(starts_ptr + request)
+    end = start + tl.load(lengths_ptr + request)
+    offset = tl.load(offsets_ptr + request).to(tl.int64)
+    OWN: tl.constexpr = RATIO if OVERLAP else 0
+    state = tl.load(state_rows_ptr + request).to(tl.int64) * (OWN + RATIO) * wide
+    is_open = end // RATIO
+    term = tl.load(ape_ptr + j * wide + c, mask=inside, other=0.0)
+    at = state + (OWN + j) * wide + c
+    if OVERLAP:
+        # Read before the open rows are overwritten below.
+        closed = (is_open - 1) * RATIO + j
+        fresh = inside & (closed >= start)
+        moved = inside & (closed >= 0) & (closed < start) & (closed // RATIO == start // RATIO)
+        row = (offset + closed - start) * 2 * wide + c
+        kv = tl.load(x_ptr + row, mask=fresh, other=0.0)
+        score = tl.load(x_ptr + row + wide, mask=fresh, other=0.0) + term
+        kv = tl.where(moved, tl.load(kv_ptr + at, mask=moved, other=0.0), kv)
+        score = tl.where(moved, tl.load(score_ptr + at, mask=moved, other=0.0), score)
+        tl.debug_barrier()
+        tl.store(kv_ptr + state + j * wide + c, kv, mask=fresh | moved)
+        tl.store(score_ptr + state + j * wide + c, score, mask=fresh | moved)
+    position = is_open * RATIO + j
+    here = inside & (position >= start) & (position < end)
+    from_row = (offset + position - start) * 2 * wide + c
+    tl.store(kv_ptr + at, tl.load(x_ptr + from_row, mask=here, other=0.0), mask=here)
+    tl.store(score_ptr + at, tl.load(x_ptr + from_row + wide, mask=here, other=0.0) + term, mask=here)
+
+
+def _reference(
+    problem: Problem,
+    x: Tensor,
+    ape: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    offsets: Tensor,
+    state_rows: Tensor,
+    kv_state: Tensor,
+    score_state: Tensor,
+) -> tuple[Expected, ...]:
+    ratio = problem.ratio
+    overlap = ratio == OVERLAP_RATIO
+    kv_after, score_after = unchanged("kv_state", kv_state), unchanged("score_state", score_state)
+    for request in range(problem.requests):
+        start, length, offset = (int(t[request]) for t in (starts, lengths, offsets))
+        at = int(state_rows[request])
+        kvs, scores, off = kv_after.value[at], score_after.value[at], score_after.bound[at]
+        # Decode's rules, one token after another; stale rows of the open window are what this kernel leaves out.
+        for position in range(start, start + length):
+            kv, score = (part.double() for part in x[offset + position - start].chunk(2))
+            score = score + ape[position % ratio].double()
+            row = position % ratio + (ratio if overlap else 0)
+            kvs[row], scores[row], off[row] = kv, score, score.abs() * 2.0**-23
+            if overlap and (position + 1) % ratio == 0:
+                kvs[:ratio], scores[:ratio], off[:ratio] = kvs[ratio:], scores[ratio:], off[ratio:]
+        stale = torch.arange(ratio) >= (start + length) % ratio
+        for part in (kv_after, score_after):
+            own = part.bound[at, -ratio:]
+            own[stale] = float("inf")
+    return kv_after, score_after
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(readable(output) for output in outputs)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return pool_config(channels(problem.ratio, problem.d), device, problem.ratio)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return pool_reject(problem.ratio, channels(problem.ratio, problem.d), config, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    blocks = triton.cdiv(channels(problem.ratio, problem.d), config.size("BLOCK_D"))
+    return Work(
+        programs=problem.requests * blocks,
+        flops_per_program=problem.flops / problem.requests / blocks,
+        bytes_per_program=problem.bytes_moved / problem.requests / blocks,
+        unique_bytes=problem.bytes_moved,
+        iterations=2,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_state_write, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def state_write(
+    x: Tensor,
+    ape: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    offsets: Tensor,
+    state_rows: Tensor,
+    kv_state: Tensor,
+    score_state: Tensor,
+    *,
+    config: Config,
+    device: Device,
+) -> tuple[Tensor, Tensor]:
+    """(kv_state, score_state) fp32 [.., rows, channels], written in place.
+
+    x fp32 [tokens, 2 channels], ape fp32 [ratio, channels]; starts, lengths, offsets (first row of x) and state_rows
+    int32 [requests]. Rows of the open window that have no token yet keep what they held. Raises UsageError.
+    """
+    name = "state_write"
+    require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))
+    ratio, wide = ape.shape
+    require(name, x=(x, x.dtype, (None, 2 * wide)), starts=(starts, torch.int32, (None,)))
+    require(
+        name,
+        x=(x, x.dtype, x.shape),
+        lengths=(lengths, torch.int32, starts.shape),
+        offsets=(offsets, torch.int32, starts.shape),
+        state_rows=(state_rows, torch.int32, starts.shape),
+        kv_state=(kv_state, torch.float32, (None, state_rows_of(ratio), wide)),
+        score_state=(score_state, torch.float32, kv_state.shape),
+    )
+    grid = (starts.shape[0], triton.cdiv(wide, config.size("BLOCK_D")))
+    _state_write[grid](
+        x, ape, starts, lengths, offsets, state_rows, kv_state, score_state, wide,
+        RATIO=ratio, OVERLAP=ratio == OVERLAP_RATIO, **options(config),
+    )  # fmt: skip
+    return kv_state, score_state

@@ -1,0 +1,137 @@
+"""What indexer logits share, whether keys lie in one tensor or in pages: sum over heads of relu(q_h . k) w_h.
+
+Keys are the rows of the products and all heads of a few tokens their columns: whole matrix instructions of 128 rows
+even for one token, and sums over heads that stay within a row.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config, Scalar
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.kernel import Expected
+from autotune.kernels._launch import require
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
+from autotune.kernels._rows import fp8_reject
+
+WIDTH = 128
+FLOOR = -1e30
+"""Stands for -inf in comparisons, where inf - inf would be NaN."""
+
+
+@triton.jit
+def load_queries(q_ptr, q_scale_ptr, row, inside, N: tl.constexpr, FP4: tl.constexpr, NATIVE: tl.constexpr):
+    """Rows [N] as columns: FP8 [128, N]; FP4 packed [64, N] with scales [N, 4], or widened to bf16 [128, N]."""
+    row = tl.where(inside, row, 0)
+    if FP4:
+        scale = tl.load(q_scale_ptr + row[:, None] * 4 + tl.arange(0, 4)[None, :])
+        half = tl.arange(0, 64)
+        if NATIVE:
+            return tl.load(q_ptr + row[None, :] * 64 + half[:, None]), scale
+        else:
+            packed = tl.load(q_ptr + row[:, None] * 64 + half[None, :])
+            wide = (fp4_decode(packed, N, 128) * e8m0_spread(scale, N, 128)).to(tl.bfloat16)
+            return tl.trans(wide), scale
+    else:
+        return tl.load(q_ptr + row[None, :] * 128 + tl.arange(0, 128)[:, None]), 0
+
+
+@triton.jit
+def tile_logits(
+    k, k_scale, q, q_scale, weight,
+    BLOCK_N: tl.constexpr, BLOCK_T: tl.constexpr, HEADS: tl.constexpr, FP4: tl.constexpr, NATIVE: tl.constexpr,
+):  # fmt: skip
+    """fp32 [BLOCK_N, BLOCK_T] of keys [BLOCK_N, 128] and the queries that `load_queries` brought."""
+    if FP4:
+        if NATIVE:
+            dots = tl.dot_scaled(k, k_scale, "e2m1", q, q_scale, "e2m1")
+        else:
+            wide = (fp4_decode(k, BLOCK_N, 128) * e8m0_spread(k_scale, BLOCK_N, 128)).to(tl.bfloat16)
+            dots = tl.dot(wide, q)
+    else:
+        dots = tl.dot(k, q)
+    weighted = tl.maximum(dots, 0.0) * weight[None, :]
+    logits = tl.sum(tl.reshape(weighted, (BLOCK_N, BLOCK_T, HEADS)), axis=2)
+    if not FP4:
+        logits *= k_scale[:, None]
+    return logits
+
+
+def draw_rows(draw: Draw, shape: tuple[int, ...], fp4: bool, dtype: str) -> Tensor:
+    """Quantised rows [*shape, 128]."""
+    if fp4:
+        return draw.integers((*shape, WIDTH // 2), 0, 256, torch.uint8)
+    return draw.normal((*shape, WIDTH), FP8[dtype])
+
+
+def draw_queries(draw: Draw, shape: tuple[int, int], fp4: bool, dtype: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(q, q_scale, weights) of [tokens, heads]."""
+    scale = draw.integers((*shape, 4), 122, 128, torch.uint8) if fp4 else None
+    return draw_rows(draw, shape, fp4, dtype), scale, draw.normal(shape, torch.float32, WIDTH**-0.5)
+
+
+def require_queries(kernel: str, q: Tensor, q_scale: Tensor | None, weights: Tensor) -> tuple[int, int]:
+    """(tokens, heads). Raises UsageError for queries that are neither FP8 nor FP4 with scales."""
+    fp4 = q_scale is not None
+    kinds = (torch.uint8,) if fp4 else tuple(FP8.values())
+    require(kernel, q=(q, kinds, (None, None, WIDTH // 2 if fp4 else WIDTH)))
+    tokens, heads, _ = q.shape
+    require(kernel, q=(q, q.dtype, q.shape), weights=(weights, torch.float32, (tokens, heads)))
+    if q_scale is not None:
+        require(kernel, q=(q, q.dtype, q.shape), q_scale=(q_scale, torch.uint8, (tokens, heads, 4)))
+    return tokens, heads
+
+
+def wide_rows(rows: Tensor, scale: Tensor | None) -> Tensor:
+    """float64 values of FP8 rows, or of FP4 ones with their e8m0 scales."""
+    return rows.double() if scale is None else decode_fp4(rows) * decode_e8m0(scale)
+
+
+def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor) -> Expected:
+    """From float64 q [tokens, heads, 128], k [keys or tokens, keys, 128] scaled, valid bool [tokens, keys]."""
+    keys = k if k.ndim == 3 else k.expand(q.shape[0], -1, -1)
+    w = weights.double()[:, :, None]
+    value = (torch.relu(q @ keys.mT) * w).sum(1)
+    # Products are exact; sums over 128 columns and over heads, the weight and the scale of the key round in fp32.
+    rounded = (WIDTH + q.shape[1] + 2) * 2.0**-24 * ((q.abs() @ keys.abs().mT) * w.abs()).sum(1)
+    return Expected("logits", torch.where(valid, value, FLOOR), torch.where(valid, rounded, 0.0))
+
+
+def logits_config(shared: dict[str, Scalar], columns: int, device: Device) -> Config:
+    """`shared` with the options for tiles of 128 keys by `columns` queries."""
+    warps = 4 if columns <= 64 else 8
+    if device.is_amd:
+        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+
+
+def steps_for(tokens: int, tiles: int, device: Device) -> int:
+    """Most tiles of keys a program may walk while two programs are left for every compute unit."""
+    return max((s for s in (1, 2, 4, 8, 16) if tokens * triton.cdiv(tiles, s) >= 2 * device.compute_units), default=1)
+
+
+def logits_reject(keys: int, columns: int, fp4: bool, config: Config, device: Device) -> str | None:
+    """Why tiles of BLOCK_N keys by `columns` queries cannot run, or would certainly be slow."""
+    block, threads = config.size("BLOCK_N"), config.size("num_warps") * device.warp_size
+    if block * columns > 128 * threads:
+        return f"{block * columns // threads} fp32 products a thread do not fit beside their operands"
+    if block * columns < 8 * threads:
+        return f"{threads} threads for {block * columns} products leave threads idle"
+    if block * (config.size("STEPS") - 1) >= max(keys, 1):
+        return f"STEPS={config['STEPS']} tiles of {block} are more than {keys} keys"
+    # Widened, FP4 is bf16 in shared memory, keys or queries at a time; as it came, in every stage.
+    row = WIDTH // 2 if fp4 else WIDTH
+    wide = 2 * WIDTH if fp4 and not device.has_native_fp4 else row
+    needed = max(columns, block) * wide + block * row * max(0, config.size("num_stages") - 2)
+    if needed > device.shared_bytes_per_block:
+        return f"{needed} B of queries and keys exceed {device.shared_bytes_per_block} B of shared memory"
+    return None
+
+
+def format_reject(fp4: bool, dtype: str, device: Device) -> str | None:
+    return None if fp4 else fp8_reject(dtype, device)

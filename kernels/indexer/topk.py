@@ -1,0 +1,218 @@
+"""The k largest logits of each row as physical slots, in no particular order (K12).
+
+Radix selection on the order-preserving bit pattern: a histogram of the next BITS bits of the values that are still
+candidates finds the bits of the k-th largest, 32 / BITS times; then values above it, and of its equals the first, are
+packed in the order of their index. One program owns a row.
+
+Triton is a poor tool for this. A row within BLOCK stays in registers and is read once; a longer one is read
+32 / BITS + 1 times, so at 262144 keys and 8 bits 5 MiB instead of 1 MiB, by a single program; there is no compaction of
+candidates between passes, because a program cannot keep lists in shared memory, and each pass has barriers in its
+histogram and scan. Rows longer than some ten thousand keys in small batches call for a kernel outside Triton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config, row_reject
+
+PATTERNS = ("full", "ragged", "short")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`n` logits a row, of which `pattern` says how many are valid: all, any number, or at most about k."""
+
+    tokens: int
+    n: int
+    k: int
+    page_size: int = 64
+    pattern: str = "full"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "n")
+    DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.n, self.k, self.page_size) < 1 or self.pattern not in PATTERNS:
+            raise ValueError(f"sizes must be positive, pattern one of {', '.join(PATTERNS)}; got {self}")
+
+    @classmethod
+    def of(cls, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int) -> Problem:
+        return cls(logits.shape[0], logits.shape[1], k, page_size)
+
+    @property
+    def pages(self) -> int:
+        return triton.cdiv(self.n, self.page_size)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
+        draw = Draw(seed, device)
+        # Ranks of random numbers: no two logits of a row are equal.
+        logits = draw.normal((self.tokens, self.n), torch.float32).argsort(1).float() * 0.37 - 0.1 * self.n
+        shape = (self.tokens,)
+        lengths = {
+            "full": draw.integers(shape, self.n, self.n + 1, torch.int32),
+            "ragged": draw.integers(shape, 0, self.n + 1, torch.int32),
+            "short": draw.integers(shape, max(0, min(self.n, self.k) - 2), min(self.n, self.k + 2) + 1, torch.int32),
+        }[self.pattern]
+        # Every page of the pool once: slots differ as indices do.
+        pages = draw.normal((self.tokens * self.pages,), torch.float32).argsort().to(torch.int32)
+        return logits, lengths, pages.view(self.tokens, self.pages), self.k, self.page_size
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.tokens * self.n
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * self.tokens * (self.n + self.k + self.pages + 1)
+
+
+@triton.jit
+def _ordered(logits_ptr, col, length):
+    """Bit patterns whose unsigned order is that of the logits; 0, below them all, past the length."""
+    bits = tl.load(logits_ptr + col, mask=col < length, other=0.0).to(tl.int32, bitcast=True)
+    return tl.where(col < length, tl.where(bits < 0, ~bits, bits ^ -2147483648), 0).to(tl.uint32, bitcast=True)
+
+
+@triton.jit
+def _digit(counts, wanted, BINS: tl.constexpr):
+    """The bin that holds the `wanted`-th largest, and how many of that bin's are wanted."""
+    from_here = tl.cumsum(counts, axis=0, reverse=True)
+    bin_ = tl.arange(0, BINS)
+    found = tl.max(tl.where(from_here >= wanted, bin_, 0), axis=0)
+    return found, wanted - tl.sum(tl.where(bin_ > found, counts, 0), axis=0)
+
+
+@triton.jit(do_not_specialize=["n", "pages"])
+def _topk(
+    out_ptr, logits_ptr, lengths_ptr, page_table_ptr, n, k, pages, page_size,
+    BLOCK: tl.constexpr, BITS: tl.constexpr, IN_REGISTERS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    col = tl.arange(0, BLOCK)
+    BINS: tl.constexpr = 1 << BITS
+    length = tl.minimum(tl.load(lengths_ptr + row), n)
+    logits_ptr += row * n
+    out_ptr += row * k
+    page_table_ptr += row * pages
+    whole = _ordered(logits_ptr, col, length)
+    # The bits found so far, and how many of the values that begin with them are wanted.
+    prefix = tl.full((), 0, dtype=tl.uint32)
+    wanted = tl.minimum(k, length)
+    if length > k:
+        for step in tl.static_range(0, 32 // BITS):
+            counts = tl.zeros((BINS,), dtype=tl.int32)
+            for start in range(0, 1 if IN_REGISTERS else length, BLOCK):
+                key = whole if IN_REGISTERS else _ordered(logits_ptr, start + col, length)
+                candidate = start + col < length
+                if step > 0:
+                    candidate = candidate & ((key >> (32 - BITS * step)) == prefix)
+                digit = ((key >> (32 - BITS * (step + 1))) & (BINS - 1)).to(tl.int32)
+                counts += tl.histogram(digit, BINS, mask=candidate)
+            found, wanted = _digit(counts, wanted, BINS)
+            prefix = (prefix << BITS) | found.to(tl.uint32)
+    taken = 0
+    equals = 0
+    for start in range(0, 1 if IN_REGISTERS else length, BLOCK):
+        key = whole if IN_REGISTERS else _ordered(logits_ptr, start + col, length)
+        valid = start + col < length
+        # Below k values the prefix is 0 and all are above it.
+        is_equal = (valid & (key == prefix)).to(tl.int32)
+        first = equals + tl.cumsum(is_equal, axis=0) <= wanted
+        take = valid & ((key > prefix) | ((is_equal > 0) & first))
+        position = taken + tl.cumsum(take.to(tl.int32), axis=0) - 1
+        page = tl.load(page_table_ptr + (start + col) // page_size, mask=take, other=0)
+        tl.store(out_ptr + position, page * page_size + (start + col) % page_size, mask=take)
+        taken += tl.sum(take.to(tl.int32), axis=0)
+        equals += tl.sum(is_equal, axis=0)
+    for start in range(0, k, BLOCK):
+        tl.store(out_ptr + start + col, -1, mask=(start + col >= taken) & (start + col < k))
+
+
+def _reference(
+    problem: Problem, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int
+) -> tuple[Expected, ...]:
+    slots = torch.full((problem.tokens, k), -1.0, dtype=torch.float64)
+    for row, length in enumerate(lengths.tolist()):
+        index = logits[row, :length].topk(min(k, length)).indices
+        slots[row, : len(index)] = (page_table[row, index // page_size] * page_size + index % page_size).double()
+    return (Expected("slots", slots.sort(1).values, torch.zeros_like(slots)),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double().sort(1).values,)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block = max(triton.next_power_of_2(problem.n), 256)
+    block = block if block <= 8192 else 4096
+    return row_config({"BLOCK": block, "BITS": 8, "num_warps": min(8, block // 256)}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block = config.size("BLOCK")
+    if block >= 2 * max(problem.n, 256):
+        return f"BLOCK={block} is at least twice the row of {problem.n}: half the lanes would idle"
+    return row_reject(1, block, config, device, 32)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    trips = triton.cdiv(problem.n, config.size("BLOCK"))
+    passes = 32 // config.size("BITS") + 1
+    return Work(
+        programs=problem.tokens,
+        flops_per_program=8 * passes * trips * config.size("BLOCK"),
+        bytes_per_program=4 * (problem.n * (1 if trips == 1 else passes) + problem.k + problem.pages),
+        unique_bytes=problem.bytes_moved,
+        iterations=trips * passes,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_topk, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def topk(
+    logits: Tensor,
+    lengths: Tensor,
+    page_table: Tensor,
+    k: int,
+    page_size: int,
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor:
+    """Slots int32 [tokens, k] of the largest of the first lengths[t] logits, -1 behind them where these are fewer.
+
+    logits fp32 [tokens, n], lengths int32 [tokens], page_table int32 [tokens, at least ceil(n / page_size)]; entry i of
+    a row is in slot page_table[i // page_size] * page_size + i % page_size. Raises UsageError for anything else.
+    """
+    require("topk", logits=(logits, torch.float32, (None, None)), page_table=(page_table, torch.int32, (None, None)))
+    (tokens, n), pages = logits.shape, page_table.shape[1]
+    require(
+        "topk",
+        logits=(logits, logits.dtype, logits.shape),
+        lengths=(lengths, torch.int32, (tokens,)),
+        page_table=(page_table, torch.int32, (tokens, pages)),
+    )
+    if k < 1 or page_size < 1 or pages * page_size < n:
+        raise UsageError(
+            f"topk: k and page_size must be positive and page_table cover {n} logits; "
+            f"got k={k}, {pages} pages of {page_size}"
+        )
+    out = torch.empty((tokens, k), dtype=torch.int32, device=logits.device)
+    _topk[(tokens,)](
+        out, logits, lengths, page_table, n, k, pages, page_size,
+        IN_REGISTERS=n <= config.size("BLOCK"), **options(config),
+    )  # fmt: skip
+    return out
