@@ -163,16 +163,20 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    block_h = 16 if problem.heads <= 16 else 32
+    plain = problem.layout == "bf16"
+    block_h = 16 if problem.heads <= 16 or not plain else 32
     # Wider key tiles spill beside 32 rows, and where FP8 rows are widened.
-    block_n = 32 if block_h == 16 and problem.layout == "bf16" else 16
+    block_n = 32 if block_h == 16 and plain else 16
+    warps = 8 if block_h == 32 or not (plain or device.is_amd) else 4
     programs = problem.tokens * triton.cdiv(problem.heads, block_h)
     blocks = triton.cdiv(problem.keys, 32) + triton.cdiv(problem.extra_keys, 32)
     split = 1
     while split < 32 and programs * split * 2 <= 2 * device.compute_units and blocks >= 4 * split:
         split *= 2
-    shared = {"BLOCK_H": block_h, "BLOCK_N": block_n, "SPLIT_KV": split, "num_warps": 4 if block_h == 16 else 8}
-    return attention_config(shared | {"num_stages": 1 if device.is_amd or block_n == 16 else 2}, device)
+    shared = {"BLOCK_H": block_h, "BLOCK_N": block_n, "SPLIT_KV": split, "num_warps": warps}
+    return attention_config(
+        shared | {"num_stages": 1 if device.is_amd == plain or block_n == 16 and not device.is_amd else 2}, device
+    )
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:

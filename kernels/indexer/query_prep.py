@@ -1,7 +1,7 @@
-"""Indexer queries: RoPE, Hadamard, then FP8 with a scale a head or FP4 with one for 32 columns, and head weights (K10).
+"""The indexer's queries: rotation, Hadamard, FP8 or FP4; and the heads' weights, which take the queries' scales (K10).
 
-The constant factors of the logits go into the weights, and in FP8 the query's scale too: the logits kernels then never
-see it.
+With FP8 a head has one scale, and relu(s q k) w = relu(q k) (s w): it goes into the weight. FP4's scales go to the
+matrix unit. V3.2 turns the first 64 columns, V4 the last.
 """
 
 from __future__ import annotations
@@ -21,27 +21,24 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import (
-    AMAX_FLOOR,
     FP8_MAX,
     decode_e8m0,
     decode_fp4,
     expect_fp8_within,
     expect_mx,
-    fp4_encode,
-    fp8_groups,
-    mx_groups,
+    hadamard_matrix,
 )
-from autotune.kernels._rope import ROPE_DIM, rope_table
+from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
-from autotune.kernels.indexer._spread import THETA, WIDTH, YARN, expect_spread, spread
+from autotune.kernels.indexer._index_cache import KEY, quantise_rows
+
+THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`rope_first`: the first 64 columns turn, as in V3.2; else the last."""
-
     tokens: int
-    heads: int
+    heads: int = 64
     fp4: bool = False
     rope_first: bool = False
     dtype: str = "e4m3fn"
@@ -68,7 +65,7 @@ class Problem:
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
         draw = Draw(seed, device)
         return (
-            draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16),
+            draw.normal((self.tokens, self.heads, KEY), torch.bfloat16),
             draw.normal((self.tokens, self.heads), torch.float32),
             rope_table(64, THETA, YARN).to(device),
             draw.integers((self.tokens,), 0, 64, torch.int32),
@@ -78,39 +75,32 @@ class Problem:
         )
 
     @property
-    def row_bytes(self) -> int:
-        """Read and written for one head of one token."""
-        return 2 * WIDTH + (WIDTH // 2 + 4 if self.fp4 else WIDTH) + 8
-
-    @property
     def flops(self) -> int:
-        return 20 * self.tokens * self.heads * WIDTH
+        return 20 * self.tokens * self.heads * KEY
 
     @property
     def bytes_moved(self) -> int:
-        return self.tokens * (self.heads * self.row_bytes + 4 * ROPE_DIM)
+        return self.tokens * self.heads * (2 * KEY + (KEY // 2 + 4 if self.fp4 else KEY) + 8)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["rows"])
 def _query_prep(
-    out_ptr, scale_ptr, out_weights_ptr, q_ptr, weights_ptr, table_ptr, positions_ptr, tokens, heads, factor, floor,
-    ROWS: tl.constexpr, FP4: tl.constexpr, ROPE_FIRST: tl.constexpr, FP8_MAX: tl.constexpr,
+    out_ptr, scale_ptr, out_weights_ptr, q_ptr, weights_ptr, table_ptr, positions_ptr, rows, heads, factor,
+    ROWS: tl.constexpr, FP4: tl.constexpr, FIRST: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < tokens.to(tl.int64) * heads
-    keep = inside[:, None]
-    offs = row[:, None] * 128 + tl.arange(0, 128)[None, :]
-    x = tl.load(q_ptr + offs, mask=keep, other=0.0).to(tl.float32)
+    inside = row < rows
+    mask = inside[:, None]
     position = tl.load(positions_ptr + row // heads, mask=inside, other=0)
+    x = tl.load(q_ptr + row[:, None] * 128 + tl.arange(0, 128)[None, :], mask=mask, other=0.0).to(tl.float32)
+    cos, sin = load_turns(table_ptr, position, ROWS, 128, FIRST)
+    q, scale = quantise_rows(rotate(x, cos, sin, ROWS, 128), ROWS, FP4, FP8_MAX, FNUZ)
     weight = tl.load(weights_ptr + row, mask=inside, other=0.0) * factor
-    x = spread(x, table_ptr, position, ROWS, ROPE_FIRST)
     if FP4:
-        y, exponent = mx_groups(x, ROWS, 128, 6.0)
-        tl.store(out_ptr + row[:, None] * 64 + tl.arange(0, 64)[None, :], fp4_encode(y, ROWS, 128), mask=keep)
-        tl.store(scale_ptr + row[:, None] * 4 + tl.arange(0, 4)[None, :], exponent, mask=keep)
+        tl.store(out_ptr + row[:, None] * 64 + tl.arange(0, 64)[None, :], q, mask=mask)
+        tl.store(scale_ptr + row[:, None] * 4 + tl.arange(0, 4)[None, :], scale, mask=mask)
     else:
-        y, scale = fp8_groups(x, floor, ROWS, 128, 128, FP8_MAX, True)
-        tl.store(out_ptr + offs, y.to(out_ptr.dtype.element_ty), mask=keep)
+        tl.store(out_ptr + row[:, None] * 128 + tl.arange(0, 128)[None, :], q, mask=mask)
         weight *= tl.reshape(scale, (ROWS,))
     tl.store(out_weights_ptr + row, weight, mask=inside)
 
@@ -126,20 +116,20 @@ def _reference(
     dtype: str,
 ) -> tuple[Expected, ...]:
     turns = table[positions.long()][:, None, :].expand(-1, problem.heads, -1)
-    wide = q.double()
-    x, off = expect_spread(wide, torch.zeros_like(wide), turns, rope_first)
-    scaled = weights.double() * (WIDTH * problem.heads) ** -0.5
-    # The factor is rounded to fp32, and so are its product and that with the scale, a power of two.
-    rounded = 3 * 2.0**-24 * scaled.abs()
+    x = reference_rope(q.double(), turns, first=rope_first)
+    y = x @ hadamard_matrix(KEY) * KEY**-0.5
+    # A turn (products and a sum) and seven levels of sums in fp32, relative to the row's magnitude; then bf16.
+    error = 12 * 2.0**-24 * q.double().abs().sum(2, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
+    w = weights.double() * KEY**-0.5 * problem.heads**-0.5
     if fp4:
-        return (*expect_mx("q * scale", x, off, "e2m1"), Expected("weights", scaled, rounded))
-    value, scale = expect_fp8_within("q", x, off, WIDTH, dtype, ue8m0=True)
-    size, slack = scale.value.squeeze(-1), scale.bound.squeeze(-1)
-    # The scale is seen in the weight only: q times weight is what the logits are made of.
-    whole = scaled[..., None]
+        return (*expect_mx("q", y, error, "e2m1"), Expected("weights", w, w.abs() * 2.0**-22))
+    value, scale = expect_fp8_within("q", y, error, KEY, dtype, True)
+    # q comes without its scale, which is in the weights: their product is what must be right.
+    whole = w[..., None] * value.value
+    off = w[..., None].abs() * (value.bound + value.value.abs() * 2.0**-21)
     return (
-        Expected("q * weight", value.value * whole, value.bound * whole.abs() + 2.0**-22 * (value.value * whole).abs()),
-        Expected("weights", scaled * size, scaled.abs() * slack + rounded * (size + slack)),
+        Expected("weights * q", whole, off),
+        Expected("weights", w * scale.value[..., 0], w.abs() * (scale.bound[..., 0] + scale.value[..., 0] * 2.0**-21)),
     )
 
 
@@ -153,22 +143,19 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 def _default(problem: Problem, device: Device) -> Config:
     many = problem.tokens * problem.heads > 4096
-    return row_config({"ROWS": 16 if many else 4, "num_warps": 4 if many else 1}, device)
+    return row_config({"ROWS": 8 if many else 4, "num_warps": 2 if many else 1}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    rows = config.size("ROWS")
-    if rows >= 2 * problem.tokens * problem.heads:
-        return f"ROWS={rows} is at least twice the {problem.tokens * problem.heads} heads of all tokens"
-    return row_reject(rows, WIDTH, config, device, 32) or fp8_reject(problem.dtype, device)
+    return row_reject(config.size("ROWS"), KEY, config, device, 64) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
     return Work(
         programs=triton.cdiv(problem.tokens * problem.heads, rows),
-        flops_per_program=20 * rows * WIDTH,
-        bytes_per_program=rows * (problem.row_bytes + 4 * ROPE_DIM),
+        flops_per_program=20 * rows * KEY,
+        bytes_per_program=rows * (3 * KEY + 4 * ROPE_DIM + 8),
         unique_bytes=problem.bytes_moved,
         iterations=1,
         dtype="fp32",
@@ -188,28 +175,29 @@ def query_prep(
     config: Config,
     device: Device,
 ) -> tuple[Tensor, ...]:
-    """FP8: (q FP8 [tokens, heads, 128], weights). FP4: (q uint8 [.., 64], scale e8m0 uint8 [.., 4], weights).
+    """q bf16 [tokens, heads, 128], weights fp32 [tokens, heads] -> (q FP8, weights), or (q FP4, scale, weights).
 
-    q bf16 [tokens, heads, 128], weights fp32 [tokens, heads], table fp32 [positions, 64], positions int32 [tokens]. The
-    weights that come back are times 128^-0.5 heads^-0.5, in FP8 times the scale of q too. Raises UsageError for others.
+    q FP8 [tokens, heads, 128], its scale folded into the weights; q FP4 uint8 [tokens, heads, 64] with e8m0 uint8
+    [tokens, heads, 4]. Weights come out times (128 heads)^-0.5. table fp32 [positions, 64], positions int32 [tokens].
+    Raises UsageError for anything else.
     """
-    if dtype not in FP8:
-        raise UsageError(f"query_prep: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
-    require("query_prep", q=(q, torch.bfloat16, (None, None, WIDTH)))
+    name = "query_prep"
+    require(name, q=(q, torch.bfloat16, (None, None, KEY)))
     tokens, heads, _ = q.shape
     require(
-        "query_prep",
+        name,
         q=(q, q.dtype, q.shape),
         weights=(weights, torch.float32, (tokens, heads)),
         table=(table, torch.float32, (None, ROPE_DIM)),
         positions=(positions, torch.int32, (tokens,)),
     )
-    shape, home = (tokens, heads), q.device
-    out = torch.empty((*shape, WIDTH // 2 if fp4 else WIDTH), dtype=torch.uint8 if fp4 else FP8[dtype], device=home)
-    scale = torch.empty((*shape, 4), dtype=torch.uint8, device=home) if fp4 else None
-    out_weights = torch.empty_like(weights)
+    if dtype not in FP8:
+        raise UsageError(f"{name}: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
+    out = torch.empty((tokens, heads, KEY // 2 if fp4 else KEY), dtype=torch.uint8, device=q.device)
+    scale = torch.empty((tokens, heads, 4), dtype=torch.uint8, device=q.device) if fp4 else None
+    new_weights = torch.empty_like(weights)
     _query_prep[(triton.cdiv(tokens * heads, config.size("ROWS")),)](
-        out, scale, out_weights, q, weights, table, positions, tokens, heads, (WIDTH * heads) ** -0.5, AMAX_FLOOR,
-        FP4=fp4, ROPE_FIRST=rope_first, FP8_MAX=FP8_MAX[dtype], **options(config),
+        out, scale, new_weights, q, weights, table, positions, tokens * heads, heads, (KEY * heads) ** -0.5,
+        FP4=fp4, FIRST=rope_first, FP8_MAX=FP8_MAX[dtype], FNUZ=dtype == "e4m3fnuz", **options(config),
     )  # fmt: skip
-    return (out, out_weights) if scale is None else (out, scale, out_weights)
+    return (out.view(FP8[dtype]), new_weights) if scale is None else (out, scale, new_weights)

@@ -1,0 +1,193 @@
+"""A compressed key on its way into the indexer's cache: bf16, RMSNorm, rotation, Hadamard, FP8 or FP4, fused (K8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import FP8_MAX, expect_fp8_within, expect_mx, hadamard_matrix
+from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels.indexer._index_cache import (
+    KEY,
+    decode_index_cache,
+    draw_index_cache,
+    key_at,
+    page_bytes,
+    quantise_rows,
+)
+
+EPS = 1e-6
+THETA, YARN = 160000.0, (16, 65536, 32, 1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    windows: int
+    fp4: bool = False
+    page_size: int = 64
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("windows",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
+
+    def __post_init__(self) -> None:
+        if min(self.windows, self.page_size) < 1 or self.dtype not in FP8:
+            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        pooled: Tensor,
+        weight: Tensor,
+        table: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        cache: Tensor,
+        page_size: int = 64,
+    ) -> Problem:
+        return cls(pooled.shape[0], cache.shape[1] == page_bytes(page_size, True), page_size)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
+        draw = Draw(seed, device)
+        pooled = draw.normal((self.windows, KEY), torch.float32)
+        weight = draw.uniform((KEY,), 0.5, 1.5)
+        positions = draw.integers((self.windows,), 0, 64, torch.int32)
+        slots = torch.arange(self.windows, dtype=torch.int32, device=device) * 2
+        if self.windows > 1 and device != "meta":
+            slots[0] = -1
+        cache = draw_index_cache(draw, 2 * self.windows + 3, self.page_size, self.fp4, self.dtype)
+        return pooled, weight, rope_table(64, THETA, YARN).to(device), positions, slots, cache, self.page_size
+
+    @property
+    def flops(self) -> int:
+        return 20 * self.windows * KEY
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.windows * (4 * KEY + page_bytes(1, self.fp4))
+
+
+@triton.jit(do_not_specialize=["windows"])
+def _index_key_store(
+    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, windows, page_size, eps,
+    ROWS: tl.constexpr, FP4: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < windows
+    col = tl.arange(0, 128)
+    slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
+    position = tl.load(positions_ptr + row, mask=inside, other=0)
+    x = tl.load(pooled_ptr + row[:, None] * 128 + col[None, :], mask=inside[:, None], other=0.0)
+    x = x.to(tl.bfloat16).to(tl.float32)
+    x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 128 + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
+    cos, sin = load_turns(table_ptr, position, ROWS, 128, False)
+    q, scale = quantise_rows(rotate(x, cos, sin, ROWS, 128), ROWS, FP4, FP8_MAX, FNUZ)
+    keep = (slot >= 0)[:, None]
+    key, scales = key_at(tl.where(slot >= 0, slot, 0), page_size, FP4)
+    tl.store(cache_ptr + key[:, None] + tl.arange(0, 64 if FP4 else 128)[None, :], q, mask=keep)
+    if FP4:
+        tl.store(cache_ptr + scales[:, None] + tl.arange(0, 4)[None, :], scale, mask=keep)
+    else:
+        scale_ptr = cache_ptr.to(tl.pointer_type(tl.float32))
+        tl.store(scale_ptr + scales[:, None] // 4 + tl.arange(0, 1)[None, :], scale, mask=keep)
+
+
+def _reference(
+    problem: Problem,
+    pooled: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    page_size: int,
+) -> tuple[Expected, ...]:
+    x = pooled.to(torch.bfloat16).double()
+    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
+    y = reference_rope(x, table[positions.long()]) @ hadamard_matrix(KEY) * KEY**-0.5
+    # 128 squares, three products and a turn, seven levels of sums: relative to the row's magnitude; then bf16.
+    error = 80 * 2.0**-24 * x.abs().sum(1, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
+    if problem.fp4:
+        found = expect_mx("key", y, error, "e2m1")[0]
+    else:
+        found = expect_fp8_within("key", y, error, KEY, problem.dtype, True)[0]
+    value = decode_index_cache(cache, page_size, problem.fp4, problem.dtype)
+    bound = torch.zeros_like(value)
+    keep = slots >= 0
+    value[slots[keep].long()], bound[slots[keep].long()] = found.value[keep], found.bound[keep]
+    return (Expected("cache", value, bound),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (decode_index_cache(output, problem.page_size, problem.fp4, problem.dtype),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return row_config({"ROWS": 4 if problem.windows > 64 else 1, "num_warps": 1}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return row_reject(config.size("ROWS"), KEY, config, device, 64) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    return Work(
+        programs=triton.cdiv(problem.windows, rows),
+        flops_per_program=20 * rows * KEY,
+        bytes_per_program=rows * (5 * KEY + 4 * ROPE_DIM) + 4 * KEY,
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_index_key_store, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def index_key_store(
+    pooled: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    page_size: int = 64,
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor:
+    """The indexer's cache uint8 [pages, page_size * 132 (FP8) or 68 (FP4)], written in place.
+
+    pooled fp32 [windows, 128], weight fp32 [128], table fp32 [positions, 64], positions (of each window's first token)
+    and slots int32 [windows], slot -1 for none. Raises UsageError for anything else.
+    """
+    name = "index_key_store"
+    require(name, pooled=(pooled, torch.float32, (None, KEY)), cache=(cache, torch.uint8, (None, None)))
+    windows = pooled.shape[0]
+    require(
+        name,
+        pooled=(pooled, pooled.dtype, pooled.shape),
+        weight=(weight, torch.float32, (KEY,)),
+        table=(table, torch.float32, (None, ROPE_DIM)),
+        positions=(positions, torch.int32, (windows,)),
+        slots=(slots, torch.int32, (windows,)),
+    )
+    widths = {page_bytes(page_size, fp4): fp4 for fp4 in (False, True)}
+    if cache.shape[1] not in widths:
+        raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {cache.shape[1]}")
+    _index_key_store[(triton.cdiv(windows, config.size("ROWS")),)](
+        pooled, weight, table, positions, slots, cache, windows, page_size, EPS,
+        FP4=widths[cache.shape[1]], FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+    )  # fmt: skip
+    return cache

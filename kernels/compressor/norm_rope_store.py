@@ -1,0 +1,187 @@
+"""A compressed entry on its way into the key-value cache: bf16, RMSNorm, rotation, quantised store, fused (K8).
+
+An entry turns to the position of its window's first token, in the last 64 columns, with the long-context base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import FP8, Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._kv_cache import (
+    WIDTH,
+    check_layout,
+    decode_cache,
+    draw_cache,
+    expect_stored,
+    layout_of,
+    require_cache,
+    store_rows,
+)
+from autotune.kernels._launch import options, require
+from autotune.kernels._quant import FP8_MAX
+from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
+
+EPS = 1e-6
+THETA, YARN = 160000.0, (16, 65536, 32, 1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    windows: int
+    layout: str = "bf16"
+    page_size: int = 1
+    dtype: str = "e4m3fn"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("windows",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout, self.page_size)
+        if self.windows < 1 or self.dtype not in FP8:
+            raise ValueError(f"windows must be positive, dtype one of {', '.join(FP8)}; got {self}")
+
+    @classmethod
+    def of(
+        cls,
+        pooled: Tensor,
+        weight: Tensor,
+        table: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        cache: Tensor,
+        cache_scale: Tensor | None = None,
+        page_size: int = 1,
+    ) -> Problem:
+        return cls(pooled.shape[0], layout_of(cache), page_size)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
+        draw = Draw(seed, device)
+        pooled = draw.normal((self.windows, WIDTH), torch.float32)
+        weight = draw.uniform((WIDTH,), 0.5, 1.5)
+        positions = draw.integers((self.windows,), 0, 64, torch.int32)
+        slots = torch.arange(self.windows, dtype=torch.int32, device=device) * 2
+        if self.windows > 1 and device != "meta":
+            slots[0] = -1
+        cache = draw_cache(draw, 2 * self.windows + 3, self.layout, self.page_size, self.dtype)
+        return pooled, weight, rope_table(64, THETA, YARN).to(device), positions, slots, *cache, self.page_size
+
+    @property
+    def flops(self) -> int:
+        return 6 * self.windows * WIDTH
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.windows * (4 * WIDTH + (1024 if self.layout == "bf16" else 584))
+
+
+@triton.jit(do_not_specialize=["windows"])
+def _norm_rope_store(
+    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, scale_ptr, windows, page_size, eps,
+    ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < windows
+    col = tl.arange(0, 512)
+    slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
+    position = tl.load(positions_ptr + row, mask=inside, other=0)
+    x = tl.load(pooled_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0)
+    x = x.to(tl.bfloat16).to(tl.float32)
+    x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 512 + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
+    cos, sin = load_turns(table_ptr, position, ROWS, 512, False)
+    store_rows(
+        rotate(x, cos, sin, ROWS, 512), slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ
+    )  # fmt: skip
+
+
+def _reference(
+    problem: Problem,
+    pooled: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    page_size: int,
+) -> tuple[Expected, ...]:
+    x = pooled.to(torch.bfloat16).double()
+    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
+    y = reference_rope(x, table[positions.long()])
+    # 512 squares in fp32 (halved by the root), three products, a turn of two products: all relative to the pair.
+    pair = x.abs().unflatten(1, (-1, 2)).sum(2).repeat_interleave(2, 1)
+    before = decode_cache(cache, cache_scale, page_size, problem.dtype)
+    return (expect_stored(before, y, 264 * 2.0**-24 * pair, slots, problem.layout, problem.dtype),)
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    cache, *scale = outputs
+    return (decode_cache(cache, scale[0] if scale else None, problem.page_size, problem.dtype),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return row_config({"ROWS": 1, "num_warps": 2}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    return row_reject(config.size("ROWS"), WIDTH, config, device, 64) or fp8_reject(problem.dtype, device)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    rows = config.size("ROWS")
+    return Work(
+        programs=triton.cdiv(problem.windows, rows),
+        flops_per_program=6 * rows * WIDTH,
+        bytes_per_program=rows * (6 * WIDTH + 4 * ROPE_DIM) + 4 * WIDTH,
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_norm_rope_store, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def norm_rope_store(
+    pooled: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    cache_scale: Tensor | None = None,
+    page_size: int = 1,
+    *,
+    config: Config,
+    device: Device,
+) -> tuple[Tensor, ...]:
+    """The cache, and its scales where it has any, written in place.
+
+    pooled fp32 [windows, 512], weight fp32 [512], table fp32 [positions, 64], positions (of each window's first token)
+    and slots int32 [windows], slot -1 for none; cache in a layout of `_kv_cache`. Raises UsageError for anything else.
+    """
+    name = "norm_rope_store"
+    require(name, pooled=(pooled, torch.float32, (None, WIDTH)))
+    windows = pooled.shape[0]
+    require(
+        name,
+        pooled=(pooled, pooled.dtype, pooled.shape),
+        weight=(weight, torch.float32, (WIDTH,)),
+        table=(table, torch.float32, (None, ROPE_DIM)),
+        positions=(positions, torch.int32, (windows,)),
+        slots=(slots, torch.int32, (windows,)),
+    )
+    require_cache(name, cache, cache_scale, page_size)
+    _norm_rope_store[(triton.cdiv(windows, config.size("ROWS")),)](
+        pooled, weight, table, positions, slots, cache, cache_scale, windows, page_size, EPS,
+        LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+    )  # fmt: skip
+    return (cache,) if cache_scale is None else (cache, cache_scale)

@@ -1,0 +1,72 @@
+"""Keys of the lightning indexer: 128 wide, FP8 with an fp32 scale or FP4 with four e8m0, in pages of bytes.
+
+A page holds its keys first (128 or 64 B each), then 4 B of scales a key. A slot is page * page_size + row.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.draw import FP8, Draw
+from autotune.kernels._quant import decode_e8m0, decode_fp4, fp4_encode, fp8_groups, hadamard, mx_groups
+
+KEY = 128
+
+
+@triton.jit
+def quantise_rows(y, ROWS: tl.constexpr, FP4: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr):
+    """fp32 y [ROWS, 128], transformed and rounded to bf16, as bytes [ROWS, 64 or 128] and scales [ROWS, 4 or 1]."""
+    y = (hadamard(y, ROWS, 128) * 0.08838834764831845).to(tl.bfloat16).to(tl.float32)
+    if FP4:
+        q, scale = mx_groups(y, ROWS, 128, 6.0)
+        return fp4_encode(q, ROWS, 128), scale
+    else:
+        q, scale = fp8_groups(y, 1e-4, ROWS, 128, 128, FP8_MAX, True)
+        return q.to(tl.float8e4b8 if FNUZ else tl.float8e4nv).to(tl.uint8, bitcast=True), scale
+
+
+@triton.jit
+def key_at(slot, page_size, FP4: tl.constexpr):
+    """Bytes from the cache's start to the key and to the scales of slots int64."""
+    WIDE: tl.constexpr = 64 if FP4 else 128
+    page = slot // page_size * (page_size * (WIDE + 4))
+    row = slot % page_size
+    return page + row * WIDE, page + page_size * WIDE + row * 4
+
+
+def page_bytes(page_size: int, fp4: bool) -> int:
+    return page_size * ((KEY // 2 if fp4 else KEY) + 4)
+
+
+def draw_index_cache(draw: Draw, slots: int, page_size: int, fp4: bool, dtype: str) -> Tensor:
+    """uint8 [pages, page_bytes] with random keys and scales."""
+    pages = triton.cdiv(slots, page_size)
+    cache = draw.integers((pages, page_bytes(page_size, fp4)), 0, 256, torch.uint8)
+    if not cache.is_meta:
+        keys, scales = views(cache, page_size, fp4)
+        if not fp4:
+            keys.copy_(draw.normal(tuple(keys.shape), FP8[dtype]).view(torch.uint8))
+            power = torch.exp2(draw.integers((pages, page_size), 120, 127, torch.int32).float() - 127)
+            scales.copy_(power[..., None].view(torch.uint8))
+        else:
+            scales.copy_(draw.integers(tuple(scales.shape), 122, 128, torch.uint8))
+    return cache
+
+
+def views(cache: Tensor, page_size: int, fp4: bool) -> tuple[Tensor, Tensor]:
+    """Views of bytes [pages, page_size, 64 or 128] and of scale bytes [pages, page_size, 4]."""
+    wide = KEY // 2 if fp4 else KEY
+    keys = cache[:, : page_size * wide].unflatten(1, (page_size, wide))
+    return keys, cache[:, page_size * wide :].unflatten(1, (page_size, 4))
+
+
+def decode_index_cache(cache: Tensor, page_size: int, fp4: bool, dtype: str) -> Tensor:
+    """float64 [slots, 128]."""
+    keys, scales = views(cache, page_size, fp4)
+    keys, scales = keys.contiguous(), scales.contiguous()
+    if fp4:
+        return (decode_fp4(keys) * decode_e8m0(scales)).flatten(0, 1)
+    return (keys.view(FP8[dtype]).double() * scales.view(torch.float32).double()).flatten(0, 1)
