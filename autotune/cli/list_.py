@@ -1,33 +1,50 @@
-"""`autotune list`: the kernels that are here."""
+"""`autotune list`: the kernels that are here, and which hot path each serves."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+from typing import Any
 
 from autotune import registry, runtime
 from autotune.cli.output import Commands, command, show_rows
+from autotune.workload.inventory import HOT_PATHS
 
 
 def add(commands: Commands) -> None:
-    parser = command(commands, "list", "the kernels, their problems and their tables", "  autotune list --json")
+    parser = command(commands, "list", "the kernels, and the hot paths that they serve", "  autotune list --json")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rows = []
-    for name in registry.names():
-        kernel = registry.load(name)
-        tables = sorted(
-            path.relative_to(runtime.tables_root()) for path in runtime.tables_root().glob(f"*/*/{name}.json")
-        )
-        rows.append(
-            {
-                "kernel": name,
-                "problem": ", ".join(field.name for field in dataclasses.fields(kernel.problem)),
-                "one row serves any": ", ".join(kernel.problem.VARYING),
-                "tables": ", ".join(path.parts[1] for path in tables) or "none",
-            }
-        )
-    show_rows(rows, arguments.json)
+    kernels = [_kernel(name) for name in registry.names()]
+    paths = [
+        {
+            "hot path": f"K{path.number}",
+            "what": path.title,
+            "status": path.status,
+            "kernels": ", ".join(path.kernels),
+            "missing": path.missing,
+        }
+        for path in HOT_PATHS
+    ]
+    if arguments.json:
+        print(json.dumps({"kernels": kernels, "hot_paths": paths}, indent=1))
+        return 0
+    show_rows(kernels, False, "kernels")
+    show_rows(paths, False, "hot paths of DeepSeek V4 and V3.2")
     return 0
+
+
+def _kernel(name: str) -> dict[str, Any]:
+    kernel = registry.load(name)
+    root = runtime.tables_root()
+    tables = sorted(path.relative_to(root).parts[1] for path in root.glob(f"*/*/{name}.json"))
+    return {
+        "kernel": name,
+        "serves": ", ".join(f"K{path.number}" for path in HOT_PATHS if name in path.kernels),
+        "problem": ", ".join(field.name for field in dataclasses.fields(kernel.problem)),
+        "one row serves any": ", ".join(kernel.problem.VARYING),
+        "tables": ", ".join(tables) or "none",
+    }

@@ -21,8 +21,8 @@ from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_ta
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import (
     KEY,
-    decode_index_cache,
-    draw_index_cache,
+    decode_keys,
+    draw_pages,
     key_at,
     page_bytes,
     quantise_rows,
@@ -67,7 +67,8 @@ class Problem:
         slots = torch.arange(self.windows, dtype=torch.int32, device=device) * 2
         if self.windows > 1 and device != "meta":
             slots[0] = -1
-        cache = draw_index_cache(draw, 2 * self.windows + 3, self.page_size, self.fp4, self.dtype)
+        pages = triton.cdiv(2 * self.windows + 3, self.page_size)
+        cache = draw_pages(draw, pages, self.page_size, self.fp4, self.dtype)
         return pooled, weight, rope_table(64, THETA, YARN).to(device), positions, slots, cache, self.page_size
 
     @property
@@ -123,7 +124,7 @@ def _reference(
         found = expect_mx("key", y, error, "e2m1")[0]
     else:
         found = expect_fp8_within("key", y, error, KEY, problem.dtype, True)[0]
-    value = decode_index_cache(cache, page_size, problem.fp4, problem.dtype)
+    value = decode_keys(cache, page_size, problem.fp4, problem.dtype)
     bound = torch.zeros_like(value)
     keep = slots >= 0
     value[slots[keep].long()], bound[slots[keep].long()] = found.value[keep], found.bound[keep]
@@ -131,11 +132,11 @@ def _reference(
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (decode_index_cache(output, problem.page_size, problem.fp4, problem.dtype),)
+    return (decode_keys(output, problem.page_size, problem.fp4, problem.dtype),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    return row_config({"ROWS": 4 if problem.windows > 64 else 1, "num_warps": 1}, device)
+    return row_config({"ROWS": 4 if problem.windows > 64 else 1, "num_warps": 2}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:

@@ -19,7 +19,7 @@ from autotune.kernels._launch import require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
 from autotune.kernels._rows import fp8_reject
 
-WIDTH = 128
+KEY = 128
 FLOOR = -1e30
 """Stands for -inf in comparisons, where inf - inf would be NaN."""
 
@@ -65,21 +65,21 @@ def tile_logits(
 def draw_rows(draw: Draw, shape: tuple[int, ...], fp4: bool, dtype: str) -> Tensor:
     """Quantised rows [*shape, 128]."""
     if fp4:
-        return draw.integers((*shape, WIDTH // 2), 0, 256, torch.uint8)
-    return draw.normal((*shape, WIDTH), FP8[dtype])
+        return draw.integers((*shape, KEY // 2), 0, 256, torch.uint8)
+    return draw.normal((*shape, KEY), FP8[dtype])
 
 
 def draw_queries(draw: Draw, shape: tuple[int, int], fp4: bool, dtype: str) -> tuple[Tensor, Tensor | None, Tensor]:
     """(q, q_scale, weights) of [tokens, heads]."""
     scale = draw.integers((*shape, 4), 122, 128, torch.uint8) if fp4 else None
-    return draw_rows(draw, shape, fp4, dtype), scale, draw.normal(shape, torch.float32, WIDTH**-0.5)
+    return draw_rows(draw, shape, fp4, dtype), scale, draw.normal(shape, torch.float32, KEY**-0.5)
 
 
 def require_queries(kernel: str, q: Tensor, q_scale: Tensor | None, weights: Tensor) -> tuple[int, int]:
     """(tokens, heads). Raises UsageError for queries that are neither FP8 nor FP4 with scales."""
     fp4 = q_scale is not None
     kinds = (torch.uint8,) if fp4 else tuple(FP8.values())
-    require(kernel, q=(q, kinds, (None, None, WIDTH // 2 if fp4 else WIDTH)))
+    require(kernel, q=(q, kinds, (None, None, KEY // 2 if fp4 else KEY)))
     tokens, heads, _ = q.shape
     require(kernel, q=(q, q.dtype, q.shape), weights=(weights, torch.float32, (tokens, heads)))
     if q_scale is not None:
@@ -98,7 +98,7 @@ def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor) -> Expec
     w = weights.double()[:, :, None]
     value = (torch.relu(q @ keys.mT) * w).sum(1)
     # Products are exact; sums over 128 columns and over heads, the weight and the scale of the key round in fp32.
-    rounded = (WIDTH + q.shape[1] + 2) * 2.0**-24 * ((q.abs() @ keys.abs().mT) * w.abs()).sum(1)
+    rounded = (KEY + q.shape[1] + 2) * 2.0**-24 * ((q.abs() @ keys.abs().mT) * w.abs()).sum(1)
     return Expected("logits", torch.where(valid, value, FLOOR), torch.where(valid, rounded, 0.0))
 
 
@@ -125,8 +125,8 @@ def logits_reject(keys: int, columns: int, fp4: bool, config: Config, device: De
     if block * (config.size("STEPS") - 1) >= max(keys, 1):
         return f"STEPS={config['STEPS']} tiles of {block} are more than {keys} keys"
     # Widened, FP4 is bf16 in shared memory, keys or queries at a time; as it came, in every stage.
-    row = WIDTH // 2 if fp4 else WIDTH
-    wide = 2 * WIDTH if fp4 and not device.has_native_fp4 else row
+    row = KEY // 2 if fp4 else KEY
+    wide = 2 * KEY if fp4 and not device.has_native_fp4 else row
     needed = max(columns, block) * wide + block * row * max(0, config.size("num_stages") - 2)
     if needed > device.shared_bytes_per_block:
         return f"{needed} B of queries and keys exceed {device.shared_bytes_per_block} B of shared memory"

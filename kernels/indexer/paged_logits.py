@@ -20,9 +20,10 @@ from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels.indexer._index_cache import decode_keys, draw_pages, page_bytes
 from autotune.kernels.indexer._logits import (
     FLOOR,
-    WIDTH,
+    KEY,
     draw_queries,
     expect_logits,
     format_reject,
@@ -34,7 +35,6 @@ from autotune.kernels.indexer._logits import (
     tile_logits,
     wide_rows,
 )
-from autotune.kernels.indexer._pages import decode_keys, draw_pages, page_bytes
 
 PATTERNS = ("full", "ragged")
 
@@ -97,11 +97,11 @@ class Problem:
 
     @property
     def flops(self) -> int:
-        return 2 * self.tokens * self.heads * self.keys * WIDTH // (1 if self.pattern == "full" else 2)
+        return 2 * self.tokens * self.heads * self.keys * KEY // (1 if self.pattern == "full" else 2)
 
     @property
     def bytes_moved(self) -> int:
-        row = WIDTH // 2 if self.fp4 else WIDTH
+        row = KEY // 2 if self.fp4 else KEY
         return self.tokens * (self.heads * (row + 4) + self.keys * (row + 8) + 4 * self.pages)
 
 
@@ -178,10 +178,10 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     span = config.size("BLOCK_N") * config.size("STEPS")
-    row = WIDTH // 2 if problem.fp4 else WIDTH
+    row = KEY // 2 if problem.fp4 else KEY
     return Work(
         programs=problem.tokens * triton.cdiv(problem.keys, span),
-        flops_per_program=2 * problem.heads * span * WIDTH,
+        flops_per_program=2 * problem.heads * span * KEY,
         bytes_per_program=problem.heads * (row + 4) + span * (row + 8),
         unique_bytes=problem.bytes_moved,
         iterations=config.size("STEPS"),

@@ -21,7 +21,7 @@ from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels.indexer._logits import (
     FLOOR,
-    WIDTH,
+    KEY,
     draw_queries,
     draw_rows,
     expect_logits,
@@ -89,11 +89,11 @@ class Problem:
     @property
     def flops(self) -> int:
         # A causal chunk sees half of the keys on average, and no pattern much more.
-        return self.tokens * self.heads * self.keys * WIDTH
+        return self.tokens * self.heads * self.keys * KEY
 
     @property
     def bytes_moved(self) -> int:
-        row = WIDTH // 2 if self.fp4 else WIDTH
+        row = KEY // 2 if self.fp4 else KEY
         return self.tokens * self.heads * (row + 4) + self.keys * (row + 4) + 4 * self.tokens * self.keys
 
 
@@ -176,11 +176,11 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_t, span = config.size("BLOCK_T"), config.size("BLOCK_N") * config.size("STEPS")
-    row = WIDTH // 2 if problem.fp4 else WIDTH
+    row = KEY // 2 if problem.fp4 else KEY
     programs = triton.cdiv(problem.tokens, block_t) * triton.cdiv(problem.keys, span)
     return Work(
         programs=programs,
-        flops_per_program=block_t * problem.heads * span * WIDTH,
+        flops_per_program=block_t * problem.heads * span * KEY,
         bytes_per_program=block_t * problem.heads * (row + 4) + span * (row + 4) + 4 * span * block_t,
         unique_bytes=problem.bytes_moved,
         iterations=config.size("STEPS"),

@@ -1,0 +1,157 @@
+"""The key list of compressed entries that a token may see, all of them, through the page table: HCA's list (K23).
+
+A token at position p sees entries 0 to floor((p + 1) / ratio) - 1: those of windows that are closed, its own included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config, row_reject
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`width` entries at most a token; `pages` a request."""
+
+    tokens: int
+    width: int
+    ratio: int
+    page_size: int
+    pages: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "width", "pages")
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.width, self.ratio, self.page_size, self.pages) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+        if self.pages * self.page_size < self.width:
+            raise ValueError(f"{self.pages} pages of {self.page_size} do not hold {self.width} entries")
+
+    @classmethod
+    def of(
+        cls, positions: Tensor, requests: Tensor, page_table: Tensor, ratio: int, page_size: int, width: int
+    ) -> Problem:
+        return cls(positions.shape[0], width, ratio, page_size, page_table.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
+        draw = Draw(seed, device)
+        return (
+            draw.integers((self.tokens,), 0, self.ratio * (self.width + 1) - 1, torch.int32),
+            draw.integers((self.tokens,), 0, 3, torch.int32),
+            draw.integers((3, self.pages), 0, 1 << 20, torch.int32),
+            self.ratio,
+            self.page_size,
+            self.width,
+        )
+
+    @property
+    def flops(self) -> int:
+        return 4 * self.tokens * self.width
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * self.tokens * (self.width + self.width // self.page_size + 2)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _compressed_indices(
+    out_ptr, positions_ptr, requests_ptr, page_table_ptr, tokens, width, ratio, page_size, pages,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    entry = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[None, :]
+    in_rows = row < tokens
+    position = tl.load(positions_ptr + row, mask=in_rows, other=0)
+    request = tl.load(requests_ptr + row, mask=in_rows, other=0).to(tl.int64)
+    seen = in_rows[:, None] & (entry < width) & (entry < ((position + 1) // ratio)[:, None])
+    page = tl.load(page_table_ptr + request[:, None] * pages + entry // page_size, mask=seen, other=0)
+    slot = tl.where(seen, page * page_size + entry % page_size, -1)
+    tl.store(out_ptr + row[:, None] * width + entry, slot, mask=in_rows[:, None] & (entry < width))
+
+
+def _reference(
+    problem: Problem,
+    positions: Tensor,
+    requests: Tensor,
+    page_table: Tensor,
+    ratio: int,
+    page_size: int,
+    width: int,
+) -> tuple[Expected, ...]:
+    value = torch.full((problem.tokens, width), -1.0, dtype=torch.float64)
+    for token, (position, request) in enumerate(zip(positions.tolist(), requests.tolist(), strict=True)):
+        for entry in range(min(width, (position + 1) // ratio)):
+            value[token, entry] = int(page_table[request, entry // page_size]) * page_size + entry % page_size
+    return (Expected("slots", value, torch.zeros_like(value)),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    block = min(triton.next_power_of_2(problem.width), 512)
+    return row_config({"ROWS": 1, "BLOCK": max(64, block), "num_warps": 1}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    if config.size("BLOCK") >= 2 * max(64, problem.width):
+        return f"BLOCK={config['BLOCK']} is at least twice the list of {problem.width}"
+    return row_reject(config.size("ROWS"), config.size("BLOCK"), config, device, 64)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    tile = config.size("ROWS") * config.size("BLOCK")
+    return Work(
+        programs=triton.cdiv(problem.tokens, config.size("ROWS")) * triton.cdiv(problem.width, config.size("BLOCK")),
+        flops_per_program=4 * tile,
+        bytes_per_program=8 * tile,
+        unique_bytes=problem.bytes_moved,
+        iterations=1,
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_compressed_indices, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def compressed_indices(
+    positions: Tensor,
+    requests: Tensor,
+    page_table: Tensor,
+    ratio: int,
+    page_size: int,
+    width: int,
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor:
+    """positions, requests int32 [tokens], page_table int32 [requests, pages] -> slots int32 [tokens, width].
+
+    Raises UsageError for other dtypes, shapes or strides.
+    """
+    name = "compressed_indices"
+    require(name, positions=(positions, torch.int32, (None,)))
+    tokens = positions.shape[0]
+    require(
+        name,
+        positions=(positions, torch.int32, (tokens,)),
+        requests=(requests, torch.int32, (tokens,)),
+        page_table=(page_table, torch.int32, (None, None)),
+    )
+    out = torch.empty((tokens, width), dtype=torch.int32, device=positions.device)
+    grid = (triton.cdiv(tokens, config.size("ROWS")), triton.cdiv(width, config.size("BLOCK")))
+    _compressed_indices[grid](
+        out, positions, requests, page_table, tokens, width, ratio, page_size, page_table.shape[1], **options(config)
+    )
+    return out
