@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ TIERS = ("measured", "sibling", "imported", "modeled")
 """Where a row comes from, best first."""
 
 _ROW_FIELDS = {"problem", "config", "tier", "evidence", "toolchain", "code"}
+_OPTIONAL = {"serves"}
 _HEAD_FIELDS = {"format", "kernel", "arch", "device", "source", "rows"}
 
 
@@ -31,6 +34,8 @@ class Row:
     evidence: Mapping[str, Any] = field(hash=False)
     toolchain: str
     code: str
+    serves: tuple[tuple[str, int, int], ...] = ()
+    """(field, low, high), ends included: neighbours along these fields for which the config was chosen and proved too."""
 
     @property
     def rank(self) -> int:
@@ -67,6 +72,11 @@ def dumps(table: Table) -> str:
     ordered = sorted(table.rows, key=lambda row: _order(row.problem))
     rows = ",\n".join("    " + json.dumps(_plain(row)) for row in ordered)
     return "{\n" + "\n".join(lines) + '\n  "rows": [\n' + rows + "\n  ]\n}\n"
+
+
+def content_hash(table: Table) -> str:
+    """16 hex digits that name the whole table: every rank of an engine can compare the one it loaded."""
+    return hashlib.sha256(dumps(table).encode()).hexdigest()[:16]
 
 
 def loads(text: str, place: str) -> Table:
@@ -117,6 +127,7 @@ def save(table: Table, path: Path) -> None:
 def _plain(row: Row) -> dict[str, Any]:
     return {
         "problem": dict(row.problem),
+        **({"serves": {name: [low, high] for name, low, high in row.serves}} if row.serves else {}),
         "config": dict(row.config),
         "tier": row.tier,
         "evidence": dict(row.evidence),
@@ -126,7 +137,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _row(data: Any, place: str) -> Row:  # noqa: ANN401
-    _fields(data, _ROW_FIELDS, place)
+    _fields(data, _ROW_FIELDS, place, _OPTIONAL)
     if data["tier"] not in TIERS:
         raise TableError(f"{place}: tier must be one of {', '.join(TIERS)}, got {data['tier']!r}")
     if not isinstance(data["evidence"], dict):
@@ -135,14 +146,26 @@ def _row(data: Any, place: str) -> Row:  # noqa: ANN401
     config = Config(_scalars(data["config"], f"{place}: config"))
     for name in ("toolchain", "code"):
         _text(data[name], f"{place}: {name}")
-    return Row(problem, config, data["tier"], data["evidence"], data["toolchain"], data["code"])
+    serves = _intervals(data.get("serves", {}), dict(problem), f"{place}: serves")
+    return Row(problem, config, data["tier"], data["evidence"], data["toolchain"], data["code"], serves)
 
 
-def _fields(data: Any, wanted: set[str], place: str) -> None:  # noqa: ANN401
+def _intervals(data: Any, problem: dict[str, Scalar], place: str) -> tuple[tuple[str, int, int], ...]:  # noqa: ANN401
+    if not isinstance(data, dict):
+        raise TableError(f"{place}: must be an object of field: [low, high], got {data!r}")
+    for name, ends in data.items():
+        whole = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
+        here = problem.get(name)
+        if not whole or type(here) is not int or not ends[0] <= here <= ends[1]:
+            raise TableError(f"{place}: {name} must be [low, high] around the problem's {here!r}, got {ends!r}")
+    return tuple((name, low, high) for name, (low, high) in data.items())
+
+
+def _fields(data: Any, wanted: set[str], place: str, optional: AbstractSet[str] = frozenset()) -> None:  # noqa: ANN401
     if not isinstance(data, dict):
         raise TableError(f"{place}: must be an object, got {type(data).__name__}")
-    for name in sorted(data.keys() - wanted):
-        raise TableError(f"{place}: unknown field {name!r}{did_you_mean(name, wanted)}")
+    for name in sorted(data.keys() - wanted - optional):
+        raise TableError(f"{place}: unknown field {name!r}{did_you_mean(name, wanted | optional)}")
     for name in sorted(wanted - data.keys()):
         raise TableError(f"{place}: missing field {name!r}; restore the file or tune again")
 

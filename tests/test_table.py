@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -23,6 +24,13 @@ def test_round_trip(tmp_path):
     table.save(a_table(row(1), row(64)), path)
     assert table.load(path) == a_table(row(1), row(64))
     assert sum('"problem"' in line for line in path.read_text().splitlines()) == 2
+
+
+def test_a_row_may_serve_neighbours(tmp_path):
+    wide = dataclasses.replace(row(64), serves=(("m", 33, 96),))
+    assert '"serves": {"m": [33, 96]}' in table.dumps(a_table(wide))
+    assert table.loads(table.dumps(a_table(wide)), "here") == a_table(wide)
+    assert table.content_hash(a_table(wide)) != table.content_hash(a_table(row(64)))
 
 
 def test_rows_are_ordered_whatever_order_they_came_in():
@@ -59,6 +67,9 @@ def test_a_failed_write_leaves_the_file(tmp_path, monkeypatch):
         (lambda d: d.pop("arch"), "missing field 'arch'"),
         (lambda d: d["rows"][0].update(tier="guessed"), r"row 1 \(line 8\): tier must be one of"),
         (lambda d: d["rows"][0]["config"].update(X=[1]), "X must be an integer"),
+        (lambda d: d["rows"][0].update(serves={"m": [65, 70]}), r"m must be \[low, high\] around the problem's 64"),
+        (lambda d: d["rows"][0].update(serves={"q": [1, 2]}), "q must be"),
+        (lambda d: d["rows"][0].update(serves=[1]), "serves: must be an object"),
         (lambda d: d["rows"].append(d["rows"][0]), "same problem"),
         (lambda d: d.update(rows={}), "rows must be a list"),
     ],

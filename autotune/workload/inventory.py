@@ -58,9 +58,13 @@ HOT_PATHS = (
     _path(
         23,
         "metadata and index builders",
-        "metadata/window_indices metadata/compressed_indices",
-        "plans of windows that close in a chunk: no kernel yet",
+        "metadata/window_indices metadata/compressed_indices metadata/compress_plan",
     ),
-    _path(24, "language-model head and sampling", "gemm/bf16_linear", "greedy and top-k/top-p sampling: no kernel yet"),
+    _path(
+        24,
+        "language-model head and sampling",
+        "gemm/bf16_linear sampling/greedy",
+        "top-k/top-p sampling: no kernel yet",
+    ),
     _path(25, "collectives", "", "communication libraries own them; Triton cannot express them"),
 )

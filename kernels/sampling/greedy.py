@@ -1,0 +1,126 @@
+"""Greedy sampling: the index of each row's largest logit, the lowest of equals (K24).
+
+A row of 129,280 logits is cut over programs, so that few rows fill the device; a second launch takes the best part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config, row_reject
+
+
+@dataclass(frozen=True)
+class Problem:
+    rows: int
+    vocab: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.vocab) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Problem:
+        return cls(logits.shape[0], logits.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor]:
+        # Few distinct values, so that the largest is there more than once.
+        return (Draw(seed, device).integers((self.rows, self.vocab), -40, 40, torch.float32),)
+
+    @property
+    def flops(self) -> int:
+        return self.rows * self.vocab
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * self.rows * self.vocab
+
+
+@triton.jit
+def _greedy(value_ptr, index_ptr, logits_ptr, vocab, BLOCK: tl.constexpr, PARTS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
+    steps = tl.cdiv(tl.cdiv(vocab, BLOCK), PARTS)
+    best = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
+    at = tl.full((BLOCK,), 2147483647, dtype=tl.int32)
+    for step in range(part * steps, part * steps + steps):
+        col = step * BLOCK + tl.arange(0, BLOCK)
+        logit = tl.load(logits_ptr + row * vocab + col, mask=col < vocab, other=float("-inf"))
+        # Strictly larger, or the first that is seen at all: earlier indices win ties, also those of -inf.
+        better = (logit > best) | ((at == 2147483647) & (col < vocab))
+        best, at = tl.where(better, logit, best), tl.where(better, col, at)
+    most = tl.max(best, axis=0)
+    tl.store(value_ptr + row * PARTS + part, most)
+    tl.store(index_ptr + row * PARTS + part, tl.min(tl.where(best == most, at, 2147483647), axis=0))
+
+
+@triton.jit
+def _best_part(out_ptr, value_ptr, index_ptr, PARTS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    part = tl.arange(0, PARTS)
+    value = tl.load(value_ptr + row * PARTS + part)
+    index = tl.load(index_ptr + row * PARTS + part)
+    tl.store(out_ptr + row, tl.min(tl.where(value == tl.max(value, axis=0), index, 2147483647), axis=0))
+
+
+def _reference(problem: Problem, logits: Tensor) -> tuple[Expected, ...]:
+    most = logits.amax(1, keepdim=True)
+    value = torch.stack([(row == top).nonzero()[0, 0] for row, top in zip(logits, most, strict=True)]).double()
+    return (Expected("tokens", value, torch.zeros_like(value)),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    parts = 1
+    while parts < 64 and problem.rows * parts * 2 <= 2 * device.compute_units and problem.vocab >= 4096 * parts:
+        parts *= 2
+    return row_config({"BLOCK": 1024, "PARTS": parts, "num_warps": 4}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block, parts = config.size("BLOCK"), config.size("PARTS")
+    if parts > triton.cdiv(problem.vocab, block):
+        return f"PARTS={parts} leaves parts of {problem.vocab} logits empty"
+    return row_reject(1, block, config, device, 32)
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    parts = config.size("PARTS")
+    return Work(
+        programs=problem.rows * parts,
+        flops_per_program=problem.vocab / parts,
+        bytes_per_program=4 * problem.vocab / parts,
+        unique_bytes=problem.bytes_moved,
+        iterations=triton.cdiv(problem.vocab, parts * config.size("BLOCK")),
+        dtype="fp32",
+        launches=2,
+    )
+
+
+@tunable(Problem, jit=_greedy, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def greedy(logits: Tensor, *, config: Config, device: Device) -> Tensor:
+    """logits fp32 [rows, vocab] -> int32 [rows]. Raises UsageError for other dtypes, shapes or strides."""
+    require("greedy", logits=(logits, torch.float32, (None, None)))
+    (rows, vocab), parts = logits.shape, config.size("PARTS")
+    value = torch.empty((rows, parts), dtype=torch.float32, device=logits.device)
+    index = torch.empty((rows, parts), dtype=torch.int32, device=logits.device)
+    out = torch.empty((rows,), dtype=torch.int32, device=logits.device)
+    _greedy[(rows, parts)](value, index, logits, vocab, **options(config))
+    _best_part[(rows,)](out, value, index, PARTS=parts, num_warps=1)
+    return out
