@@ -35,7 +35,7 @@ class Row:
     toolchain: str
     code: str
     serves: tuple[tuple[str, int, int], ...] = ()
-    """(field, low, high), ends included: neighbours along these fields for which the config was chosen and proved too."""
+    """(field, low, high), ends included: neighbours that the config was chosen and proved for too."""
 
     @property
     def rank(self) -> int:
