@@ -58,7 +58,7 @@ HOT_PATHS = (
     _path(
         23,
         "metadata and index builders",
-        "metadata/window_indices metadata/compressed_indices metadata/compress_plan",
+        "metadata/window_indices metadata/chunk_indices metadata/compressed_indices metadata/compress_plan",
     ),
     _path(
         24,

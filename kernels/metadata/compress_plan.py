@@ -86,9 +86,8 @@ def _reference(problem: Problem, starts: Tensor, lengths: Tensor, ratio: int, ca
     rows: list[list[int]] = []
     offset = 0
     for request, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        for position in range(start, start + length):
-            if (position + 1) % ratio == 0:
-                rows.append([request, position // ratio, offset + position + 1 - ratio - start])
+        closing = (position for position in range(start, start + length) if (position + 1) % ratio == 0)
+        rows += [[request, position // ratio, offset + position + 1 - ratio - start] for position in closing]
         offset += length
     plan = torch.tensor((rows + [[-1, -1, -1]] * capacity)[:capacity], dtype=torch.float64)
     return (Expected("plan", plan, torch.zeros_like(plan)),)
