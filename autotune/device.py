@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 from autotune.errors import DeviceError, did_you_mean
 
+CONFIDENCE = ("read", "derived", "estimated", "unconfirmed")
 DEVICES = Path(__file__).parent / "devices"
 
 
@@ -21,22 +23,27 @@ class Device:
     arch: str
     """`gfx950`, `sm_100`: what the compiler is told."""
     compute_units: int
+    xcds: int
+    """Dies with an L2 of their own; programs go to them in turn."""
     clock_ghz: float
     tflops: tuple[tuple[str, float], ...]
-    """(dtype, dense peak) with dtype one of fp4, fp8, bf16, fp32."""
+    """(dtype, dense peak) with dtype one of fp4, fp8, bf16, tf32, fp32."""
     dram_gb: float
+    dram_peak_tb_s: float
     dram_tb_s: float
     l2_mb: float
     l2_tb_s: float
     last_level_mb: float
     """Size of the cache nearest DRAM: what a cold-cache measurement has to flush."""
+    last_level_tb_s: float
     shared_bytes_per_block: int
     shared_bytes_per_unit: int
     launch_us: float
     pci_ids: tuple[str, ...]
     usd_per_hour: float | None
-    source: str
     confidence: str
+    figures: tuple[tuple[str, str], ...]
+    """(name in the file, "how sure: from where") of every figure; how sure is one of CONFIDENCE."""
 
     @property
     def is_amd(self) -> bool:
@@ -108,20 +115,28 @@ def current() -> Device:
     return _identify(torch.cuda.get_device_properties(torch.cuda.current_device()))
 
 
-def _identify(properties: Any) -> Device:  # noqa: ANN401 - torch's properties type is private
+def _identify(properties: Any, sysfs: Path = Path("/sys/bus/pci/devices")) -> Device:  # noqa: ANN401 - private type
     amd = getattr(properties, "gcnArchName", "")
     arch = amd.split(":")[0] if amd.startswith("gfx") else f"sm_{properties.major}{properties.minor}"
     units = properties.multi_processor_count
-    pci_id = f"{getattr(properties, 'pci_device_id', 0):04x}"
-    known = [named(name) for name in names()]
-    matches = [d for d in known if (d.arch, d.compute_units) == (arch, units)]
+    matches = [d for d in map(named, names()) if (d.arch, d.compute_units) == (arch, units)]
+    pci_id = _pci_id(properties, sysfs)
     by_pci = [d for d in matches if pci_id in d.pci_ids]
     if by_pci or matches:
-        return (by_pci or matches)[0]
+        # H100 and H200 differ in neither arch nor units; where PCI ids are hidden, their memory tells them apart.
+        memory_gb = getattr(properties, "total_memory", 0) / 1e9
+        return min(by_pci or matches, key=lambda d: abs(math.log(d.dram_gb / max(memory_gb, 1))))
     raise DeviceError(
-        f"no record in {DEVICES} has arch {arch} with {units} compute units (PCI id {pci_id}); "
+        f"no record in {DEVICES} has arch {arch} with {units} compute units (PCI id {pci_id or 'hidden'}); "
         f"add a file there: a new GPU needs nothing else"
     )
+
+
+def _pci_id(properties: Any, sysfs: Path) -> str:  # noqa: ANN401
+    """`2330` of an H100; torch's `pci_device_id` is the slot on the bus, not the id of the model."""
+    slot = [getattr(properties, f"pci_{part}_id", 0) for part in ("domain", "bus", "device")]
+    path = sysfs / "{:04x}:{:02x}:{:02x}.0".format(*slot) / "device"
+    return path.read_text().strip().removeprefix("0x") if path.exists() else ""
 
 
 def _record(name: str, data: dict[str, Any]) -> Device:
@@ -131,17 +146,20 @@ def _record(name: str, data: dict[str, Any]) -> Device:
         arch=data["arch"],
         compute_units=int(data["compute_units"]),
         clock_ghz=float(data["clock_ghz"]),
+        xcds=int(data["xcds"]),
         tflops=tuple((dtype, float(rate)) for dtype, rate in data["tflops"].items()),
         dram_gb=float(memory["gb"]),
+        dram_peak_tb_s=float(memory["peak_tb_s"]),
         dram_tb_s=float(memory["tb_s"]),
         l2_mb=float(cache_["l2_mb"]),
         l2_tb_s=float(cache_["l2_tb_s"]),
         last_level_mb=float(cache_["last_level_mb"]),
+        last_level_tb_s=float(cache_["last_level_tb_s"]),
         shared_bytes_per_block=int(shared["bytes_per_block"]),
         shared_bytes_per_unit=int(shared["bytes_per_unit"]),
         launch_us=float(data["launch_us"]),
         pci_ids=tuple(data.get("pci_ids", ())),
         usd_per_hour=data.get("usd_per_hour"),
-        source=data["source"],
         confidence=data["confidence"],
+        figures=tuple(data["figures"].items()),
     )

@@ -18,6 +18,6 @@ def run(arguments: argparse.Namespace) -> int:
     for device in map(records.named, records.names()):
         row = {"device": device.name, "arch": device.arch, "units": device.compute_units}
         row |= {"dense TFLOP/s": dict(device.tflops), "TB/s": device.dram_tb_s, "confidence": device.confidence}
-        rows.append(row | ({"source": device.source} if arguments.json else {}))
+        rows.append(row | ({"figures": dict(device.figures)} if arguments.json else {}))
     show_rows(rows, arguments.json)
     return 0
