@@ -1,6 +1,7 @@
 """The two norms behind the fused projection, one launch: q latents to FP8 for their GEMMs, keys = values to bf16 (K4).
 
-Rows of the projection are [q_cols | kv_cols]; each part is normed by itself, by programs of its own.
+Rows of the projection are [q_cols | kv_cols | rest_cols]; the first two are normed each by itself, by programs of their
+own. The rest, V3.2's rotary part of the keys, goes along with the keys as it is.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Problem:
     tokens: int
     q_cols: int
     kv_cols: int
+    rest_cols: int = 0
     ue8m0: bool = False
     dtype: str = "e4m3fn"
 
@@ -39,21 +41,28 @@ class Problem:
     def __post_init__(self) -> None:
         if self.tokens < 1 or min(self.q_cols, self.kv_cols) < GROUP or self.q_cols % GROUP:
             raise ValueError(f"tokens must be positive, q_cols a multiple of {GROUP}, kv_cols at least it; got {self}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+        if self.rest_cols < 0 or self.dtype not in FP8:
+            raise ValueError(f"rest_cols must not be negative, dtype one of {', '.join(FP8)}; got {self}")
 
     @classmethod
     def of(
-        cls, qkv: Tensor, q_weight: Tensor, kv_weight: Tensor, ue8m0: bool = False, dtype: str = "e4m3fn"
+        cls,
+        qkv: Tensor,
+        q_weight: Tensor,
+        kv_weight: Tensor,
+        rest_cols: int = 0,
+        ue8m0: bool = False,
+        dtype: str = "e4m3fn",
     ) -> Problem:
-        return cls(qkv.shape[0], q_weight.shape[0], kv_weight.shape[0], ue8m0, dtype)
+        return cls(qkv.shape[0], q_weight.shape[0], kv_weight.shape[0], rest_cols, ue8m0, dtype)
 
-    def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int | str, ...]:
         draw = Draw(seed, device)
         return (
-            draw.normal((self.tokens, self.q_cols + self.kv_cols), torch.bfloat16),
+            draw.normal((self.tokens, self.q_cols + self.kv_cols + self.rest_cols), torch.bfloat16),
             draw.uniform((self.q_cols,), 0.5, 1.5),
             draw.uniform((self.kv_cols,), 0.5, 1.5),
+            self.rest_cols,
             self.ue8m0,
             self.dtype,
         )
@@ -65,7 +74,8 @@ class Problem:
     @property
     def bytes_moved(self) -> int:
         weights = 4 * (self.q_cols + self.kv_cols)
-        return self.tokens * (3 * self.q_cols + 4 * self.q_cols // GROUP + 4 * self.kv_cols) + weights
+        kv = 4 * (self.kv_cols + self.rest_cols)
+        return self.tokens * (3 * self.q_cols + 4 * self.q_cols // GROUP + kv) + weights
 
 
 @triton.jit
@@ -81,11 +91,12 @@ def _normed(x_ptr, weight_ptr, row, in_rows, stride, cols, eps, BLOCK: tl.conste
 @triton.jit(do_not_specialize=["tokens"])
 def _qkv_rms_norm(
     q_ptr, q_scale_ptr, kv_ptr, x_ptr, q_weight_ptr, kv_weight_ptr, tokens, q_cols, kv_cols, eps, floor,
-    ROWS: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_KV: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_KV: tl.constexpr, REST: tl.constexpr, BLOCK_REST: tl.constexpr,
+    FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     in_rows = row < tokens
-    stride = q_cols + kv_cols
+    stride = q_cols + kv_cols + REST
     if tl.program_id(1) == 0:
         q, in_q = _normed(x_ptr, q_weight_ptr, row, in_rows, stride, q_cols, eps, BLOCK_Q)
         q, scale = fp8_groups(q, floor, ROWS, BLOCK_Q, 128, FP8_MAX, UE8M0)
@@ -96,22 +107,28 @@ def _qkv_rms_norm(
         tl.store(q_scale_ptr + row[:, None] * (q_cols // 128) + group[None, :], scale, mask=inside)
     else:
         kv, in_kv = _normed(x_ptr + q_cols, kv_weight_ptr, row, in_rows, stride, kv_cols, eps, BLOCK_KV)
-        kv_ptrs = kv_ptr + row[:, None] * kv_cols + tl.arange(0, BLOCK_KV)[None, :]
-        tl.store(kv_ptrs, kv.to(tl.bfloat16), mask=in_kv)
+        kv_rows = kv_ptr + row[:, None] * (kv_cols + REST)
+        tl.store(kv_rows + tl.arange(0, BLOCK_KV)[None, :], kv.to(tl.bfloat16), mask=in_kv)
+        if REST > 0:
+            col = tl.arange(0, BLOCK_REST)[None, :]
+            in_rest = in_rows[:, None] & (col < REST)
+            rest = tl.load(x_ptr + row[:, None] * stride + q_cols + kv_cols + col, mask=in_rest)
+            tl.store(kv_rows + kv_cols + col, rest, mask=in_rest)
 
 
 def _reference(
-    problem: Problem, qkv: Tensor, q_weight: Tensor, kv_weight: Tensor, ue8m0: bool, dtype: str
+    problem: Problem, qkv: Tensor, q_weight: Tensor, kv_weight: Tensor, rest_cols: int, ue8m0: bool, dtype: str
 ) -> tuple[Expected, ...]:
     def normed(x: Tensor, weight: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
 
-    q, kv = qkv.double().split((problem.q_cols, problem.kv_cols), 1)
+    q, kv, rest = qkv.double().split((problem.q_cols, problem.kv_cols, rest_cols), 1)
     kv = normed(kv, kv_weight)
     # fp32 sums of squares (halved by the root), a few roundings, then FP8 or bf16.
     relative = (max(problem.q_cols, problem.kv_cols) / 2 + 4) * 2.0**-24
     quantised = expect_fp8("q * scale", normed(q, q_weight), relative, GROUP, dtype, ue8m0)
-    return (*quantised, Expected("kv", kv, kv.abs() * (relative + 2.0**-8)))
+    bound = torch.cat((kv.abs() * (relative + 2.0**-8), torch.zeros_like(rest)), 1)
+    return (*quantised, Expected("kv", torch.cat((kv, rest), 1), bound))
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -134,7 +151,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return Work(
         programs=programs,
         flops_per_program=problem.flops * rows / problem.tokens / 2,
-        bytes_per_program=(3 * problem.q_cols + 4 * problem.kv_cols) * rows / 2 + 2 * problem.q_cols,
+        bytes_per_program=(3 * problem.q_cols + 4 * (problem.kv_cols + problem.rest_cols)) * rows / 2
+        + 2 * problem.q_cols,
         unique_bytes=problem.bytes_moved,
         iterations=1,
         dtype="fp32",
@@ -146,19 +164,23 @@ def qkv_rms_norm(
     qkv: Tensor,
     q_weight: Tensor,
     kv_weight: Tensor,
+    rest_cols: int = 0,
     ue8m0: bool = False,
     dtype: str = "e4m3fn",
     *,
     config: Config,
     device: Device,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """qkv bf16 [tokens, q_cols + kv_cols] -> (q FP8 [tokens, q_cols], scale fp32 [tokens, q_cols / 128], kv bf16).
+    """qkv bf16 [tokens, q_cols + kv_cols + rest_cols] -> (q FP8 [tokens, q_cols], scale, kv).
 
-    Weights are fp32 [q_cols] and [kv_cols]. Raises UsageError for other dtypes, shapes or strides.
+    scale fp32 [tokens, q_cols / 128], kv bf16 [tokens, kv_cols + rest_cols] with the rest copied; weights fp32 [q_cols]
+    and [kv_cols]. Raises UsageError for other dtypes, shapes or strides.
     """
     require("qkv_rms_norm", q_weight=(q_weight, torch.float32, (None,)), kv_weight=(kv_weight, torch.float32, (None,)))
     q_cols, kv_cols = q_weight.shape[0], kv_weight.shape[0]
-    require("qkv_rms_norm", qkv=(qkv, torch.bfloat16, (None, q_cols + kv_cols)))
+    if rest_cols < 0:
+        raise UsageError(f"qkv_rms_norm: rest_cols must not be negative, got {rest_cols}")
+    require("qkv_rms_norm", qkv=(qkv, torch.bfloat16, (None, q_cols + kv_cols + rest_cols)))
     require("qkv_rms_norm", qkv=(qkv, qkv.dtype, qkv.shape), q_weight=(q_weight, q_weight.dtype, q_weight.shape))
     if q_cols % GROUP or dtype not in FP8:
         raise UsageError(
@@ -168,11 +190,12 @@ def qkv_rms_norm(
     tokens, home = qkv.shape[0], qkv.device
     q = torch.empty((tokens, q_cols), dtype=FP8[dtype], device=home)
     scale = torch.empty((tokens, q_cols // GROUP), dtype=torch.float32, device=home)
-    kv = torch.empty((tokens, kv_cols), dtype=torch.bfloat16, device=home)
+    kv = torch.empty((tokens, kv_cols + rest_cols), dtype=torch.bfloat16, device=home)
     grid = (triton.cdiv(tokens, config.size("ROWS")), 2)
     _qkv_rms_norm[grid](
         q, scale, kv, qkv, q_weight, kv_weight, tokens, q_cols, kv_cols, EPS, AMAX_FLOOR,
         BLOCK_Q=triton.next_power_of_2(q_cols), BLOCK_KV=triton.next_power_of_2(kv_cols),
+        REST=rest_cols, BLOCK_REST=triton.next_power_of_2(rest_cols),
         FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
     )  # fmt: skip
     return q, scale, kv

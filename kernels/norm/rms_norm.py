@@ -1,4 +1,7 @@
-"""RMSNorm in bf16: norms whose output no FP8 GEMM reads, such as the final one and those of MTP (K4)."""
+"""RMSNorm in bf16, with an optional residual add before it: norms whose output no FP8 GEMM reads (K4).
+
+Such as the final one and those of MTP.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,18 @@ from autotune.draw import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels.norm._residual import add_residual, load_sum
 
 EPS = 1e-6
 
 
 @dataclass(frozen=True)
 class Problem:
+    """`residual`: x + residual is normed and returned too."""
+
     rows: int
     cols: int
+    residual: bool = False
 
     VARYING: ClassVar[tuple[str, ...]] = ("rows",)
 
@@ -32,12 +39,14 @@ class Problem:
             raise ValueError(f"rows must be positive, cols at least 16; got {self.rows}, {self.cols}")
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor) -> Problem:
-        return cls(x.shape[0], x.shape[1])
+    def of(cls, x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Problem:
+        return cls(x.shape[0], x.shape[1], residual is not None)
 
-    def inputs(self, seed: int, device: str) -> tuple[Tensor, Tensor]:
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | None, ...]:
         draw = Draw(seed, device)
-        return draw.normal((self.rows, self.cols), torch.bfloat16), draw.uniform((self.cols,), 0.5, 1.5)
+        x = draw.normal((self.rows, self.cols), torch.bfloat16)
+        weight = draw.uniform((self.cols,), 0.5, 1.5)
+        return x, weight, draw.normal((self.rows, self.cols), torch.bfloat16) if self.residual else None
 
     @property
     def flops(self) -> int:
@@ -45,38 +54,46 @@ class Problem:
 
     @property
     def bytes_moved(self) -> int:
-        return 4 * self.rows * self.cols + 4 * self.cols
+        return (8 if self.residual else 4) * self.rows * self.cols + 4 * self.cols
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _rms_norm(y_ptr, x_ptr, weight_ptr, rows, cols, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def _rms_norm(
+    y_ptr, sum_ptr, x_ptr, residual_ptr, weight_ptr, rows, cols, eps,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     in_rows = (row < rows)[:, None]
     squares = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
     for start in range(0, cols, BLOCK):
         col = start + tl.arange(0, BLOCK)
-        x = tl.load(x_ptr + row[:, None] * cols + col[None, :], mask=in_rows & (col < cols)[None, :], other=0.0)
-        squares += x.to(tl.float32) * x.to(tl.float32)
+        mask = in_rows & (col < cols)[None, :]
+        offs = row[:, None] * cols + col[None, :]
+        h = load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
+        if HAS_RESIDUAL:
+            tl.store(sum_ptr + offs, h.to(tl.bfloat16), mask=mask)
+        squares += h * h
     rstd = 1.0 / tl.sqrt(tl.sum(squares, axis=1) / cols + eps)
     # A row of one block is loaded again all the same: from L1, and no second form of the code is needed.
     for start in range(0, cols, BLOCK):
         col = start + tl.arange(0, BLOCK)
         mask = in_rows & (col < cols)[None, :]
         offs = row[:, None] * cols + col[None, :]
-        x = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
+        h = load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
         weight = tl.load(weight_ptr + col, mask=col < cols, other=0.0)
-        tl.store(y_ptr + offs, (x * rstd[:, None] * weight[None, :]).to(tl.bfloat16), mask=mask)
+        tl.store(y_ptr + offs, (h * rstd[:, None] * weight[None, :]).to(tl.bfloat16), mask=mask)
 
 
-def _reference(problem: Problem, x: Tensor, weight: Tensor) -> tuple[Expected, ...]:
-    wide = x.double()
-    y = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + EPS) * weight.double()
+def _reference(problem: Problem, x: Tensor, weight: Tensor, residual: Tensor | None) -> tuple[Expected, ...]:
+    h = add_residual(x, residual)
+    y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * weight.double()
     # cols squares added in fp32 (halved by the root), a few roundings, then bf16.
-    return (Expected("y", y, y.abs() * ((problem.cols / 2 + 4) * 2.0**-24 + 2.0**-8)),)
+    expected = Expected("y", y, y.abs() * ((problem.cols / 2 + 4) * 2.0**-24 + 2.0**-8))
+    return (expected,) if residual is None else (expected, Expected("sum", h, torch.zeros_like(h)))
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _decode(problem: Problem, outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.double() for tensor in ((outputs,) if isinstance(outputs, Tensor) else outputs))
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -92,10 +109,12 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
+    # Read twice, written once, with a residual both twice over.
+    passes = 6 * (2 if problem.residual else 1)
     return Work(
         programs=triton.cdiv(problem.rows, rows),
         flops_per_program=4 * rows * problem.cols,
-        bytes_per_program=6 * rows * problem.cols + 4 * problem.cols,
+        bytes_per_program=passes * rows * problem.cols + 4 * problem.cols,
         unique_bytes=problem.bytes_moved,
         iterations=2 * triton.cdiv(problem.cols, config.size("BLOCK")),
         dtype="fp32",
@@ -103,11 +122,21 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 
 
 @tunable(Problem, jit=_rms_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
-def rms_norm(x: Tensor, weight: Tensor, *, config: Config, device: Device) -> Tensor:
-    """x bf16 [rows, cols], weight fp32 [cols] -> bf16 [rows, cols]. Raises UsageError for anything else."""
+def rms_norm(
+    x: Tensor, weight: Tensor, residual: Tensor | None = None, *, config: Config, device: Device
+) -> Tensor | tuple[Tensor, Tensor]:
+    """x bf16 [rows, cols], weight fp32 [cols] -> bf16 [rows, cols]; with a residual like x, (that, x + residual).
+
+    Raises UsageError for other dtypes, shapes or strides.
+    """
     require("rms_norm", x=(x, torch.bfloat16, (None, None)))
     rows, cols = x.shape
     require("rms_norm", x=(x, x.dtype, (rows, cols)), weight=(weight, torch.float32, (cols,)))
+    if residual is not None:
+        require("rms_norm", x=(x, x.dtype, x.shape), residual=(residual, x.dtype, x.shape))
     y = torch.empty_like(x)
-    _rms_norm[(triton.cdiv(rows, config.size("ROWS")),)](y, x, weight, rows, cols, EPS, **options(config))
-    return y
+    total = None if residual is None else torch.empty_like(x)
+    _rms_norm[(triton.cdiv(rows, config.size("ROWS")),)](
+        y, total, x, residual, weight, rows, cols, EPS, HAS_RESIDUAL=residual is not None, **options(config)
+    )
+    return y if total is None else (y, total)

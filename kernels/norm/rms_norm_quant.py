@@ -1,6 +1,7 @@
 """RMSNorm, with an optional residual add before it, and FP8 quantisation in groups of 128 after it.
 
-One program owns ROWS rows; a row that fits BLOCK is read once, a longer one twice.
+One program owns ROWS rows; a row that fits BLOCK is read once, a longer one twice. The normed rows are left in bf16 too
+where bf16 GEMMs read them beside the FP8 ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels.norm._residual import add_residual, load_sum
 
 GROUP = 128
 EPS = 1e-6
@@ -27,12 +29,13 @@ EPS = 1e-6
 
 @dataclass(frozen=True)
 class Problem:
-    """`residual`: x + residual is normed and returned too; `ue8m0`: scales are powers of two."""
+    """`residual`: x + residual is normed, and returned; `ue8m0`: scales are powers of two; `normed`: bf16 rows too."""
 
     rows: int
     cols: int
     residual: bool = False
     ue8m0: bool = False
+    normed: bool = False
     dtype: str = "e4m3fn"
 
     VARYING: ClassVar[tuple[str, ...]] = ("rows",)
@@ -44,15 +47,23 @@ class Problem:
             raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor, residual: Tensor | None, ue8m0: bool, dtype: str) -> Problem:
-        return cls(x.shape[0], x.shape[1], residual is not None, ue8m0, dtype)
+    def of(
+        cls,
+        x: Tensor,
+        weight: Tensor,
+        residual: Tensor | None = None,
+        ue8m0: bool = False,
+        normed: bool = False,
+        dtype: str = "e4m3fn",
+    ) -> Problem:
+        return cls(x.shape[0], x.shape[1], residual is not None, ue8m0, normed, dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str | None, ...]:
         draw = Draw(seed, device)
         x = draw.normal((self.rows, self.cols), torch.bfloat16)
         weight = draw.uniform((self.cols,), 0.5, 1.5)
         residual = draw.normal((self.rows, self.cols), torch.bfloat16) if self.residual else None
-        return x, weight, residual, self.ue8m0, self.dtype
+        return x, weight, residual, self.ue8m0, self.normed, self.dtype
 
     @property
     def flops(self) -> int:
@@ -60,26 +71,17 @@ class Problem:
 
     @property
     def bytes_moved(self) -> int:
-        per_element = 2 + 1 + (4 if self.residual else 0)
+        per_element = 2 + 1 + (4 if self.residual else 0) + (2 if self.normed else 0)
         return self.rows * self.cols * per_element + 4 * self.rows * self.cols // GROUP + 4 * self.cols
 
 
 @triton.jit
-def _load(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL: tl.constexpr):
-    h = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
-    if HAS_RESIDUAL:
-        # The sum is stored in bf16 and normed as stored, so that the next layer sees what this one normed.
-        h += tl.load(residual_ptr + offs, mask=mask, other=0.0).to(tl.float32)
-        h = h.to(tl.bfloat16).to(tl.float32)
-    return h
-
-
-@triton.jit
-def _quantise(
-    h, rstd, weight, q_ptr, scale_ptr, row, offs_c, mask, cols, eps_amax,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+def _leave(
+    y, q_ptr, scale_ptr, normed_ptr, row, offs_c, mask, cols, eps_amax,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr, NORMED: tl.constexpr,
 ):  # fmt: skip
-    y = h * rstd[:, None] * weight[None, :]
+    if NORMED:
+        tl.store(normed_ptr + row[:, None] * cols + offs_c[None, :], y.to(tl.bfloat16), mask=mask)
     y, scale = fp8_groups(y, eps_amax, ROWS, BLOCK, 128, FP8_MAX, UE8M0)
     q = y.to(q_ptr.dtype.element_ty)
     tl.store(q_ptr + row[:, None] * cols + offs_c[None, :], q, mask=mask)
@@ -90,9 +92,9 @@ def _quantise(
 
 @triton.jit(do_not_specialize=["rows"])
 def _rms_norm_quant(
-    q_ptr, scale_ptr, sum_ptr, x_ptr, residual_ptr, weight_ptr, rows, cols, eps, eps_amax,
+    q_ptr, scale_ptr, sum_ptr, normed_ptr, x_ptr, residual_ptr, weight_ptr, rows, cols, eps, eps_amax,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, ONE_PASS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    FP8_MAX: tl.constexpr, UE8M0: tl.constexpr,
+    FP8_MAX: tl.constexpr, UE8M0: tl.constexpr, NORMED: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     offs_c = tl.arange(0, BLOCK)
@@ -100,18 +102,19 @@ def _rms_norm_quant(
     if ONE_PASS:
         mask = in_rows & (offs_c < cols)[None, :]
         offs = row[:, None] * cols + offs_c[None, :]
-        h = _load(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
+        h = load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
         if HAS_RESIDUAL:
             tl.store(sum_ptr + offs, h.to(tl.bfloat16), mask=mask)
         rstd = 1.0 / tl.sqrt(tl.sum(h * h, axis=1) / cols + eps)
         weight = tl.load(weight_ptr + offs_c, mask=offs_c < cols, other=0.0)
-        _quantise(h, rstd, weight, q_ptr, scale_ptr, row, offs_c, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0)
+        y = h * rstd[:, None] * weight[None, :]
+        _leave(y, q_ptr, scale_ptr, normed_ptr, row, offs_c, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0, NORMED)
     else:
         squares = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
         for start in range(0, cols, BLOCK):
             mask = in_rows & (start + offs_c < cols)[None, :]
             offs = row[:, None] * cols + (start + offs_c)[None, :]
-            h = _load(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
+            h = load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)
             if HAS_RESIDUAL:
                 tl.store(sum_ptr + offs, h.to(tl.bfloat16), mask=mask)
             squares += h * h
@@ -119,29 +122,39 @@ def _rms_norm_quant(
         for start in range(0, cols, BLOCK):
             here = start + offs_c
             mask = in_rows & (here < cols)[None, :]
-            h = _load(x_ptr, residual_ptr, row[:, None] * cols + here[None, :], mask, HAS_RESIDUAL)
+            h = load_sum(x_ptr, residual_ptr, row[:, None] * cols + here[None, :], mask, HAS_RESIDUAL)
             weight = tl.load(weight_ptr + here, mask=here < cols, other=0.0)
-            _quantise(h, rstd, weight, q_ptr, scale_ptr, row, here, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0)
+            y = h * rstd[:, None] * weight[None, :]
+            _leave(
+                y, q_ptr, scale_ptr, normed_ptr, row, here, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0, NORMED
+            )
 
 
 def _reference(
-    problem: Problem, x: Tensor, weight: Tensor, residual: Tensor | None, ue8m0: bool, dtype: str
+    problem: Problem,
+    x: Tensor,
+    weight: Tensor,
+    residual: Tensor | None,
+    ue8m0: bool,
+    normed: bool,
+    dtype: str,
 ) -> tuple[Expected, ...]:
-    h = x.double() if residual is None else (x.double() + residual.double()).to(torch.bfloat16).double()
+    h = add_residual(x, residual)
     y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * weight.double()
     # fp32 sum of `cols` squares, root, two products: cols/2 + 4 roundings.
     relative = (problem.cols / 2 + 4) * 2.0**-24
-    outputs = expect_fp8("q * scale", y, relative, GROUP, dtype, ue8m0)
-    if residual is None:
-        return outputs
-    # The kernel adds in fp32 first; a double rounding moves the sum by one bf16 step at most.
-    return (*outputs, Expected("sum", h, h.abs() * 2.0**-7))
+    outputs = [*expect_fp8("q * scale", y, relative, GROUP, dtype, ue8m0)]
+    if residual is not None:
+        outputs.append(Expected("sum", h, torch.zeros_like(h)))
+    if normed:
+        outputs.append(Expected("normed", y, y.abs() * (relative + 2.0**-8)))
+    return tuple(outputs)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale, *rest = outputs
     value = q.double() * scale.double().repeat_interleave(GROUP, 1)
-    return (value, scale.double(), *(tensor.double() for tensor in rest if problem.residual))
+    return (value, scale.double(), *(tensor.double() for tensor in rest))
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -170,7 +183,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
     passes = 1 if config.size("BLOCK") >= problem.cols else 2
     read = 4 if problem.residual else 2
-    written = 3 if problem.residual else 1
+    written = 1 + (2 if problem.residual else 0) + (2 if problem.normed else 0)
     return Work(
         programs=triton.cdiv(problem.rows, rows),
         flops_per_program=8 * rows * problem.cols * passes,
@@ -187,13 +200,15 @@ def rms_norm_quant(
     weight: Tensor,
     residual: Tensor | None = None,
     ue8m0: bool = False,
+    normed: bool = False,
     dtype: str = "e4m3fn",
     *,
     config: Config,
     device: Device,
 ) -> tuple[Tensor, ...]:
-    """x bf16 [rows, cols], weight fp32 [cols] -> (FP8 [rows, cols], scale fp32 [rows, cols/128]), then x + residual.
+    """x bf16 [rows, cols], weight fp32 [cols] -> (FP8 [rows, cols], scale fp32 [rows, cols/128]).
 
+    With a residual bf16 [rows, cols], x + residual comes next; with `normed`, the normed rows in bf16 come last.
     Raises UsageError for other dtypes, shapes or strides.
     """
     _check(x, weight, residual, dtype)
@@ -201,13 +216,14 @@ def rms_norm_quant(
     q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
     scale = torch.empty((rows, cols // GROUP), dtype=torch.float32, device=x.device)
     total = None if residual is None else torch.empty_like(x)
+    wide = torch.empty_like(x) if normed else None
     grid = (triton.cdiv(rows, config.size("ROWS")),)
     _rms_norm_quant[grid](
-        q, scale, total, x, residual, weight, rows, cols, EPS, AMAX_FLOOR,
+        q, scale, total, wide, x, residual, weight, rows, cols, EPS, AMAX_FLOOR,
         ONE_PASS=config.size("BLOCK") >= cols, HAS_RESIDUAL=residual is not None,
-        FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
+        FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, NORMED=normed, **options(config),
     )  # fmt: skip
-    return (q, scale) if total is None else (q, scale, total)
+    return (q, scale, *(tensor for tensor in (total, wide) if tensor is not None))
 
 
 def _check(x: Tensor, weight: Tensor, residual: Tensor | None, dtype: str) -> None:
