@@ -9,6 +9,7 @@ AutotuneError
     ├── Rejected          ruled out before compiling
     ├── CompileFailed     the compiler refused, crashed or ran out of time, memory or on-chip storage
     └── WrongResult       the output differs from the reference
+        └── Defect        a program touches memory that it must not touch
 """
 
 import difflib
@@ -50,6 +51,14 @@ class CompileFailed(CandidateFailed):
 
 class WrongResult(CandidateFailed):
     stage = "validate"
+
+
+class Defect(WrongResult):
+    """What a program did, where: `place` is file:line of the kernel, `offset` counts elements of the argument."""
+
+    def __init__(self, kind: str, place: str, program: tuple[int, ...], argument: str, offset: int, more: str) -> None:
+        self.kind, self.place, self.program, self.argument, self.offset = kind, place, program, argument, offset
+        super().__init__(f"{place}: program {program}: {kind}: {argument}[{offset}], {more}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

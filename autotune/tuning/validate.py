@@ -5,27 +5,21 @@ The process must have set TRITON_INTERPRET=1 before Triton was imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-from unittest import mock
-
 import torch
-from torch import Tensor
 
 from autotune.config import Config, P, describe
 from autotune.device import Device
 from autotune.errors import WrongResult
 from autotune.kernel import Kernel
-from autotune.tuning.interpret import correct_interpreter
+from autotune.tuning.sanitize import sanitized
 
 
 def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, seed: int = 0) -> float:
     """The worst error as a fraction of its bound, at most 1. Raises WrongResult."""
-    correct_interpreter()
     inputs = problem.inputs(seed, "cpu")
-    with poisoned_outputs():
+    with sanitized() as sanitizer:
         outputs = kernel.launch(*inputs, config=config, device=device)
+        sanitizer.check_written(outputs)
     worst = 0.0
     # Drawn again: a launcher may write into its arguments (caches, states), and returns those.
     expected = kernel.reference(problem, *problem.inputs(seed, "cpu"))
@@ -42,22 +36,3 @@ def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, seed
         ratio = torch.where(want.bound > 0, error / want.bound, torch.zeros_like(error))
         worst = max(worst, ratio.max().item())
     return worst
-
-
-@contextmanager
-def poisoned_outputs() -> Iterator[None]:
-    """Memory from `torch.empty` holds NaN, or -1 in integers, so that what a kernel leaves unwritten shows."""
-    empty, empty_like = torch.empty, torch.empty_like
-
-    def poisoned(tensor: Tensor) -> Tensor:
-        tensor.view(torch.uint8).fill_(0x80 if tensor.dtype == torch.float8_e4m3fnuz else 0xFF)
-        return tensor
-
-    def fill(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        return poisoned(empty(*args, **kwargs))
-
-    def fill_like(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        return poisoned(empty_like(*args, **kwargs))
-
-    with mock.patch.object(torch, "empty", fill), mock.patch.object(torch, "empty_like", fill_like):
-        yield

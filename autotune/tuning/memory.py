@@ -1,0 +1,226 @@
+"""What a launch may touch: an address space for each pointer argument, and shadows of the tensors behind them.
+
+An argument's pointers start at an address of its own, 8 TB from any other's. So an address says by itself which
+argument it came from, whatever arithmetic made it, and one past an end never lands in a neighbour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from autotune.errors import Defect
+
+_SPACE_BITS = 44
+_ALIGNMENT = 256
+
+
+@dataclass
+class Shadow:
+    """State of a storage, an entry a `unit` of bytes: the smallest that any access had so far."""
+
+    owner: Tensor
+    """Kept, so that no later tensor gets its addresses."""
+    unit: int
+    written: Any = None
+    """bool; None where every byte has been there from the start."""
+    version: int = 0
+    writer: Any = None
+    """Number of the program that stored there in this launch, from 1; None before the first store."""
+    reads: list[Read] = field(default_factory=list)
+
+    @property
+    def units(self) -> int:
+        return -(-self.owner.untyped_storage().nbytes() // self.unit)
+
+    def at(self, offsets: Any, size: int) -> Any:  # noqa: ANN401
+        """Entries of accesses of `size` bytes at byte offsets; `size // unit` of them for each access."""
+        if size < self.unit:
+            self._refine(size)
+        return _spread(offsets // self.unit, size // self.unit)
+
+    def _refine(self, unit: int) -> None:
+        factor = self.unit // unit
+        self.written, self.writer = (x if x is None else np.repeat(x, factor) for x in (self.written, self.writer))
+        self.reads = [replace(read, at=_spread(read.at * factor, factor)) for read in self.reads]
+        self.unit = unit
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one load touched: `at` are entries of the shadow."""
+
+    number: int
+    program: tuple[int, ...]
+    place: str
+    argument: Argument
+    at: Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A tensor as one launch sees it: `base` is where its pointers start, `real` where its memory is."""
+
+    name: str
+    base: int
+    real: int
+    nbytes: int
+    itemsize: int
+    start: int
+    """Bytes from the start of the storage."""
+    shadow: Shadow
+
+
+class Memory:
+    """All tensors that the launches of one call touch."""
+
+    def __init__(self) -> None:
+        self._shadows: dict[int, Shadow] = {}
+        self._arguments: dict[int, Argument] = {}
+        self.program: tuple[int, ...] = (0, 0, 0)
+        self.grid: tuple[int, ...] = (1, 1, 1)
+
+    def unwritten(self, tensor: Tensor) -> None:
+        """`tensor` is fresh and holds nothing yet."""
+        shadow = Shadow(tensor, tensor.element_size(), version=tensor._version)
+        shadow.written = np.zeros(shadow.units, dtype=bool)
+        self._shadows[tensor.untyped_storage().data_ptr()] = shadow
+
+    def begin(self, arguments: dict[str, Tensor], grid: tuple[int, ...]) -> dict[str, int]:
+        """A launch starts; the addresses that its pointer arguments get."""
+        self.grid = grid
+        self._arguments = {}
+        for index, (name, tensor) in enumerate(arguments.items(), 1):
+            # The alignment that the real address has is what vectorised accesses rely on.
+            base = (index << _SPACE_BITS) + (1 << (_SPACE_BITS - 1)) + tensor.data_ptr() % _ALIGNMENT
+            extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+            size = tensor.element_size()
+            start = tensor.storage_offset() * size
+            nbytes = extent * size if tensor.numel() else 0
+            shadow = self._shadow(tensor)
+            self._arguments[index] = Argument(name, base, tensor.data_ptr(), nbytes, size, start, shadow)
+        return {argument.name: argument.base for argument in self._arguments.values()}
+
+    def end(self) -> None:
+        """A launch ends. Raises Defect where a program read what another one of the launch stored."""
+        for shadow in {id(a.shadow): a.shadow for a in self._arguments.values()}.values():
+            writer, reads = shadow.writer, shadow.reads
+            shadow.writer, shadow.reads = None, []
+            for read in reads if writer is not None else ():
+                there = writer[read.at]
+                raced = (there != 0) & (there != read.number)
+                if raced.any():
+                    i = int(raced.argmax())
+                    offset = (int(read.at[i]) * shadow.unit - read.argument.start) // read.argument.itemsize
+                    more = f"which program {self._program(int(there[i]))} stores: the result depends on their order"
+                    kind = "reads what another program of the launch writes"
+                    raise Defect(kind, read.place, read.program, read.argument.name, offset, more)
+
+    def load(self, addresses: Any, mask: Any, size: int, place: str, *, atomic: bool = False) -> Any:  # noqa: ANN401
+        """Real addresses of a load of `size` bytes each. Raises Defect."""
+        for argument, offsets in self._reached(addresses, mask, size, ("loads", place)):
+            shadow = argument.shadow
+            at = shadow.at(offsets + argument.start, size)
+            if shadow.written is not None and not shadow.written[at].all():
+                i = int((~shadow.written[at]).argmax()) * offsets.size // at.size
+                self._fail("reads memory that nothing wrote", place, argument, int(offsets[i]), "of torch.empty")
+            if not atomic:
+                shadow.reads.append(Read(self._number(), self.program, place, argument, at))
+        return self._real(addresses, mask)
+
+    def store(self, addresses: Any, mask: Any, size: int, place: str, *, atomic: bool = False) -> Any:  # noqa: ANN401
+        """Real addresses of a store of `size` bytes each. Raises Defect."""
+        for argument, offsets in self._reached(addresses, mask, size, ("stores to", place)):
+            shadow = argument.shadow
+            at = shadow.at(offsets + argument.start, size)
+            if shadow.writer is None:
+                shadow.writer = np.zeros(shadow.units, dtype=np.int32)
+            if not atomic:
+                there = shadow.writer[at]
+                raced = (there != 0) & (there != self._number())
+                if raced.any():
+                    i = int(raced.argmax())
+                    other = self._program(int(there[i]))
+                    offset = int(offsets[i * offsets.size // at.size])
+                    self._fail("two programs write one address", place, argument, offset, f"as program {other} did")
+                shadow.writer[at] = self._number()
+            if shadow.written is not None:
+                shadow.written[at] = True
+        return self._real(addresses, mask)
+
+    def named(self, address: int) -> tuple[str, int]:
+        """Argument and element that an address belongs to."""
+        argument = self._arguments[address >> _SPACE_BITS]
+        return argument.name, (address - argument.base) // argument.itemsize
+
+    def never_written(self, tensor: Tensor) -> int | None:
+        """The first element of a returned tensor that no program wrote."""
+        shadow = self._shadow(tensor)
+        if shadow.written is None or shadow.written.all():
+            return None
+        size = tensor.element_size()
+        first = int((~shadow.written).argmax()) * shadow.unit - tensor.storage_offset() * size
+        return first // size if 0 <= first < tensor.numel() * size else None
+
+    def _shadow(self, tensor: Tensor) -> Shadow:
+        shadow = self._shadows.setdefault(
+            tensor.untyped_storage().data_ptr(), Shadow(tensor, tensor.element_size(), version=tensor._version)
+        )
+        if shadow.version != tensor._version:
+            shadow.written = None  # a torch operation filled it
+        return shadow
+
+    def _reached(self, addresses: Any, mask: Any, size: int, act: tuple[str, str]) -> list[tuple[Argument, Any]]:  # noqa: ANN401
+        """Byte offsets into each argument that the active lanes touch."""
+        active = addresses.ravel() if mask.all() else addresses[mask]
+        if not active.size:
+            return []
+        spaces = active >> np.uint64(_SPACE_BITS)
+        low, high = int(spaces.min()), int(spaces.max())
+        parts = [(low, active)] if low == high else [(int(s), active[spaces == s]) for s in np.unique(spaces)]
+        return [self._inside(space, part, size, act) for space, part in parts]
+
+    def _inside(self, space: int, active: Any, size: int, act: tuple[str, str]) -> tuple[Argument, Any]:  # noqa: ANN401
+        verb, place = act
+        argument = self._arguments.get(space)
+        if argument is None:
+            raise Defect("out of bounds", place, self.program, "no argument", int(active[0]), f"{verb} a wild address")
+        offsets = (active - np.uint64(argument.base)).view(np.int64)
+        outside = offsets if offsets.min() < 0 else offsets[offsets > argument.nbytes - size]
+        if offsets.min() < 0 or outside.size:
+            worst = int(offsets.min() if offsets.min() < 0 else outside[0])
+            whole = argument.nbytes // argument.itemsize
+            self._fail("out of bounds", place, argument, worst, f"{verb} an argument of {whole} elements")
+        return argument, offsets
+
+    def _fail(self, kind: str, place: str, argument: Argument, offset: int, more: str) -> None:
+        raise Defect(kind, place, self.program, argument.name, offset // argument.itemsize, more)
+
+    def _real(self, addresses: Any, mask: Any) -> Any:  # noqa: ANN401
+        spaces = np.unique((addresses if mask.all() else addresses[mask]) >> np.uint64(_SPACE_BITS))
+        if len(spaces) == 1:  # lanes that are masked off go astray, and are not touched
+            return addresses + self._shift(int(spaces[0]))
+        real = np.zeros_like(addresses)
+        for space in spaces:
+            here = mask & (addresses >> np.uint64(_SPACE_BITS) == space)
+            real[here] = addresses[here] + self._shift(int(space))
+        return real
+
+    def _shift(self, space: int) -> np.uint64:
+        argument = self._arguments[space]
+        return np.uint64((argument.real - argument.base) % 2**64)
+
+    def _number(self) -> int:
+        x, y, z = self.program
+        return 1 + (x * self.grid[1] + y) * self.grid[2] + z
+
+    def _program(self, number: int) -> tuple[int, int, int]:
+        rest, z = divmod(number - 1, self.grid[2])
+        return (*divmod(rest, self.grid[1]), z)
+
+
+def _spread(first: Any, count: int) -> Any:  # noqa: ANN401
+    return first if count == 1 else (first[:, None] + np.arange(count)).ravel()
