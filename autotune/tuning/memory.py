@@ -98,7 +98,7 @@ class Memory:
             base = (index << _SPACE_BITS) + (1 << (_SPACE_BITS - 1)) + tensor.data_ptr() % _ALIGNMENT
             extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
             size = tensor.element_size()
-            start = tensor.storage_offset() * size
+            start = int(tensor.storage_offset()) * size
             nbytes = extent * size if tensor.numel() else 0
             shadow = self._shadow(tensor)
             self._arguments[index] = Argument(name, base, tensor.data_ptr(), nbytes, size, start, shadow)

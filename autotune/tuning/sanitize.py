@@ -5,8 +5,8 @@ wrote, two programs that write one address without atomics, programs that read w
 writes, two lanes of one store that write different values to one address, outputs not entirely written. Lanes that a
 load masks off without naming `other` are undefined on a GPU; here they hold NaN, or -1 in integers.
 
-triton-viz 3.0 has a sanitizer too. It finds accesses out of bounds only, and does not import with Triton 3.9 (its patches
-name `create_make_block_ptr`, which is gone), so this one was written.
+triton-viz 3.0 has a sanitizer too. It finds accesses out of bounds only, and does not import with Triton 3.9 (its
+patches name `create_make_block_ptr`, which is gone), so this one was written.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _store(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
 
 
 def _atomic(original: Callable[..., Any], found: Sanitizer) -> Callable[..., Any]:
-    """Reads and writes what may be anybody's; `ptr` is the first TensorHandle of the arguments, `mask` perhaps there."""
+    """Reads and writes what may be anybody's; the first TensorHandle is the pointers, the boolean one the mask."""
     from triton.runtime.interpreter import TensorHandle, _get_np_dtype
 
     def atomic(self: Any, *args: Any) -> Any:  # noqa: ANN401
