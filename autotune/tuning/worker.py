@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
-from unittest import mock
-
-from pebble import ProcessExpired, ProcessPool
 
 from autotune.config import Config, Key
+from autotune.tuning.process import Isolated, Lost, Start
 
 
 @dataclass(frozen=True)
@@ -38,68 +34,60 @@ class Limits:
 
 
 class Workers:
-    """A pool that survives what its tasks do; processes start with the first task."""
+    """A pool that survives what its tasks do; processes start with the first tasks."""
 
     def __init__(self, limits: Limits, state: Path, *, interpret: bool = False) -> None:
-        self._limits, self._state, self._interpret = limits, state, interpret
-        self._pool: ProcessPool | None = None
+        self._limits = limits
+        start = Start(_environment(state, interpret), limits.memory_gb, forked=not interpret)
+        self._processes = [Isolated(start) for _ in range(limits.processes)]
+        self._idle: SimpleQueue[Isolated] = SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        self._threads = ThreadPoolExecutor(limits.processes, thread_name_prefix="workers")
+
+    def submit(self, task: Callable[[Any], Any], argument: Any) -> Future[Any]:  # noqa: ANN401
+        """What `task` will return; Lost where its process gives no answer."""
+        return self._threads.submit(self._call, task, argument)
 
     def run(
         self, task: Callable[[Job], dict[str, Any]], jobs: Iterable[Job]
     ) -> Iterator[tuple[Job, dict[str, Any] | str]]:
         """Results as they come: the task's, or why its process gave none."""
-        waiting: dict[Future[dict[str, Any]], Job] = {}
-        for job in jobs:
-            waiting[self._started().schedule(task, args=(job,), timeout=self._limits.timeout_s)] = job
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield waiting.pop(future), self._outcome(future)
+        waiting = {self.submit(task, job): job for job in jobs}
+        for future in as_completed(waiting):
+            try:
+                yield waiting[future], future.result()
+            except Lost as lost:
+                yield waiting[future], str(lost)
 
-    def _outcome(self, future: Future[dict[str, Any]]) -> dict[str, Any] | str:
+    def _call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
+        process = self._idle.get()
         try:
-            return future.result()
-        except FutureTimeout:
-            return f"took longer than {self._limits.timeout_s:.0f} s and was killed"
-        except ProcessExpired as death:
-            return f"the worker process died (exit code {death.exitcode})"
-        except MemoryError:
-            return f"needed more than {self._limits.memory_gb:.0f} GB"
-
-    def _started(self) -> ProcessPool:
-        if self._pool is None:
-            self._pool = ProcessPool(
-                max_workers=self._limits.processes,
-                context=multiprocessing.get_context("spawn"),
-                initializer=_limit_memory,
-                initargs=(self._limits.memory_gb,),
-            )
-        return self._pool
+            return process.call(task, argument, self._limits.timeout_s)
+        finally:
+            self._idle.put(process)
 
     def __enter__(self) -> Workers:
-        # By inheritance, not by the initializer: a spawned process imports the parent's main module first, which may
-        # import Triton, and Triton reads its mode then.
-        names = {
-            "OMP_NUM_THREADS": "1",
-            "TRITON_CACHE_DIR": str(self._state / "triton"),
-            # Today's default, said aloud: Triton 3.10 will change it, and tables are tied to one choice.
-            "TRITON_DEFAULT_FP_FUSION": os.environ.get("TRITON_DEFAULT_FP_FUSION", "1"),
-            **({"TRITON_INTERPRET": "1"} if self._interpret else {}),
-        }
-        self._environment = mock.patch.dict(os.environ, names)
-        self._environment.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._environment.stop()
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.kill()  # a thread that waits for an answer sees the end of the line
+        self._threads.shutdown()
+        for process in self._processes:
+            process.close()
 
 
-def _limit_memory(memory_gb: float) -> None:
-    limit = int(memory_gb * 2**30)
-    # RLIMIT_DATA, not RLIMIT_AS: torch and LLVM map far more address space than they touch.
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+def _environment(state: Path, interpret: bool) -> dict[str, str]:
+    """Of worker processes: this one's, with what ties results to one choice said aloud."""
+    names = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return names | {
+        "OMP_NUM_THREADS": "1",
+        "TRITON_CACHE_DIR": str(state / "triton"),
+        # Today's default, said aloud: Triton 3.10 will change it, and tables are tied to one choice.
+        "TRITON_DEFAULT_FP_FUSION": os.environ.get("TRITON_DEFAULT_FP_FUSION", "1"),
+        **({"TRITON_INTERPRET": "1"} if interpret else {}),
+    }
