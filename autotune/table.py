@@ -16,8 +16,8 @@ from autotune.config import Config, Key, Scalar
 from autotune.errors import TableError, did_you_mean
 
 FORMAT = 1
-TIERS = ("measured", "sibling", "imported", "modeled")
-"""Where a row comes from, best first."""
+TIERS = ("measured", "sibling", "imported", "modeled", "simulated")
+"""Where a row comes from, best first; a simulated one is a rehearsal, filed under no real device."""
 
 _ROW_FIELDS = {"problem", "config", "tier", "evidence", "toolchain", "code"}
 _OPTIONAL = {"serves"}

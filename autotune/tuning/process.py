@@ -1,4 +1,4 @@
-"""One process in its own group that answers calls one at a time, and is killed whole when it must be. Imports no Triton."""
+"""One process in its own group that answers calls, and is killed whole when it must be. Imports no Triton."""
 
 from __future__ import annotations
 

@@ -1,13 +1,17 @@
-"""What workers do with a Job: compile it, or prove it right. Failures of the config come back as values."""
+"""What workers do with a Job: compile it, prove it right, or measure it. Failures of the config come back as values."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from autotune import device as devices
 from autotune import registry
 from autotune.config import build
-from autotune.errors import CompileFailed, WrongResult
+from autotune.errors import CandidateFailed, CompileFailed, WrongResult
+from autotune.tuning.bench import Bench, Measurement, Meter, OutOfMemory, Sticky
+from autotune.tuning.cache import Cache
+from autotune.tuning.process import LastAnswer
 from autotune.tuning.worker import Job
 
 
@@ -39,6 +43,50 @@ def validate_job(job: Job) -> dict[str, Any]:
         return {"failed": str(failure)}
     except Exception as error:  # an interpreter crash is a failed proof
         return {"failed": _brief(error)}
+
+
+def measure_job(asked: Measurement) -> dict[str, Any]:
+    """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ...}` or a failure.
+
+    A failure is `{"failed": stage, "kind": wrong, memory, sticky or error, "reason": ...}`. Where the context is lost the
+    process ends after the answer.
+    """
+    answer = _measured(asked)
+    if asked.record is not None:
+        root, parts = asked.record
+        Cache(root).put(answer, *parts)
+    if answer.get("kind") == "sticky":
+        raise LastAnswer(answer)
+    return answer
+
+
+def _measured(asked: Measurement) -> dict[str, Any]:
+    meter = _meter(asked.bench, asked.slot)
+    try:
+        errors = [meter.check(job) for job in asked.jobs] if asked.check else []
+        timings = meter.time(asked.jobs, asked.samples)
+    except Exception as error:  # drivers raise anything; the config, not the session, has failed
+        stage = error.stage if isinstance(error, CandidateFailed) else "measure"
+        return {"failed": stage, "kind": _kind(error), "reason": _brief(error)}
+    return {
+        "times": [[round(us, 4) for us in timing.samples_us] for timing in timings],
+        "errors": errors,
+        "clock_mhz": timings[0].clock_mhz,
+        "throttled": any(timing.throttled for timing in timings),
+    }
+
+
+@cache
+def _meter(bench: Bench, slot: int) -> Meter:
+    return bench.open(slot)
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, Sticky):
+        return "sticky"
+    if isinstance(error, WrongResult):
+        return "wrong"
+    return "memory" if isinstance(error, OutOfMemory | MemoryError) else "error"
 
 
 def _brief(error: Exception) -> str:
