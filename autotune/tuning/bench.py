@@ -47,7 +47,7 @@ class Timing:
 
 
 class Meter(Protocol):
-    """One GPU, opened in a process of its own. Failures are raised as CandidateFailed; hangs are the caller's to end."""
+    """One GPU, opened in a process of its own. Failures are raised as CandidateFailed; hangs the caller ends."""
 
     def check(self, job: Job) -> float:
         """Launches several times; the worst error as a fraction of its bound, at most 1. Raises WrongResult."""

@@ -48,8 +48,8 @@ def validate_job(job: Job) -> dict[str, Any]:
 def measure_job(asked: Measurement) -> dict[str, Any]:
     """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ...}` or a failure.
 
-    A failure is `{"failed": stage, "kind": wrong, memory, sticky or error, "reason": ...}`. Where the context is lost the
-    process ends after the answer.
+    A failure is `{"failed": stage, "kind": wrong, memory, sticky or error, "reason": ...}`. Where the context is lost
+    the process ends after the answer.
     """
     answer = _measured(asked)
     if asked.record is not None:
