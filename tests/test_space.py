@@ -44,7 +44,7 @@ def test_check_rows_are_products_in_the_devices_own_fp8(tmp_path):
         ("ROWS: [1, 2], ", "", "params lacks 'ROWS'"),
         ("cols: 256", "cols: 100", "multiple of 128"),
         ("cols: 256", "columns: 256", "unknown problem field 'columns'; did you mean 'cols'"),
-        ("check: [{rows: [1, 3], cols: 256}]", "check: []", "at least one small problem"),
+        ("check: [{rows: [1, 3], cols: 256}]", "check: []", "at least one problem"),
         ("params:", "params: !!python/object/apply:os.system [x]\nother:", "cannot be read as YAML"),
         ("params:", "[", "cannot be read as YAML"),
     ],

@@ -24,10 +24,13 @@ Lists = Mapping[str, tuple[Scalar, ...]]
 
 @dataclass(frozen=True)
 class Space:
-    """Values to try by parameter name, for one device; and the small problems that every config must get right."""
+    """Values to try by parameter name, for one device; and two lists of problems."""
 
     lists: Lists
     check: tuple[Problem, ...]
+    """Small ones, that every config must get right."""
+    compile: tuple[Problem, ...] = ()
+    """Those of the models, for what is told of a kernel without running it: never drawn but on the meta device."""
 
     @property
     def size(self) -> int:
@@ -54,7 +57,7 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
-    _keys(data, {"params", "per_arch", "check"}, str(path))
+    _keys(data, {"params", "per_arch", "check", "compile"}, str(path))
     parts = data.get("per_arch") or {}
     _keys(parts, {"amd", "nvidia", *ARCHS}, f"{path}: per_arch")
     for name, part in {"params": data.get("params"), **parts}.items():
@@ -63,7 +66,9 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
     tunable = {n for n in _constexprs(kernel) if n in kernel.default(_any(kernel, data, path, device), device)}
     for name in sorted(tunable - lists.keys()):
         raise SpaceError(f"{path}: params lacks {name!r}, which the default config sets; add a list for it")
-    return Space({name: tuple(values) for name, values in lists.items()}, _check(kernel, data, path, device))
+    values = {name: tuple(tried) for name, tried in lists.items()}
+    models = _problems(kernel, data, "compile", path, device) if "compile" in data else ()
+    return Space(values, _problems(kernel, data, "check", path, device), models)
 
 
 def launch_options(vendor: str) -> frozenset[str]:
@@ -108,26 +113,28 @@ def _keys(data: Any, known: set[str], place: str) -> None:  # noqa: ANN401
             raise SpaceError(f"{place}: unknown name {name!r}{did_you_mean(str(name), known)}")
 
 
-def _check(kernel: Kernel[Any], data: dict[str, Any], path: Path, device: Device) -> tuple[Problem, ...]:
-    rows = data.get("check")
+def _problems(
+    kernel: Kernel[Any], data: dict[str, Any], part: str, path: Path, device: Device
+) -> tuple[Problem, ...]:
+    rows = data.get(part)
     if not isinstance(rows, list) or not rows:
-        raise SpaceError(f"{path}: check must list at least one small problem, got {rows!r}")
-    return tuple(problem for row in rows for problem in _product(kernel, row, path, device))
+        raise SpaceError(f"{path}: {part} must list at least one problem, got {rows!r}")
+    return tuple(problem for row in rows for problem in _product(kernel, row, f"{path}: {part}", device))
 
 
-def _product(kernel: Kernel[Any], row: Any, path: Path, device: Device) -> Iterator[Problem]:  # noqa: ANN401
+def _product(kernel: Kernel[Any], row: Any, place: str, device: Device) -> Iterator[Problem]:  # noqa: ANN401
     if not isinstance(row, dict):
-        raise SpaceError(f"{path}: check: a row must be a mapping of problem fields, got {row!r}")
+        raise SpaceError(f"{place}: a row must be a mapping of problem fields, got {row!r}")
     lists = [value if isinstance(value, list) else [value] for value in row.values()]
     for values in itertools.product(*lists):
         fields = dict(zip(row, values, strict=True))
         if "dtype" in get_type_hints(kernel.problem):
             fields["dtype"] = device.fp8  # e4m3fnuz on CDNA3: the same problem in the device's own FP8
         try:
-            yield build(kernel.problem, fields, f"{path}: check")
+            yield build(kernel.problem, fields, place)
         except UsageError as error:
             raise SpaceError(str(error)) from error
 
 
 def _any(kernel: Kernel[Any], data: dict[str, Any], path: Path, device: Device) -> Problem:
-    return _check(kernel, data, path, device)[0]
+    return _problems(kernel, data, "check", path, device)[0]
