@@ -36,31 +36,36 @@ def target_of(arch: str) -> GPUTarget:
 
 
 def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Launch]:
-    """The launches of one call, in order, without compiling anything."""
-    seen: list[Launch] = []
+    """The launches of one call, the kernel's own first, without compiling anything."""
+    seen: list[tuple[JITFunction, Launch]] = []
 
     def record(function: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:  # noqa: ANN401
-        seen.append(Launch(function.__name__, tuple(grid), _signature(function, args, kwargs)))
+        seen.append((function, Launch(function.__name__, tuple(grid), _signature(function, args, kwargs))))
 
     with _running(record):
         kernel.launch(*_meta_inputs(problem), config=config, device=device)
-    return seen
+    return _own_first(kernel, seen)
 
 
 def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Any]:
-    """The CompiledKernel of each launch of one call, made by the launcher itself for `device.arch`."""
+    """The CompiledKernel of each launch of one call, the kernel's own first, made by its launcher for `device.arch`."""
     driver.set_active(_StubDriver(target_of(device.arch)))
     original = JITFunction.run
-    binaries: list[Any] = []
+    binaries: list[tuple[JITFunction, Any]] = []
 
     def build(function: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:  # noqa: ANN401
         # A JITFunction remembers binaries by device number, and every target here is device 0.
         function.device_caches.clear()
-        binaries.append(original(function, *args, grid=grid, warmup=True, **kwargs))
+        binaries.append((function, original(function, *args, grid=grid, warmup=True, **kwargs)))
 
     with _running(build):
         kernel.launch(*_meta_inputs(problem), config=config, device=device)
-    return binaries
+    return _own_first(kernel, binaries)
+
+
+def _own_first(kernel: Kernel[Any], seen: list[tuple[JITFunction, Any]]) -> list[Any]:
+    # A launcher may sort or count before the launch that its config is about.
+    return [item for _, item in sorted(seen, key=lambda pair: pair[0] is not kernel.jit)]
 
 
 @cache

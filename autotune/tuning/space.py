@@ -113,9 +113,7 @@ def _keys(data: Any, known: set[str], place: str) -> None:  # noqa: ANN401
             raise SpaceError(f"{place}: unknown name {name!r}{did_you_mean(str(name), known)}")
 
 
-def _problems(
-    kernel: Kernel[Any], data: dict[str, Any], part: str, path: Path, device: Device
-) -> tuple[Problem, ...]:
+def _problems(kernel: Kernel[Any], data: dict[str, Any], part: str, path: Path, device: Device) -> tuple[Problem, ...]:
     rows = data.get(part)
     if not isinstance(rows, list) or not rows:
         raise SpaceError(f"{path}: {part} must list at least one problem, got {rows!r}")

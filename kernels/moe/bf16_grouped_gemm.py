@@ -18,14 +18,14 @@ from autotune.draw import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels.gemm._tiles import tile_reject
-from autotune.kernels.moe._align import align
+from autotune.kernels.moe._align import aligned
 from autotune.kernels.moe._grouped import Slots, check_rows
 
 
 @dataclass(frozen=True)
 class Problem(Slots):
     @classmethod
-    def of(cls, a: Tensor, w: Tensor, expert_ids: Tensor) -> Problem:
+    def of(cls, a: Tensor, w: Tensor, expert_ids: Tensor, alignment: tuple[Tensor, Tensor] | None = None) -> Problem:
         (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
         return cls(tokens, topk, experts, n, k, a.shape[0] == tokens)
 
@@ -94,10 +94,18 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
-def bf16_grouped_gemm(a: Tensor, w: Tensor, expert_ids: Tensor, *, config: Config, device: Device) -> Tensor:
+def bf16_grouped_gemm(
+    a: Tensor,
+    w: Tensor,
+    expert_ids: Tensor,
+    alignment: tuple[Tensor, Tensor] | None = None,
+    *,
+    config: Config,
+    device: Device,
+) -> Tensor:
     """a bf16 [tokens or tokens * topk, k], w bf16 [experts, n, k], expert_ids int32 [tokens, topk] -> bf16 [slots, n].
 
-    Raises UsageError for other dtypes, shapes or strides.
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it. Raises UsageError for other dtypes, shapes or strides.
     """
     name = "bf16_grouped_gemm"
     require(name, a=(a, torch.bfloat16, (None, None)))
@@ -109,7 +117,7 @@ def bf16_grouped_gemm(a: Tensor, w: Tensor, expert_ids: Tensor, *, config: Confi
     )
     check_rows(name, a, expert_ids, 1)
     (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
-    sorted_slots, block_expert = align(expert_ids, experts, config.size("BLOCK_M"))
+    sorted_slots, block_expert = aligned(name, expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
     _grouped_gemm[grid](

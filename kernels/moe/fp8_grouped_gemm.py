@@ -19,7 +19,7 @@ from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
-from autotune.kernels.moe._align import align
+from autotune.kernels.moe._align import aligned
 from autotune.kernels.moe._grouped import Slots, check_rows
 
 GROUP = 128
@@ -37,7 +37,15 @@ class Problem(Slots):
             raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
 
     @classmethod
-    def of(cls, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> Problem:
+    def of(
+        cls,
+        a: Tensor,
+        a_scale: Tensor,
+        w: Tensor,
+        w_scale: Tensor,
+        expert_ids: Tensor,
+        alignment: tuple[Tensor, Tensor] | None = None,
+    ) -> Problem:
         (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
         dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
         return cls(tokens, topk, experts, n, k, a.shape[0] == tokens, dtype=dtype)
@@ -127,11 +135,20 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
 def fp8_grouped_gemm(
-    a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor, *, config: Config, device: Device
+    a: Tensor,
+    a_scale: Tensor,
+    w: Tensor,
+    w_scale: Tensor,
+    expert_ids: Tensor,
+    alignment: tuple[Tensor, Tensor] | None = None,
+    *,
+    config: Config,
+    device: Device,
 ) -> Tensor:
     """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and FP8 w [experts, n, k].
 
     a_scale fp32 [rows, k / 128], w_scale fp32 [experts, ceil(n / 128), k / 128], expert_ids int32 [tokens, topk].
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it.
     Raises UsageError for other dtypes, shapes or strides.
     """
     name = "fp8_grouped_gemm"
@@ -150,7 +167,7 @@ def fp8_grouped_gemm(
         a_scale=(a_scale, torch.float32, (a.shape[0], k // GROUP)),
         w_scale=(w_scale, torch.float32, (experts, triton.cdiv(n, GROUP), k // GROUP)),
     )
-    sorted_slots, block_expert = align(expert_ids, experts, config.size("BLOCK_M"))
+    sorted_slots, block_expert = aligned(name, expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
     _grouped_gemm[grid](

@@ -22,7 +22,7 @@ from autotune.kernels._launch import options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.gemm._tiles import tile_reject
-from autotune.kernels.moe._align import align
+from autotune.kernels.moe._align import aligned
 from autotune.kernels.moe._grouped import Slots, check_rows
 
 GROUP = 32
@@ -40,7 +40,15 @@ class Problem(Slots):
             raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
 
     @classmethod
-    def of(cls, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> Problem:
+    def of(
+        cls,
+        a: Tensor,
+        a_scale: Tensor,
+        w: Tensor,
+        w_scale: Tensor,
+        expert_ids: Tensor,
+        alignment: tuple[Tensor, Tensor] | None = None,
+    ) -> Problem:
         (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape
         dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
         # Of one token with one choice both stages are the same call.
@@ -148,17 +156,25 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
 def mxfp4_grouped_gemm(
-    a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor, *, config: Config, device: Device
+    a: Tensor,
+    a_scale: Tensor,
+    w: Tensor,
+    w_scale: Tensor,
+    expert_ids: Tensor,
+    alignment: tuple[Tensor, Tensor] | None = None,
+    *,
+    config: Config,
+    device: Device,
 ) -> Tensor:
     """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and packed FP4 w [experts, n, k / 2].
 
     a_scale uint8 e8m0 [rows, k / 32], w_scale uint8 e8m0 [experts, n, k / 32], expert_ids int32 [tokens, topk].
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it.
     Raises UsageError for other dtypes, shapes or strides.
     """
     _check(a, a_scale, w, w_scale, expert_ids)
     (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape
-    block_m = config.size("BLOCK_M")
-    sorted_slots, block_expert = align(expert_ids, experts, block_m)
+    sorted_slots, block_expert = aligned("mxfp4_grouped_gemm", expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
     _grouped_gemm[grid](

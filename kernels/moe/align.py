@@ -1,0 +1,137 @@
+"""The sort before the routed experts: slots by expert, each expert padded to whole blocks of block_m rows (K19).
+
+A slot is one (token, choice) pair. block_m is BLOCK_M of the GEMMs that walk the result, and so one choice for all
+three: one sort serves both stages of a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.errors import UsageError
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config
+from autotune.kernels.moe._align import bins_of, chunk_for, most_blocks, place, sort_slots
+
+ROUTINGS = ("uniform", "one_expert", "other_ranks")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`routing` shapes inputs only; with `other_ranks` two thirds of the ids are no expert of this rank."""
+
+    tokens: int
+    topk: int
+    experts: int
+    block_m: int
+    routing: str = "uniform"
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("routing",)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.topk, self.experts, self.block_m) < 1 or self.routing not in ROUTINGS:
+            raise ValueError(f"sizes must be positive, routing one of {', '.join(ROUTINGS)}; got {self}")
+
+    @classmethod
+    def of(cls, expert_ids: Tensor, experts: int, block_m: int) -> Problem:
+        return cls(*expert_ids.shape, experts, block_m)
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
+        low, high = {
+            "uniform": (0, self.experts),
+            "one_expert": (self.experts - 1, self.experts),
+            "other_ranks": (-self.experts, 2 * self.experts),
+        }[self.routing]
+        ids = Draw(seed, device).integers((self.tokens, self.topk), low, high, torch.int32)
+        return ids, self.experts, self.block_m
+
+    @property
+    def slots(self) -> int:
+        return self.tokens * self.topk
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.slots
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * (self.slots + most_blocks(self.slots, self.experts, self.block_m) * (self.block_m + 1))
+
+
+def _reference(problem: Problem, expert_ids: Tensor, experts: int, block_m: int) -> tuple[Expected, ...]:
+    flat = expert_ids.flatten()
+    blocks = most_blocks(problem.slots, experts, block_m)
+    slots: list[int] = []
+    owners: list[int] = []
+    for expert in range(experts):
+        mine = (flat == expert).nonzero()[:, 0].tolist()
+        used = -(-len(mine) // block_m)
+        slots += mine + [problem.slots] * (used * block_m - len(mine))
+        owners += [expert] * used
+    outputs = {
+        "sorted_slots": slots + [problem.slots] * (blocks * block_m - len(slots)),
+        "block_expert": owners + [-1] * (blocks - len(owners)),
+        "blocks_used": [len(owners)],
+    }
+    values = {name: torch.tensor(numbers, dtype=torch.float64) for name, numbers in outputs.items()}
+    return tuple(Expected(name, value, torch.zeros_like(value)) for name, value in values.items())
+
+
+def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(output.double() for output in outputs)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    chunk = chunk_for(problem.slots)
+    return row_config({"CHUNK": chunk, "num_warps": 1 if chunk <= 128 else 4}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    chunk, threads = config.size("CHUNK"), config.size("num_warps") * device.warp_size
+    if chunk > 64 and chunk >= 2 * problem.slots:
+        return f"CHUNK={chunk} is at least twice the {problem.slots} slots"
+    if max(chunk, 8 * bins_of(problem.experts)) > 64 * threads:
+        return f"{threads} threads hold neither {chunk} slots nor 8 rows of {bins_of(problem.experts)} counts"
+    if chunk < threads > 64:
+        return f"{threads} threads for {chunk} slots leave threads idle"
+    return None
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    chunk, bins = config.size("CHUNK"), bins_of(problem.experts)
+    chunks = triton.cdiv(problem.slots, chunk)
+    return Work(
+        programs=chunks,
+        # A bitonic sort's comparisons, and the sums of all chunks' counts.
+        flops_per_program=chunk * chunk.bit_length() ** 2 / 2 + 2 * chunks * bins,
+        bytes_per_program=4 * (chunks * bins + 2 * chunk),
+        unique_bytes=problem.bytes_moved + 4 * chunks * bins,
+        iterations=triton.cdiv(chunks, 8),
+        dtype="fp32",
+        launches=2,
+    )
+
+
+@tunable(Problem, jit=place, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def align(
+    expert_ids: Tensor, experts: int, block_m: int, *, config: Config, device: Device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """expert_ids int32 [tokens, topk] -> (sorted_slots int32 [blocks * block_m], block_expert int32 [blocks], used [1]).
+
+    Slots of an expert rise; padding holds tokens * topk, blocks past the `used` ones expert -1. `blocks` depends on
+    sizes only, never on the routing. Ids outside 0 to experts are other ranks' and left out. Raises UsageError.
+    """
+    require("align", expert_ids=(expert_ids, torch.int32, (None, None)))
+    if experts < 1 or block_m < 1:
+        raise UsageError(f"align: experts and block_m must be positive, got {experts}, {block_m}")
+    return sort_slots(expert_ids, experts, block_m, **options(config))
