@@ -25,7 +25,7 @@ _MATRIX = re.compile(r"\b(v_s?mfma[a-z_]*_\w+|v_s?wmma\w+|(?:wgmma\.mma_async|tc
 
 @dataclass(frozen=True)
 class Resources:
-    """Of the call's own launch (the first of `compile_launches`); registers a thread, bytes a program, counts in static code."""
+    """Of a call's own launch, the first of `compile_launches`: registers a thread, bytes a program, static counts."""
 
     registers: int
     spills: int

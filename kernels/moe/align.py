@@ -126,7 +126,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def align(
     expert_ids: Tensor, experts: int, block_m: int, *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """expert_ids int32 [tokens, topk] -> (sorted_slots int32 [blocks * block_m], block_expert int32 [blocks], used [1]).
+    """expert_ids int32 [tokens, topk] -> (slots int32 [blocks * block_m], experts int32 [blocks], used int32 [1]).
 
     Slots of an expert rise; padding holds tokens * topk, blocks past the `used` ones expert -1. `blocks` depends on
     sizes only, never on the routing. Ids outside 0 to experts are other ranks' and left out. Raises UsageError.

@@ -105,7 +105,8 @@ def bf16_grouped_gemm(
 ) -> Tensor:
     """a bf16 [tokens or tokens * topk, k], w bf16 [experts, n, k], expert_ids int32 [tokens, topk] -> bf16 [slots, n].
 
-    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it. Raises UsageError for other dtypes, shapes or strides.
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it.
+    Raises UsageError for other dtypes, shapes or strides.
     """
     name = "bf16_grouped_gemm"
     require(name, a=(a, torch.bfloat16, (None, None)))

@@ -1,0 +1,225 @@
+"""Top-k and top-p sampling of a row of logits, given uniform numbers: the same token on every run and config (K24).
+
+A row keeps its k largest logits, then the fewest of these whose softmax reaches p; what equals the last kept one is
+kept too. Its token is where the running sum of what is kept, in the order of the vocabulary, passes u. Weights are
+integers, 2^30 for the largest logit: sums are exact, whatever their order.
+
+Both cuts are found bit by bit: 2^BITS thresholds a pass, 32 / BITS passes each. Triton is a poor tool for this: a row
+is read 2 x 32 / BITS + 2 times by one program, where a kernel with lists in shared memory goes on with candidates only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.config import Config
+from autotune.device import Device
+from autotune.draw import Draw
+from autotune.kernel import Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._rows import row_config
+
+
+@dataclass(frozen=True)
+class Problem:
+    rows: int
+    vocab: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.vocab) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+
+    @classmethod
+    def of(cls, logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor) -> Problem:
+        return cls(logits.shape[0], logits.shape[1])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        logits = draw.normal((self.rows, self.vocab), torch.float32, 3.0)
+        temperature = draw.uniform((self.rows,), 0.5, 1.5)
+        k = draw.integers((self.rows,), 1, 2 * self.vocab, torch.int32)
+        p, u = draw.uniform((self.rows,), 0.0, 1.0), draw.uniform((self.rows,), 0.0, 1.0)
+        if device != "meta":
+            k[::2] = k[::2] % 40 + 1
+            for row in range(self.rows):
+                p[row], u[row] = _clear(logits[row], temperature[row], int(k[row]), float(p[row]), float(u[row]))
+            p[2::3] = 1.0
+        return logits, temperature, k, p, u
+
+    @property
+    def flops(self) -> int:
+        return 20 * self.rows * self.vocab
+
+    @property
+    def bytes_moved(self) -> int:
+        return 4 * self.rows * self.vocab
+
+
+@triton.jit
+def _weights(logits_ptr, col, vocab, peak, heat):
+    """Keys uint32 in the order of the logits, and weights 0 to 2^30; both 0 past the end."""
+    inside = col < vocab
+    logit = tl.load(logits_ptr + col, mask=inside, other=float("-inf"))
+    bits = logit.to(tl.int32, bitcast=True)
+    key = tl.where(bits < 0, ~bits, bits ^ -2147483648)
+    weight = (tl.exp((logit - peak) / heat) * 1073741824.0).to(tl.int32)
+    return tl.where(inside, key, 0).to(tl.uint32, bitcast=True), tl.where(inside, weight, 0)
+
+
+@triton.jit
+def _cut(logits_ptr, vocab, peak, heat, wanted, BLOCK: tl.constexpr, BITS: tl.constexpr, COUNTS: tl.constexpr):
+    """The largest key such that keys from it on count, or weigh, at least `wanted`; and what they do."""
+    digit = tl.arange(0, 1 << BITS)
+    cut = tl.full((), 0, dtype=tl.uint32)
+    reached = wanted
+    for step in tl.static_range(0, 32 // BITS):
+        tried = cut | (digit << (32 - BITS * (step + 1))).to(tl.uint32, bitcast=True)
+        sums = tl.zeros((1 << BITS, BLOCK), dtype=tl.int64)
+        for start in range(0, vocab, BLOCK):
+            col = start + tl.arange(0, BLOCK)
+            key, weight = _weights(logits_ptr, col, vocab, peak, heat)
+            one = (col < vocab).to(tl.int32) if COUNTS else weight
+            sums += tl.where(key[None, :] >= tried[:, None], one[None, :], 0)
+        found = tl.sum(sums, axis=1)
+        best = tl.max(tl.where(found >= wanted, digit, 0), axis=0)
+        reached = tl.sum(tl.where(digit == best, found, 0), axis=0)
+        cut = tl.max(tl.where(digit == best, tried, 0), axis=0)
+    return cut, reached
+
+
+@triton.jit(do_not_specialize=["vocab"])
+def _top_k_top_p(
+    out_ptr, logits_ptr, temperature_ptr, k_ptr, p_ptr, u_ptr, vocab, BLOCK: tl.constexpr, BITS: tl.constexpr
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    logits_ptr += row * vocab
+    heat = tl.load(temperature_ptr + row)
+    k = tl.load(k_ptr + row)
+    most = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
+    for start in range(0, vocab, BLOCK):
+        col = start + tl.arange(0, BLOCK)
+        most = tl.maximum(most, tl.load(logits_ptr + col, mask=col < vocab, other=float("-inf")))
+    peak = tl.max(most, axis=0)
+    cut = tl.full((), 0, dtype=tl.uint32)
+    if k < vocab:
+        cut, _ = _cut(logits_ptr, vocab, peak, heat, k.to(tl.int64), BLOCK, BITS, True)
+    sums = tl.zeros((BLOCK,), dtype=tl.int64)
+    for start in range(0, vocab, BLOCK):
+        key, weight = _weights(logits_ptr, start + tl.arange(0, BLOCK), vocab, peak, heat)
+        sums += tl.where(key >= cut, weight, 0)
+    total = tl.sum(sums, axis=0)
+    p = tl.load(p_ptr + row)
+    if p < 1.0:
+        # At least one, so that the largest logit is kept whatever p is.
+        wanted = tl.maximum((total.to(tl.float64) * p.to(tl.float64)).to(tl.int64), 1)
+        cut, total = _cut(logits_ptr, vocab, peak, heat, wanted, BLOCK, BITS, False)
+    passed = (total.to(tl.float64) * tl.load(u_ptr + row).to(tl.float64)).to(tl.int64)
+    running = tl.full((), 0, dtype=tl.int64)
+    token = tl.full((), 2147483647, dtype=tl.int32)
+    for start in range(0, vocab, BLOCK):
+        col = start + tl.arange(0, BLOCK)
+        key, weight = _weights(logits_ptr, col, vocab, peak, heat)
+        kept = tl.where(key >= cut, weight, 0).to(tl.int64)
+        through = running + tl.cumsum(kept, axis=0)
+        token = tl.minimum(token, tl.min(tl.where(through > passed, col, 2147483647), axis=0))
+        running += tl.sum(kept, axis=0)
+    tl.store(out_ptr + row, token)
+
+
+def _kept(logits: Tensor, temperature: Tensor, k: int, p: float) -> Tensor:
+    """float64 softmax weights [vocab] of what a row keeps, 0 elsewhere; they need not add up to 1."""
+    weight = torch.softmax(logits.double() / temperature.double(), 0)
+    order = torch.argsort(logits, descending=True, stable=True)
+    among_k = torch.where(logits >= logits[order[min(k, len(order)) - 1]], weight, 0.0)
+    if p >= 1:
+        return among_k
+    through = among_k[order].cumsum(0)
+    last = min(int((through < p * among_k.sum()).sum()), len(order) - 1)
+    return torch.where(logits >= logits[order[last]], among_k, 0.0)
+
+
+def _clear(logits: Tensor, temperature: Tensor, k: int, p: float, u: float) -> tuple[float, float]:
+    """p and u moved to the middle of the weights that they fall on, which no rounding of weights can then change."""
+    among_k = _kept(logits, temperature, k, 1.0).sort(descending=True).values / 1.0
+    heavy = among_k[among_k > among_k.sum() * 1e-3]
+    last = int(p * len(heavy))
+    p = float((heavy[: last + 1].sum() - heavy[last] / 2) / among_k.sum())
+    kept = _kept(logits, temperature, k, p)
+    chosen = (kept > kept.sum() * 1e-3).nonzero()[:, 0]
+    token = int(chosen[int(u * len(chosen))])
+    return p, float((kept[: token + 1].sum() - kept[token] / 2) / kept.sum())
+
+
+def _reference(
+    problem: Problem, logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor
+) -> tuple[Expected, ...]:
+    tokens = []
+    for row in range(problem.rows):
+        through = _kept(logits[row], temperature[row], int(k[row]), float(p[row])).cumsum(0)
+        tokens.append(int((through <= float(u[row]) * through[-1]).sum()))
+    value = torch.tensor(tokens, dtype=torch.float64)
+    return (Expected("tokens", value, torch.zeros_like(value)),)
+
+
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return (output.double(),)
+
+
+def _default(problem: Problem, device: Device) -> Config:
+    return row_config({"BLOCK": 1024, "BITS": 2, "num_warps": 8}, device)
+
+
+def _reject(problem: Problem, config: Config, device: Device) -> str | None:
+    block, threads = config.size("BLOCK"), config.size("num_warps") * device.warp_size
+    sums = block << config.size("BITS")
+    if sums > 32 * threads:
+        return f"{sums // threads} 64-bit sums a thread do not fit in registers"
+    if block < threads:
+        return f"{threads} threads for {block} logits leave threads idle"
+    if block > 512 and block >= 2 * problem.vocab:
+        return f"BLOCK={block} is at least twice the vocabulary of {problem.vocab}"
+    return None
+
+
+def _work(problem: Problem, config: Config, device: Device) -> Work:
+    passes = 2 * 32 // config.size("BITS") + 3
+    return Work(
+        programs=problem.rows,
+        flops_per_program=10 * passes * problem.vocab,
+        bytes_per_program=4 * passes * problem.vocab,
+        unique_bytes=problem.bytes_moved,
+        iterations=passes * triton.cdiv(problem.vocab, config.size("BLOCK")),
+        dtype="fp32",
+    )
+
+
+@tunable(Problem, jit=_top_k_top_p, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+def top_k_top_p(
+    logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor, *, config: Config, device: Device
+) -> Tensor:
+    """logits fp32 [rows, vocab] -> token int32 [rows], drawn from softmax(logits / temperature) cut to top k, then p.
+
+    temperature fp32 [rows], above 0; k int32 [rows], from 1, vocab or more for no limit; p fp32 [rows] in 0 to 1, 1 for
+    no limit; u fp32 [rows] in [0, 1). No row may be -inf everywhere. Raises UsageError for anything else.
+    """
+    require("top_k_top_p", logits=(logits, torch.float32, (None, None)))
+    rows, vocab = logits.shape
+    require(
+        "top_k_top_p",
+        logits=(logits, logits.dtype, logits.shape),
+        temperature=(temperature, torch.float32, (rows,)),
+        k=(k, torch.int32, (rows,)),
+        p=(p, torch.float32, (rows,)),
+        u=(u, torch.float32, (rows,)),
+    )
+    out = torch.empty((rows,), dtype=torch.int32, device=logits.device)
+    _top_k_top_p[(rows,)](out, logits, temperature, k, p, u, vocab, **options(config))
+    return out
