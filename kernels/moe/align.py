@@ -44,7 +44,8 @@ class Problem:
 
     @classmethod
     def of(cls, expert_ids: Tensor, experts: int, block_m: int) -> Problem:
-        return cls(*expert_ids.shape, experts, block_m)
+        tokens, topk = expert_ids.shape
+        return cls(tokens, topk, experts, block_m)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         low, high = {
