@@ -37,7 +37,7 @@ HOT_PATHS = (
         "compressor/decode_pool compressor/prefill_pool compressor/state_write compressor/norm_rope_store "
         "compressor/index_key_store",
     ),
-    _path(9, "query and key preparation", "rope/qk_prep norm/qkv_rms_norm"),
+    _path(9, "query and key preparation", "rope/qk_prep rope/mla_prep norm/qkv_rms_norm"),
     _path(10, "indexer queries and keys", "indexer/query_prep indexer/key_prep norm/layer_norm"),
     _path(11, "indexer logits", "indexer/ragged_logits indexer/paged_logits"),
     _path(12, "top-k and index translation", "indexer/topk"),

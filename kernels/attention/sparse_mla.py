@@ -1,6 +1,7 @@
 """V3.2's sparse attention: keys of 512 latent and 64 rotary columns, whose first 512 are the values; no sink (K13).
 
-The score is the sum of two products, 512 and 64 wide, since a tile is a power of two; otherwise as `sparse_decode`.
+The score is the sum of two products, 512 and 64 wide, of queries that come in two tensors, as the absorbed projection
+and the rotation leave them; otherwise as `sparse_decode`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from autotune.kernels.attention._softmax import (
     rooms,
 )
 
-ROW = 576
+ROPE = 64
+ROW = WIDTH + ROPE
 SCALE = 192**-0.5
 """Of 128 + 64 columns before absorption; YaRN's mscale multiplies it in the engine."""
 
@@ -53,14 +55,15 @@ class Problem:
             raise ValueError(f"sizes must be positive, got {self}")
 
     @classmethod
-    def of(cls, q: Tensor, cache: Tensor, indices: Tensor, scale: float = SCALE) -> Problem:
-        return cls(q.shape[0], q.shape[1], indices.shape[1])
+    def of(cls, q_latent: Tensor, q_rope: Tensor, cache: Tensor, indices: Tensor, scale: float = SCALE) -> Problem:
+        return cls(q_latent.shape[0], q_latent.shape[1], indices.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | float, ...]:
         draw = Draw(seed, device)
         slots = 2 * self.keys + 1
         return (
-            draw.normal((self.tokens, self.heads, ROW), torch.bfloat16),
+            draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16),
+            draw.normal((self.tokens, self.heads, ROPE), torch.bfloat16),
             draw.normal((slots, ROW), torch.bfloat16),
             draw_indices(draw, (self.tokens, self.keys), slots, self.pattern),
             SCALE,
@@ -77,18 +80,18 @@ class Problem:
 
 @triton.jit
 def _sparse_mla(
-    q_ptr, cache_ptr, indices_ptr, out_ptr, partial_ptr, peak_ptr, heads, keys, scale,
+    q_latent_ptr, q_rope_ptr, cache_ptr, indices_ptr, out_ptr, partial_ptr, peak_ptr, heads, keys, scale,
     BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     split = tl.program_id(2)
     head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     col = tl.arange(0, 512)
-    turn = 512 + tl.arange(0, 64)
+    turn = tl.arange(0, 64)
     in_heads = (head < heads)[:, None]
-    q_rows = q_ptr + (token * heads + head)[:, None] * 576
-    q = tl.load(q_rows + col[None, :], mask=in_heads, other=0.0)
-    q_turn = tl.load(q_rows + turn[None, :], mask=in_heads, other=0.0)
+    row = (token * heads + head)[:, None]
+    q = tl.load(q_latent_ptr + row * 512 + col[None, :], mask=in_heads, other=0.0)
+    q_turn = tl.load(q_rope_ptr + row * 64 + turn[None, :], mask=in_heads, other=0.0)
     acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
     peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK_H,), dtype=tl.float32)
@@ -100,15 +103,17 @@ def _sparse_mla(
         valid = slot >= 0
         rows = cache_ptr + tl.where(valid, slot, 0)[:, None] * 576
         kv = tl.load(rows + col[None, :], mask=valid[:, None], other=0.0)
-        k_turn = tl.load(rows + turn[None, :], mask=valid[:, None], other=0.0)
+        k_turn = tl.load(rows + 512 + turn[None, :], mask=valid[:, None], other=0.0)
         scores = tl.dot(q_turn, tl.trans(k_turn), tl.dot(q, tl.trans(kv))) * scale
         acc, peak, total = absorb(acc, peak, total, tl.where(valid[None, :], scores, float("-inf")), kv)
     leave(acc, peak, total, None, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, False)
 
 
-def _reference(problem: Problem, q: Tensor, cache: Tensor, indices: Tensor, scale: float) -> tuple[Expected, ...]:
+def _reference(
+    problem: Problem, q_latent: Tensor, q_rope: Tensor, cache: Tensor, indices: Tensor, scale: float
+) -> tuple[Expected, ...]:
     keys = cache.double()[indices.clamp_min(0).long()]
-    return expect_attention(q.double(), keys, indices >= 0, scale, None)
+    return expect_attention(torch.cat((q_latent, q_rope), 2).double(), keys, indices >= 0, scale, None)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
@@ -149,24 +154,35 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 
 @tunable(Problem, jit=_sparse_mla, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
 def sparse_mla(
-    q: Tensor, cache: Tensor, indices: Tensor, scale: float = SCALE, *, config: Config, device: Device
+    q_latent: Tensor,
+    q_rope: Tensor,
+    cache: Tensor,
+    indices: Tensor,
+    scale: float = SCALE,
+    *,
+    config: Config,
+    device: Device,
 ) -> Tensor:
-    """q bf16 [tokens, heads, 576], cache bf16 [slots, 576], indices int32 [tokens, keys] -> bf16 [tokens, heads, 512].
+    """Attention over the keys that each token's list names, bf16 [tokens, heads, 512].
 
-    -1 is no key; a token without any gets zeros. Raises UsageError for other dtypes, shapes or strides.
+    q_latent bf16 [tokens, heads, 512], q_rope bf16 [tokens, heads, 64], cache bf16 [slots, 576], indices int32 [tokens,
+    keys], -1 for no key; a token without any gets zeros. Raises UsageError for other dtypes, shapes or strides.
     """
-    require("sparse_mla", q=(q, torch.bfloat16, (None, None, ROW)))
-    tokens, heads, _ = q.shape
+    require("sparse_mla", q_latent=(q_latent, torch.bfloat16, (None, None, WIDTH)))
+    tokens, heads, _ = q_latent.shape
     require(
         "sparse_mla",
-        q=(q, q.dtype, q.shape),
+        q_latent=(q_latent, q_latent.dtype, q_latent.shape),
+        q_rope=(q_rope, torch.bfloat16, (tokens, heads, ROPE)),
         cache=(cache, torch.bfloat16, (None, ROW)),
         indices=(indices, torch.int32, (tokens, None)),
     )
-    out = torch.empty((tokens, heads, WIDTH), dtype=torch.bfloat16, device=q.device)
+    out = torch.empty_like(q_latent)
     split = config.size("SPLIT_KV")
     partial, peaks = rooms(out, split)
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
-    _sparse_mla[grid](q, cache, indices, out, partial, peaks, heads, indices.shape[1], scale * LOG2E, **options(config))
+    _sparse_mla[grid](
+        q_latent, q_rope, cache, indices, out, partial, peaks, heads, indices.shape[1], scale * LOG2E, **options(config)
+    )
     add_up(out, partial, peaks, None)
     return out
