@@ -1,4 +1,4 @@
-"""Rotary embedding of interleaved pairs: device code, and the table of cosines and sines that kernels read."""
+"""Rotary embedding of interleaved pairs or of halves: device code, and the table of cosines and sines that it reads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ def rotate(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
     """Pairs (2i, 2i+1) of fp32 x [ROWS, DIM] turned by the angles of cos, sin [ROWS, DIM / 2]; -sin turns back."""
     even, odd = tl.split(tl.reshape(x, (ROWS, DIM // 2, 2)))
     return tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), (ROWS, DIM))
+
+
+@triton.jit
+def rotate_halves(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
+    """As `rotate`, with pairs (i, i + 32) in each 64 columns."""
+    halves = tl.permute(tl.reshape(x, (ROWS, DIM // 64, 2, 32)), (0, 1, 3, 2))
+    low, high = tl.split(tl.reshape(halves, (ROWS, DIM // 2, 2)))
+    turned = tl.reshape(tl.join(low * cos - high * sin, low * sin + high * cos), (ROWS, DIM // 64, 32, 2))
+    return tl.reshape(tl.permute(turned, (0, 1, 3, 2)), (ROWS, DIM))
 
 
 @triton.jit
@@ -58,9 +67,15 @@ def rope_table(positions: int, theta: float, yarn: tuple[int, int, int, int] | N
 
 
 def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bool = False) -> Tensor:
-    """float64 x [..., n] whose last (or first) 64 columns are turned by table rows [..., 64]."""
+    """float64 x [..., n] whose last 64 columns are turned by table rows [..., 64].
+
+    Or the `first`, in pairs (i, i + 32), as V3.2's indexer has them (DeepSeek-V3.2-Exp inference/model.py, `Indexer`).
+    """
     if first:
-        return torch.cat((reference_rotate(x[..., :ROPE_DIM], table, inverse), x[..., ROPE_DIM:]), -1)
+        low, high, rest = x.split((ROPE_DIM // 2, ROPE_DIM // 2, x.shape[-1] - ROPE_DIM), -1)
+        cos, sin = table.double().chunk(2, -1)
+        sin = -sin if inverse else sin
+        return torch.cat((low * cos - high * sin, low * sin + high * cos, rest), -1)
     return torch.cat((x[..., :-ROPE_DIM], reference_rotate(x[..., -ROPE_DIM:], table, inverse)), -1)
 
 

@@ -21,11 +21,12 @@ from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_ta
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import (
     KEY,
-    decode_keys,
+    decode,
     draw_pages,
-    key_at,
+    expect_stored,
     page_bytes,
     quantise_rows,
+    store_keys,
 )
 
 EPS = 1e-6
@@ -95,14 +96,7 @@ def _index_key_store(
     x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 128 + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
     cos, sin = load_turns(table_ptr, position, ROWS, 128, False)
     q, scale = quantise_rows(rotate(x, cos, sin, ROWS, 128), ROWS, FP4, FP8_MAX, FNUZ)
-    keep = (slot >= 0)[:, None]
-    key, scales = key_at(tl.where(slot >= 0, slot, 0), page_size, FP4)
-    tl.store(cache_ptr + key[:, None] + tl.arange(0, 64 if FP4 else 128)[None, :], q, mask=keep)
-    if FP4:
-        tl.store(cache_ptr + scales[:, None] + tl.arange(0, 4)[None, :], scale, mask=keep)
-    else:
-        scale_ptr = cache_ptr.to(tl.pointer_type(tl.float32))
-        tl.store(scale_ptr + scales[:, None] // 4 + tl.arange(0, 1)[None, :], scale, mask=keep)
+    store_keys(q, scale, slot, cache_ptr, page_size, FP4)
 
 
 def _reference(
@@ -121,18 +115,14 @@ def _reference(
     # 128 squares, three products and a turn, seven levels of sums: relative to the row's magnitude; then bf16.
     error = 80 * 2.0**-24 * x.abs().sum(1, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
     if problem.fp4:
-        found = expect_mx("key", y, error, "e2m1")[0]
+        found = expect_mx("key", y, error, "e2m1")
     else:
-        found = expect_fp8_within("key", y, error, KEY, problem.dtype, True)[0]
-    value = decode_keys(cache, page_size, problem.fp4, problem.dtype)
-    bound = torch.zeros_like(value)
-    keep = slots >= 0
-    value[slots[keep].long()], bound[slots[keep].long()] = found.value[keep], found.bound[keep]
-    return (Expected("cache", value, bound),)
+        found = expect_fp8_within("key", y, error, KEY, problem.dtype, True)
+    return expect_stored(decode(cache, page_size, problem.fp4, problem.dtype), slots, found)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (decode_keys(output, problem.page_size, problem.fp4, problem.dtype),)
+    return decode(output, problem.page_size, problem.fp4, problem.dtype)
 
 
 def _default(problem: Problem, device: Device) -> Config:

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from autotune.draw import FP8, Draw
+from autotune.kernel import Expected
 from autotune.kernels._quant import decode_e8m0, decode_fp4, fp4_encode, fp8_groups, hadamard, mx_groups
 
 KEY = 128
@@ -35,6 +36,19 @@ def key_at(slot, page_size, FP4: tl.constexpr):
     page = slot // page_size * (page_size * (WIDE + 4))
     row = slot % page_size
     return page + row * WIDE, page + page_size * WIDE + row * 4
+
+
+@triton.jit
+def store_keys(q, scale, slot, cache_ptr, page_size, FP4: tl.constexpr):
+    """What `quantise_rows` made into the slots int64 [ROWS]; a negative slot is skipped."""
+    keep = (slot >= 0)[:, None]
+    key, scales = key_at(tl.where(slot >= 0, slot, 0), page_size, FP4)
+    tl.store(cache_ptr + key[:, None] + tl.arange(0, 64 if FP4 else 128)[None, :], q, mask=keep)
+    if FP4:
+        tl.store(cache_ptr + scales[:, None] + tl.arange(0, 4)[None, :], scale, mask=keep)
+    else:
+        scale_ptr = cache_ptr.to(tl.pointer_type(tl.float32))
+        tl.store(scale_ptr + scales[:, None] // 4 + tl.arange(0, 1)[None, :], scale, mask=keep)
 
 
 def page_bytes(page_size: int, fp4: bool) -> int:
@@ -62,15 +76,29 @@ def draw_pages(draw: Draw, pages: int, page_size: int, fp4: bool, dtype: str) ->
     return cache
 
 
-def decode_scales(cache: Tensor, page_size: int, fp4: bool) -> Tensor:
-    """float64 [slots, 1] (FP8) or [slots, 4] (FP4)."""
-    scales = views(cache, page_size, fp4)[1].flatten(0, 1).contiguous()
-    return torch.exp2(scales.double() - 127) if fp4 else scales.view(torch.float32).double()
+def decode(cache: Tensor, page_size: int, fp4: bool, dtype: str) -> tuple[Tensor, Tensor]:
+    """float64 keys [slots, 128], scales multiplied in, and their scales [slots, 1] (FP8) or [slots, 4] (FP4)."""
+    keys, scales = (part.flatten(0, 1).contiguous() for part in views(cache, page_size, fp4))
+    if fp4:
+        return decode_fp4(keys) * decode_e8m0(scales), torch.exp2(scales.double() - 127)
+    wide = scales.view(torch.float32).double()
+    return keys.view(FP8[dtype]).double() * wide, wide
 
 
 def decode_keys(cache: Tensor, page_size: int, fp4: bool, dtype: str) -> Tensor:
     """float64 [slots, 128]."""
-    keys, scales = (part.flatten(0, 1).contiguous() for part in views(cache, page_size, fp4))
-    if fp4:
-        return decode_fp4(keys) * decode_e8m0(scales)
-    return keys.view(FP8[dtype]).double() * scales.view(torch.float32).double()
+    return decode(cache, page_size, fp4, dtype)[0]
+
+
+def expect_stored(
+    before: tuple[Tensor, Tensor], slots: Tensor, stored: tuple[Expected, Expected]
+) -> tuple[Expected, ...]:
+    """What `decode` gives after rows `stored` (keys, scales) went to `slots` (-1: nowhere); `before`: what it gave."""
+    keep = slots >= 0
+    at = slots[keep].long()
+    found = []
+    for old, new in zip(before, stored, strict=True):
+        value, bound = old.clone(), torch.zeros_like(old)
+        value[at], bound[at] = new.value[keep], new.bound[keep]
+        found.append(Expected(new.name, value, bound))
+    return tuple(found)

@@ -10,26 +10,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.kernels._quant import hadamard, hadamard_matrix
-from autotune.kernels._rope import load_turns, reference_rope, rotate
-
-WIDTH = 128
-THETA, YARN = 160000.0, (16, 65536, 32, 1)
+from autotune.kernels._quant import hadamard_matrix
+from autotune.kernels._rope import load_turns, reference_rope, rotate, rotate_halves
+from autotune.kernels.indexer._index_cache import KEY
 
 
 @triton.jit
-def spread(x, table_ptr, position, ROWS: tl.constexpr, ROPE_FIRST: tl.constexpr):
-    """fp32 [ROWS, 128] -> turned, transformed, scaled by 128^-0.5, rounded to bf16; still fp32 [ROWS, 128]."""
-    cos, sin = load_turns(table_ptr, position, ROWS, 128, ROPE_FIRST)
-    mixed = hadamard(rotate(x, cos, sin, ROWS, 128), ROWS, 128)
-    return (mixed * 0.08838834764831845).to(tl.bfloat16).to(tl.float32)
+def turn(x, table_ptr, position, ROWS: tl.constexpr, FIRST: tl.constexpr):
+    """fp32 [ROWS, 128] turned to its position: V4's last 64 columns, or V3.2's FIRST 64, whose pairs are halves."""
+    cos, sin = load_turns(table_ptr, position, ROWS, 128, FIRST)
+    if FIRST:
+        return rotate_halves(x, cos, sin, ROWS, 128)
+    else:
+        return rotate(x, cos, sin, ROWS, 128)
 
 
 def expect_spread(x: Tensor, error: Tensor, turns: Tensor, rope_first: bool) -> tuple[Tensor, Tensor]:
-    """What `spread` makes of float64 x [..., 128] known within `error`, and how far the kernel's may lie from it."""
-    y = reference_rope(x, turns, first=rope_first) @ hadamard_matrix(WIDTH) * WIDTH**-0.5
+    """What turn and transform make of float64 x [..., 128] known within `error`, and how far off a kernel may be."""
+    y = reference_rope(x, turns, first=rope_first) @ hadamard_matrix(KEY) * KEY**-0.5
     # A turn errs by three roundings of both of its pair, and makes no element larger than both: twice the row's sum.
     # Then seven levels of sums and a product, each at most a rounding of the turned row's sum; then bf16.
     total = x.abs().sum(-1, keepdim=True)
     off = 2 * error.sum(-1, keepdim=True) + (2 * 3 + 2 * 8) * 2.0**-24 * total
-    return y, off * WIDTH**-0.5 + 2.0**-8 * y.abs()
+    return y, off * KEY**-0.5 + 2.0**-8 * y.abs()

@@ -1,4 +1,4 @@
-"""Indexer keys of V3.2, one a token: LayerNorm, RoPE on the first 64 columns, Hadamard, FP8, a scale a row (K10)."""
+"""Indexer keys of V3.2, one a token: LayerNorm, RoPE on the first 64 columns, Hadamard, FP8, into pages (K10)."""
 
 from __future__ import annotations
 
@@ -16,73 +16,107 @@ from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
+from autotune.kernels._quant import FP8_MAX, expect_fp8_within
 from autotune.kernels._rope import ROPE_DIM, rope_table
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
-from autotune.kernels.indexer._spread import THETA, WIDTH, YARN, expect_spread, spread
+from autotune.kernels.indexer._index_cache import (
+    KEY,
+    decode,
+    draw_pages,
+    expect_stored,
+    page_bytes,
+    quantise_rows,
+    store_keys,
+)
+from autotune.kernels.indexer._spread import expect_spread, turn
 
 EPS = 1e-6
+THETA, YARN = 10000.0, (40, 4096, 32, 1)
 
 
 @dataclass(frozen=True)
 class Problem:
     tokens: int
+    page_size: int = 64
     dtype: str = "e4m3fn"
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
     def __post_init__(self) -> None:
-        if self.tokens < 1 or self.dtype not in FP8:
-            raise ValueError(f"tokens must be positive, dtype one of {', '.join(FP8)}; got {self}")
+        if min(self.tokens, self.page_size) < 1 or self.dtype not in FP8:
+            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
 
     @classmethod
     def of(
-        cls, k: Tensor, weight: Tensor, bias: Tensor, table: Tensor, positions: Tensor, dtype: str = "e4m3fn"
+        cls,
+        k: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        table: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        cache: Tensor,
+        page_size: int = 64,
     ) -> Problem:
-        return cls(k.shape[0], dtype)
+        return cls(k.shape[0], page_size)
 
-    def inputs(self, seed: int, device: str) -> tuple[Tensor | str, ...]:
+    def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
+        # Every second slot, none twice; the first token of several is not stored.
+        slots = torch.arange(self.tokens, dtype=torch.int32, device=device) * 2
+        if self.tokens > 1 and device != "meta":
+            slots[0] = -1
+        pages = triton.cdiv(2 * self.tokens + 3, self.page_size)
         return (
-            draw.normal((self.tokens, WIDTH), torch.bfloat16),
-            draw.uniform((WIDTH,), 0.5, 1.5),
-            draw.normal((WIDTH,), torch.float32),
+            draw.normal((self.tokens, KEY), torch.bfloat16),
+            draw.uniform((KEY,), 0.5, 1.5),
+            draw.normal((KEY,), torch.float32),
             rope_table(64, THETA, YARN).to(device),
             draw.integers((self.tokens,), 0, 64, torch.int32),
-            self.dtype,
+            slots,
+            draw_pages(draw, pages, self.page_size, False, self.dtype),
+            self.page_size,
         )
 
     @property
     def flops(self) -> int:
-        return 25 * self.tokens * WIDTH
+        return 25 * self.tokens * KEY
 
     @property
     def bytes_moved(self) -> int:
-        return self.tokens * (3 * WIDTH + 4 * ROPE_DIM + 4) + 8 * WIDTH
+        return self.tokens * (3 * KEY + 4 * ROPE_DIM + 8) + 8 * KEY
 
 
 @triton.jit(do_not_specialize=["tokens"])
 def _key_prep(
-    q_ptr, scale_ptr, k_ptr, weight_ptr, bias_ptr, table_ptr, positions_ptr, tokens, eps, floor,
-    ROWS: tl.constexpr, FP8_MAX: tl.constexpr,
+    k_ptr, weight_ptr, bias_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, tokens, page_size, eps,
+    ROWS: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     col = tl.arange(0, 128)
     inside = row < tokens
-    offs = row[:, None] * 128 + col[None, :]
-    x = tl.load(k_ptr + offs, mask=inside[:, None], other=0.0).to(tl.float32)
+    x = tl.load(k_ptr + row[:, None] * 128 + col[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
     # The mean first: squares of centred values do not cancel.
     x -= (tl.sum(x, axis=1) / 128)[:, None]
     rstd = 1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 128 + eps)
     x = x * rstd[:, None] * tl.load(weight_ptr + col)[None, :] + tl.load(bias_ptr + col)[None, :]
     position = tl.load(positions_ptr + row, mask=inside, other=0)
-    q, scale = fp8_groups(spread(x, table_ptr, position, ROWS, True), floor, ROWS, 128, 128, FP8_MAX, True)
-    tl.store(q_ptr + offs, q.to(q_ptr.dtype.element_ty), mask=inside[:, None])
-    tl.store(scale_ptr + row, tl.reshape(scale, (ROWS,)), mask=inside)
+    slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
+    q, scale = quantise_rows(turn(x, table_ptr, position, ROWS, True), ROWS, False, FP8_MAX, FNUZ)
+    store_keys(q, scale, slot, cache_ptr, page_size, False)
 
 
 def _reference(
-    problem: Problem, k: Tensor, weight: Tensor, bias: Tensor, table: Tensor, positions: Tensor, dtype: str
+    problem: Problem,
+    k: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    cache: Tensor,
+    page_size: int,
 ) -> tuple[Expected, ...]:
     wide = k.double()
     centred = wide - wide.mean(1, keepdim=True)
@@ -91,16 +125,15 @@ def _reference(
     y = scaled + bias.double()
     # The mean errs by 128 roundings of the mean magnitude, the variance by as many of itself, halved by the root.
     u = 2.0**-24
-    centre = WIDTH * u * wide.abs().mean(1, keepdim=True) * rstd * weight.double().abs()
-    error = 2 * centre + (WIDTH + 6) * u * scaled.abs() + 2 * u * y.abs()
+    centre = KEY * u * wide.abs().mean(1, keepdim=True) * rstd * weight.double().abs()
+    error = 2 * centre + (KEY + 6) * u * scaled.abs() + 2 * u * y.abs()
     key, off = expect_spread(y, error, table[positions.long()], rope_first=True)
-    return expect_fp8_within("k * scale", key, off, WIDTH, dtype, ue8m0=True)
+    found = expect_fp8_within("key", key, off, KEY, problem.dtype, ue8m0=True)
+    return expect_stored(decode(cache, page_size, False, problem.dtype), slots, found)
 
 
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    q, scale = outputs
-    wide = scale.double()[:, None]
-    return q.double() * wide, wide
+def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
+    return decode(output, problem.page_size, False, problem.dtype)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -108,15 +141,15 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return row_reject(config.size("ROWS"), WIDTH, config, device, 32) or fp8_reject(problem.dtype, device)
+    return row_reject(config.size("ROWS"), KEY, config, device, 32) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
     return Work(
         programs=triton.cdiv(problem.tokens, rows),
-        flops_per_program=25 * rows * WIDTH,
-        bytes_per_program=rows * (3 * WIDTH + 4 * ROPE_DIM + 4) + 8 * WIDTH,
+        flops_per_program=25 * rows * KEY,
+        bytes_per_program=rows * (3 * KEY + 4 * ROPE_DIM + 8) + 8 * KEY,
         unique_bytes=problem.bytes_moved,
         iterations=1,
         dtype="fp32",
@@ -130,30 +163,35 @@ def key_prep(
     bias: Tensor,
     table: Tensor,
     positions: Tensor,
-    dtype: str = "e4m3fn",
+    slots: Tensor,
+    cache: Tensor,
+    page_size: int = 64,
     *,
     config: Config,
     device: Device,
-) -> tuple[Tensor, Tensor]:
-    """k bf16 [tokens, 128] -> (FP8 [tokens, 128], power-of-two scale fp32 [tokens]).
+) -> Tensor:
+    """The indexer's cache uint8 [pages, page_size * 132], written in place.
 
-    weight and bias fp32 [128], table fp32 [positions, 64], positions int32 [tokens]. Raises UsageError for others.
+    k bf16 [tokens, 128], weight and bias fp32 [128], table fp32 [positions, 64], positions and slots int32 [tokens],
+    slot -1 for a key that is not stored. Raises UsageError for anything else.
     """
-    if dtype not in FP8:
-        raise UsageError(f"key_prep: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
-    require("key_prep", k=(k, torch.bfloat16, (None, WIDTH)))
+    name = "key_prep"
+    if page_size < 1:
+        raise UsageError(f"{name}: page_size must be positive, got {page_size}")
+    require(name, k=(k, torch.bfloat16, (None, KEY)))
     tokens = k.shape[0]
     require(
-        "key_prep",
+        name,
         k=(k, k.dtype, k.shape),
-        weight=(weight, torch.float32, (WIDTH,)),
-        bias=(bias, torch.float32, (WIDTH,)),
+        weight=(weight, torch.float32, (KEY,)),
+        bias=(bias, torch.float32, (KEY,)),
         table=(table, torch.float32, (None, ROPE_DIM)),
         positions=(positions, torch.int32, (tokens,)),
+        slots=(slots, torch.int32, (tokens,)),
+        cache=(cache, torch.uint8, (None, page_bytes(page_size, False))),
     )
-    q = torch.empty((tokens, WIDTH), dtype=FP8[dtype], device=k.device)
-    scale = torch.empty((tokens,), dtype=torch.float32, device=k.device)
     _key_prep[(triton.cdiv(tokens, config.size("ROWS")),)](
-        q, scale, k, weight, bias, table, positions, tokens, EPS, AMAX_FLOOR, FP8_MAX=FP8_MAX[dtype], **options(config)
-    )
-    return q, scale
+        k, weight, bias, table, positions, slots, cache, tokens, page_size, EPS,
+        FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+    )  # fmt: skip
+    return cache

@@ -1,7 +1,7 @@
 """The indexer's queries: rotation, Hadamard, FP8 or FP4; and the heads' weights, which take the queries' scales (K10).
 
 With FP8 a head has one scale, and relu(s q k) w = relu(q k) (s w): it goes into the weight. FP4's scales go to the
-matrix unit. V3.2 turns the first 64 columns, V4 the last.
+matrix unit. V4 turns the last 64 columns, in interleaved pairs, V3.2 the first, in halves.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from autotune.kernels._quant import (
     expect_mx,
     hadamard_matrix,
 )
-from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM, reference_rope, rope_table
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import KEY, quantise_rows
+from autotune.kernels.indexer._spread import turn
 
 THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
@@ -93,8 +94,7 @@ def _query_prep(
     mask = inside[:, None]
     position = tl.load(positions_ptr + row // heads, mask=inside, other=0)
     x = tl.load(q_ptr + row[:, None] * 128 + tl.arange(0, 128)[None, :], mask=mask, other=0.0).to(tl.float32)
-    cos, sin = load_turns(table_ptr, position, ROWS, 128, FIRST)
-    q, scale = quantise_rows(rotate(x, cos, sin, ROWS, 128), ROWS, FP4, FP8_MAX, FNUZ)
+    q, scale = quantise_rows(turn(x, table_ptr, position, ROWS, FIRST), ROWS, FP4, FP8_MAX, FNUZ)
     weight = tl.load(weights_ptr + row, mask=inside, other=0.0) * factor
     if FP4:
         tl.store(out_ptr + row[:, None] * 64 + tl.arange(0, 64)[None, :], q, mask=mask)
