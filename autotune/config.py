@@ -73,11 +73,16 @@ P = TypeVar("P", bound=Problem)
 
 def key(problem: Problem) -> Key:
     """Names and values of the problem's fields, in their declared order: the key of tables and caches."""
-    return tuple((name, getattr(problem, name)) for name in _field_names(type(problem)))
+    return tuple((name, getattr(problem, name)) for name in field_names(type(problem)))
+
+
+def values(problem: Problem) -> tuple[Scalar, ...]:
+    """The values alone, in the same order: `type(problem)(*values(problem)) == problem`."""
+    return tuple(getattr(problem, name) for name in field_names(type(problem)))
 
 
 @cache
-def _field_names(problem_type: type[Problem]) -> tuple[str, ...]:
+def field_names(problem_type: type[Problem]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(problem_type))
 
 

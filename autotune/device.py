@@ -112,7 +112,15 @@ def current() -> Device:
 
     if not torch.cuda.is_available():
         raise DeviceError("no GPU is visible to torch; name a device, for example device.named('mi355x')")
-    return _identify(torch.cuda.get_device_properties(torch.cuda.current_device()))
+    return at(torch.cuda.current_device())
+
+
+@cache
+def at(index: int) -> Device:
+    """The GPU that torch numbers `index`. Raises DeviceError."""
+    import torch
+
+    return _identify(torch.cuda.get_device_properties(index))
 
 
 def _identify(properties: Any, sysfs: Path = Path("/sys/bus/pci/devices")) -> Device:  # noqa: ANN401 - private type

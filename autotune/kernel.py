@@ -7,16 +7,19 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
+
+import torch
+from torch import Tensor
 
 from autotune import device as devices
-from autotune import runtime
+from autotune import ops, runtime, signature
 from autotune.config import Config, P
 from autotune.device import Device
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from autotune.runtime import Served
+from autotune.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Work:
     reduction_bytes: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel(Generic[P]):
     """A kernel file's public name: call it, or hand it to the tuner."""
 
@@ -65,12 +68,33 @@ class Kernel(Generic[P]):
     work: Callable[[P, Config, Device], Work]
     path: Path
 
+    signature: Signature
+
     def __call__(self, *args: Any, config: Config | None = None, device: Device | None = None) -> Any:  # noqa: ANN401
         """Launches with `config`, or with the tuned table's choice for this call's shapes and dtypes."""
-        device = device or devices.current()
-        if config is None:
-            config = runtime.choose(self, self.problem_of(args, device), device).config
-        return self.launch(*args, config=config, device=device)
+        if torch.compiler.is_compiling():
+            return ops.call(self, args, device)
+        if config is not None:
+            return self.launch(*args, config=config, device=device or self.home(args))
+        served = self.serve(args, device)
+        served.calls += 1
+        return self.launch(*args, config=served.config, device=served.device)
+
+    def serve(self, args: tuple[Any, ...], device: Device | None = None) -> Served:
+        """What a call gets. Known calls cost a dictionary hit, and touch no data: safe while a graph is captured."""
+        if device is None:
+            try:
+                return self._served[self._key(args)]
+            except LookupError:  # a call that is new, or that leaves out defaults
+                args = self.signature.complete(args)
+        found = self._served.get(known := (device, self._key(args)) if device else self._key(args))
+        if found is None:
+            device = device or self.home(args)
+            found = Served(runtime.choose(self, self.problem_of(args, device), device), device)
+            if len(self._served) >= runtime.MOST:
+                self._served.clear()
+            self._served[known] = found
+        return found
 
     def problem_of(self, args: tuple[Any, ...], device: Device) -> P:
         """The problem of a call. An FP8 format that the tensors do not show, in bytes of a cache, is the device's."""
@@ -78,6 +102,24 @@ class Kernel(Generic[P]):
         if "dtype" in getattr(problem, "DRAWN", ()):
             return replace(problem, dtype=device.fp8)
         return problem
+
+    def home(self, args: tuple[Any, ...]) -> Device:
+        """The GPU on which the tensors of a call lie. Raises DeviceError."""
+        place = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
+        return devices.at(place.index) if place.type == "cuda" and place.index is not None else devices.current()
+
+    @cached_property
+    def op(self) -> Callable[..., Any]:
+        """This kernel as an op of torch: `torch.ops.autotune.<family>_<kernel>`."""
+        return ops.define(self)
+
+    @cached_property
+    def _key(self) -> Callable[[tuple[Any, ...]], Any]:
+        return self.signature.reader
+
+    @cached_property
+    def _served(self) -> dict[Any, Served]:
+        return runtime.served(self.name)
 
     @property
     def family(self) -> str:
@@ -118,6 +160,9 @@ def tunable(
     def wrap(launch: Callable[..., Any]) -> Kernel[P]:
         path = Path(inspect.getfile(launch)).resolve()
         name = f"{path.parent.name}/{path.stem}"
-        return Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path)
+        seen = signature.read(launch, problem.of)  # type: ignore[attr-defined]
+        kernel = Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path, seen)
+        _ = kernel.op  # `torch.ops` must know the name before the first call
+        return kernel
 
     return wrap

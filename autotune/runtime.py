@@ -1,16 +1,18 @@
-"""Which config serves a problem: exact row, nearest allowed row, default. Shapes and dtypes decide, never data."""
+"""Which config serves a problem: a row that covers it, the nearest allowed row, the default. Data never decide."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import table
-from autotune.config import Config, Key, Problem, describe, key
+from autotune.config import Config, Problem, Scalar, describe, field_names, key, values
 from autotune.device import Device
 from autotune.errors import TableError
 from autotune.table import Row
@@ -18,15 +20,43 @@ from autotune.table import Row
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
 
+MOST = 65536
+"""Answers kept a kernel and device: prefill has a new length every call, and memory must not grow with traffic."""
+
 
 @dataclass(frozen=True)
 class Choice:
-    """The config, and how it was found: `exact`, `nearest` or `default`; `reason` is a sentence for people."""
+    """The config, and how it was found: `exact`, `interval`, `nearest` or `default`; `reason` is for people."""
 
     config: Config
     how: str
     reason: str
     row: Row | None = None
+
+    @property
+    def tier(self) -> str:
+        """Of the row; `default` where none serves."""
+        return self.row.tier if self.row else "default"
+
+    @property
+    def is_miss(self) -> bool:
+        """Nothing was tuned for this problem."""
+        return self.how in ("nearest", "default")
+
+
+Hook = Callable[["Kernel[Any]", Problem, Device, Choice], None]
+"""Told of each problem once, when its config is first chosen."""
+
+hooks: list[Hook] = []
+
+
+class Served:
+    """What one kind of call gets, and how many calls came; under a CUDA graph only captured ones are seen."""
+
+    __slots__ = ("calls", "choice", "config", "device")
+
+    def __init__(self, choice: Choice, device: Device) -> None:
+        self.calls, self.choice, self.config, self.device = 0, choice, choice.config, device
 
 
 def tables_root() -> Path:
@@ -34,27 +64,96 @@ def tables_root() -> Path:
     return Path(os.environ.get("AUTOTUNE_TABLES") or Path(__file__).parent / "tuned_configs")
 
 
-@lru_cache(maxsize=65536)
+class Lookup(dict[tuple[Scalar, ...], Choice]):
+    """A kernel's choices on one device by the values of a problem's fields: `lookup[64, 2048, 7168, "e4m3fn"]`.
+
+    A dictionary that fills itself, so that a hit costs what a dictionary's does. The table is read once, when this is
+    made; raises TableError where it is not whole.
+    """
+
+    def __init__(self, kernel: Kernel[Any], device: Device, root: Path) -> None:
+        super().__init__()
+        self._kernel, self._device = kernel, device
+        self.path = table.path_of(root, device.arch, device.name, kernel.name)
+        self.rows = _read(self.path, kernel.name, device)
+        self._names = field_names(kernel.problem)
+        self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
+        for row in self.rows:
+            fields = dict(row.problem)
+            if fields.keys() == set(self._names):  # others are of an older form of the problem: `autotune lint` names them
+                self._alike.setdefault(self._fixed(fields), []).append(row)
+
+    def __missing__(self, wanted: tuple[Scalar, ...]) -> Choice:
+        problem = self._kernel.problem(*wanted)
+        choice = self._choose(problem)
+        if len(self) >= MOST:
+            self.clear()
+        self[wanted] = choice
+        for hook in hooks:
+            hook(self._kernel, problem, self._device, choice)
+        return choice
+
+    def _choose(self, problem: Problem) -> Choice:
+        kernel, device = self._kernel, self._device
+        if not self.rows:
+            return Choice(kernel.default(problem, device), "default", f"no table at {self.path}")
+        wanted = dict(key(problem))
+        alike = self._alike.get(self._fixed(wanted), [])
+        for fit, row in sorted(((_fit(row, wanted, problem.VARYING), row) for row in alike), key=itemgetter(0)):
+            if kernel.reject(problem, row.config, device) is None:
+                return _answer(problem, row, fit)
+        why = "no row agrees in every fixed field" if not alike else f"none of {len(alike)} near rows is allowed"
+        return Choice(kernel.default(problem, device), "default", why)
+
+    def _fixed(self, fields: dict[str, Scalar]) -> tuple[Scalar, ...]:
+        return tuple(fields[name] for name in self._names if name not in self._kernel.problem.VARYING)
+
+
+@dataclass(frozen=True, order=True)
+class _Fit:
+    """How well a row suits a problem, best first: covering it, then the tier, then nearness, then smaller sizes."""
+
+    misses: bool
+    rank: int
+    differs: bool
+    octaves: float
+    sizes: tuple[tuple[int, int], ...]
+
+
+def _fit(row: Row, wanted: dict[str, Scalar], varying: tuple[str, ...]) -> _Fit:
+    there, ends = dict(row.problem), {name: (low, high) for name, low, high in row.serves}
+    sizes = tuple((int(there[name]), int(wanted[name])) for name in varying)
+    within = [low <= int(wanted[n]) <= high for n in varying for low, high in [ends.get(n, (there[n], there[n]))]]
+    octaves = sum(abs(math.log2(max(row_size, 1) / max(size, 1))) for row_size, size in sizes)
+    return _Fit(not all(within), row.rank, octaves > 0, octaves, sizes)
+
+
+def _answer(problem: Problem, row: Row, fit: _Fit) -> Choice:
+    if not fit.differs:
+        return Choice(row.config, "exact", f"{row.tier} row for {describe(problem)}", row)
+    there = ",".join(f"{name}={value}" for name, value in row.problem if name in problem.VARYING)
+    if not fit.misses:
+        ends = ", ".join(f"{name} {low} to {high}" for name, low, high in row.serves)
+        return Choice(row.config, "interval", f"{row.tier} row of {there}, which serves {ends}", row)
+    return Choice(row.config, "nearest", f"{row.tier} row of {there}, {fit.octaves:.2f} octaves away", row)
+
+
+_lookups: dict[tuple[str, str, str], Lookup] = {}
+_served: dict[str, dict[Any, Served]] = {}
+
+
+def lookup(kernel: Kernel[Any], device: Device) -> Lookup:
+    """The choices of `kernel` on `device`; its table is read at the first call. Raises TableError."""
+    name = (kernel.name, device.arch, device.name)
+    found = _lookups.get(name)
+    if found is None:
+        found = _lookups[name] = Lookup(kernel, device, tables_root())
+    return found
+
+
 def choose(kernel: Kernel[Any], problem: Problem, device: Device) -> Choice:
     """The config for `problem`; same answer for same tables. Raises TableError for a table that is not whole."""
-    known = _rows(kernel.name, device.arch, device.name, tables_root())
-    if not known:
-        where = table.path_of(tables_root(), device.arch, device.name, kernel.name)
-        return Choice(kernel.default(problem, device), "default", f"no table at {where}")
-    wanted = key(problem)
-    row = known.get(wanted)
-    if row is not None:
-        refusal = kernel.reject(problem, row.config, device)
-        if refusal is None:
-            return Choice(row.config, "exact", f"{row.tier} row for {describe(problem)}", row)
-    neighbours = _neighbours(known, problem)
-    for distance, neighbour in neighbours:
-        if kernel.reject(problem, neighbour.config, device) is None:
-            there = ",".join(f"{n}={v}" for n, v in neighbour.problem if n in problem.VARYING)
-            reason = f"{neighbour.tier} row of {there}, {distance:.2f} octaves away"
-            return Choice(neighbour.config, "nearest", reason, neighbour)
-    why = "no row agrees in every fixed field" if not neighbours else f"none of {len(neighbours)} near rows is allowed"
-    return Choice(kernel.default(problem, device), "default", why)
+    return lookup(kernel, device)[values(problem)]
 
 
 def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
@@ -65,32 +164,36 @@ def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
 
 def rows(kernel: str, device: Device) -> tuple[Row, ...]:
     """All rows that serve `kernel` on `device`. Raises TableError."""
-    return tuple(_rows(kernel, device.arch, device.name, tables_root()).values())
+    return _read(table.path_of(tables_root(), device.arch, device.name, kernel), kernel, device)
 
 
-@lru_cache(maxsize=4096)
-def _rows(kernel: str, arch: str, device: str, root: Path) -> dict[Key, Row]:
-    path = table.path_of(root, arch, device, kernel)
+def served(kernel: str) -> dict[Any, Served]:
+    """What calls of `kernel` got so far, by the key of a call."""
+    return _served.setdefault(kernel, {})
+
+
+def counts() -> Counter[tuple[str, str, str]]:
+    """Calls so far by (kernel, how, tier); how and tier as in Choice."""
+    total: Counter[tuple[str, str, str]] = Counter()
+    for kernel, known in _served.items():
+        for one in list(known.values()):
+            total[kernel, one.choice.how, one.choice.tier] += one.calls
+    return total
+
+
+def forget() -> None:
+    """Drops every table and answer: the next call reads the tables again. Counts start anew."""
+    _lookups.clear()
+    for known in _served.values():
+        known.clear()
+
+
+def _read(path: Path, kernel: str, device: Device) -> tuple[Row, ...]:
     if not path.exists():
-        return {}
+        return ()
     loaded = table.load(path)
-    if (loaded.kernel, loaded.arch, loaded.device) != (kernel, arch, device):
+    if (loaded.kernel, loaded.arch, loaded.device) != (kernel, device.arch, device.name):
         raise TableError(
             f"{path}: is a table of {loaded.kernel} for {loaded.arch}/{loaded.device}; move it to that folder"
         )
-    return {row.problem: row for row in loaded.rows}
-
-
-def _neighbours(known: dict[Key, Row], problem: Problem) -> list[tuple[float, Row]]:
-    """Rows equal in every fixed field, nearest first: better tier, then summed |log2 ratio|, then smaller sizes."""
-    varying = problem.VARYING
-    fixed = {name: value for name, value in key(problem) if name not in varying}
-    found = []
-    for row in known.values():
-        fields = dict(row.problem)
-        if all(fields.get(name) == value for name, value in fixed.items()):
-            sizes = [(int(fields[name]), int(getattr(problem, name))) for name in varying]
-            distance = sum(abs(math.log2(max(there, 1) / max(here, 1))) for there, here in sizes)
-            found.append((row.rank, distance, sizes, row))
-    found.sort(key=lambda entry: entry[:3])
-    return [(distance, row) for _, distance, _, row in found]
+    return loaded.rows

@@ -16,6 +16,7 @@ LAYERS = [
     {"table"},
     {"runtime"},
     {"draw"},
+    {"signature", "ops"},
     {"kernel"},
     {"kernels"},
     {"registry"},
