@@ -16,27 +16,35 @@ if TYPE_CHECKING:
     from autotune.kernel import Kernel
     from autotune.signature import Parameter, Signature
 
+Result = list[torch.Tensor] | tuple[torch.Tensor, ...] | torch.Tensor | None
+
 _UNKNOWN_SIZE = 1024
 """Stands for a size that the trace does not know; it picks a config, and no shape of a result depends on one."""
 
 _patching = threading.RLock()
 
 
-def define(kernel: Kernel[Any]) -> Callable[..., list[torch.Tensor] | None]:
+def define(kernel: Kernel[Any]) -> Callable[..., Result]:
     """Registers `torch.ops.autotune.<family>_<kernel>`: the launcher's arguments, and the name of a device record.
 
-    It returns the new tensors alone, in a list; what the launcher writes in place is marked as written.
+    It returns the new tensors alone; what the launcher writes in place is marked as written.
     """
     name, signature = f"autotune::{kernel.name.replace('/', '_')}", kernel.signature
     writes = [signature.parameters[i].name for i in signature.written]
 
-    def launch(*args: Any, device: str = "") -> list[torch.Tensor] | None:  # noqa: ANN401
+    def launch(*args: Any, device: str = "") -> Result:  # noqa: ANN401
         here = devices.named(device) if device else None
+        args = signature.complete(args)  # torch leaves out trailing defaults
         served = kernel.serve(args, here)
+        served.calls += 1
         return _new(kernel.launch(*args, config=served.config, device=served.device), args, signature)
 
-    def fake(*args: Any, device: str = "") -> list[torch.Tensor] | None:  # noqa: ANN401
+    def fake(*args: Any, device: str = "") -> Result:  # noqa: ANN401
+        if not signature.fresh:
+            return None
         here = devices.named(device) if device else kernel.home(args)
+        # A plain integer, such as a page size, is a constant of the model: the trace is for its value.
+        args = tuple(int(arg) if isinstance(arg, torch.SymInt) else arg for arg in signature.complete(args))
         problem = kernel.problem_of(tuple(_hinted(arg) for arg in args), here)
         with _without_launching(type(kernel.jit)):
             outputs = kernel.launch(*args, config=kernel.default(problem, here), device=here)
@@ -51,14 +59,15 @@ def schema(signature: Signature) -> str:
     """The op's schema: `(Tensor q, Tensor(a!) cache, SymInt page_size=1, *, str device="") -> Tensor[]`."""
     marks = {index: f"({chr(ord('a') + n)}!)" for n, index in enumerate(signature.written)}
     parts = [_argument(parameter, marks.get(i, "")) for i, parameter in enumerate(signature.parameters)]
-    return f"({', '.join(parts)}, *, str device='') -> {'Tensor[]' if signature.fresh else '()'}"
+    return f"({', '.join(parts)}, *, str device='') -> {_returns(signature)}"
 
 
 def call(kernel: Kernel[Any], args: tuple[Any, ...], device: Device | None) -> Any:  # noqa: ANN401
     """The launcher's own results, through the op."""
     signature = kernel.signature
     args = signature.complete(args)
-    fresh = kernel.op(*args, device=device.name if device else "") or []
+    new = kernel.op(*args, device=device.name if device else "")
+    fresh = () if new is None else (new,) if isinstance(new, torch.Tensor) else new
     results = (*fresh, *(args[i] for i in signature.written if args[i] is not None))
     return results[0] if signature.bare else results
 
@@ -71,12 +80,21 @@ def _argument(parameter: Parameter, mark: str) -> str:
     return f"{text}={parameter.default!r}"
 
 
-def _new(outputs: Any, args: tuple[Any, ...], signature: Signature) -> list[torch.Tensor] | None:  # noqa: ANN401
-    if not signature.fresh:
-        return None
+def _returns(signature: Signature) -> str:
+    if not signature.written:
+        return "Tensor[]"
+    # Of an op that writes its arguments, torch accepts single tensors only.
+    return f"({', '.join(['Tensor'] * len(signature.fresh))})"
+
+
+def _new(outputs: Any, args: tuple[Any, ...], signature: Signature) -> Result:  # noqa: ANN401
+    """What is not one of the arguments, in the form of the schema."""
     written = [args[i] for i in signature.written]
     results = outputs if isinstance(outputs, tuple) else (outputs,)
-    return [result for result in results if not any(result is one for one in written)]
+    fresh = [result for result in results if not any(result is one for one in written)]
+    if not signature.written:
+        return fresh
+    return (fresh[0] if len(fresh) == 1 else tuple(fresh)) if fresh else None
 
 
 def _hinted(arg: Any) -> Any:  # noqa: ANN401

@@ -76,11 +76,13 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         self._kernel, self._device = kernel, device
         self.path = table.path_of(root, device.arch, device.name, kernel.name)
         self.rows = _read(self.path, kernel.name, device)
-        self._names = field_names(kernel.problem)
+        self._names: tuple[str, ...] = field_names(kernel.problem)
         self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
         for row in self.rows:
             fields = dict(row.problem)
-            if fields.keys() == set(self._names):  # others are of an older form of the problem: `autotune lint` names them
+            if fields.keys() == set(
+                self._names
+            ):  # others are of an older form of the problem: `autotune lint` names them
                 self._alike.setdefault(self._fixed(fields), []).append(row)
 
     def __missing__(self, wanted: tuple[Scalar, ...]) -> Choice:
@@ -123,9 +125,10 @@ class _Fit:
 def _fit(row: Row, wanted: dict[str, Scalar], varying: tuple[str, ...]) -> _Fit:
     there, ends = dict(row.problem), {name: (low, high) for name, low, high in row.serves}
     sizes = tuple((int(there[name]), int(wanted[name])) for name in varying)
-    within = [low <= int(wanted[n]) <= high for n in varying for low, high in [ends.get(n, (there[n], there[n]))]]
+    bounds = [ends.get(name, (size, size)) for name, (size, _) in zip(varying, sizes, strict=True)]
+    covers = all(low <= size <= high for (low, high), (_, size) in zip(bounds, sizes, strict=True))
     octaves = sum(abs(math.log2(max(row_size, 1) / max(size, 1))) for row_size, size in sizes)
-    return _Fit(not all(within), row.rank, octaves > 0, octaves, sizes)
+    return _Fit(not covers, row.rank, octaves > 0, octaves, sizes)
 
 
 def _answer(problem: Problem, row: Row, fit: _Fit) -> Choice:

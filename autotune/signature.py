@@ -44,8 +44,8 @@ class Signature:
     """Positions of the arguments that the launcher returns: it writes those in place, and returns them last."""
     bare: bool
     """A single result comes alone, not in a tuple."""
-    fresh: bool
-    """Some results are new tensors."""
+    fresh: tuple[str, ...]
+    """The other results, as the source spells them."""
 
     @cached_property
     def reader(self) -> Reader:
@@ -88,9 +88,9 @@ def read(launch: Callable[..., Any], problem_of: Callable[..., Any]) -> Signatur
     decides = tuple(sorted((names[name], tuple(sorted(attributes))) for name, attributes in mentioned.items()))
     returned = list(_returned(_tree(launch)))
     written = sorted({names[node.id] for node in returned if isinstance(node, ast.Name) and node.id in names})
-    fresh = any(not (isinstance(node, ast.Name) and node.id in names) for node in returned)
+    fresh = sorted({ast.unparse(node) for node in returned} - names.keys())
     bare = not str(inspect.signature(launch).return_annotation).startswith("tuple")
-    return Signature(parameters, decides, tuple(written), bare, fresh)
+    return Signature(parameters, decides, tuple(written), bare, tuple(fresh))
 
 
 def _itself(value: Any) -> Any:  # noqa: ANN401

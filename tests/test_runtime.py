@@ -15,11 +15,9 @@ def problem(m, n=2048, k=7168, dtype="e4m3fn"):
 @pytest.fixture
 def tables(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    runtime.choose.cache_clear()
-    runtime._rows.cache_clear()
+    runtime.forget()
     yield tmp_path
-    runtime.choose.cache_clear()
-    runtime._rows.cache_clear()
+    runtime.forget()
 
 
 def write(root, *rows, kernel=KERNEL.name):
