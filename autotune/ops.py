@@ -34,7 +34,7 @@ def define(kernel: Kernel[Any]) -> Callable[..., Result]:
 
     def launch(*args: Any, device: str = "") -> Result:  # noqa: ANN401
         here = devices.named(device) if device else None
-        args = signature.complete(args)  # torch leaves out trailing defaults
+        args = _plain(args, signature)
         served = kernel.serve(args, here)
         served.calls += 1
         return _new(kernel.launch(*args, config=served.config, device=served.device), args, signature)
@@ -43,8 +43,7 @@ def define(kernel: Kernel[Any]) -> Callable[..., Result]:
         if not signature.fresh:
             return None
         here = devices.named(device) if device else kernel.home(args)
-        # A plain integer, such as a page size, is a constant of the model: the trace is for its value.
-        args = tuple(int(arg) if isinstance(arg, torch.SymInt) else arg for arg in signature.complete(args))
+        args = _plain(args, signature)
         problem = kernel.problem_of(tuple(_hinted(arg) for arg in args), here)
         with _without_launching(type(kernel.jit)):
             outputs = kernel.launch(*args, config=kernel.default(problem, here), device=here)
@@ -69,12 +68,14 @@ def call(kernel: Kernel[Any], args: tuple[Any, ...], device: Device | None) -> A
     new = kernel.op(*args, device=device.name if device else "")
     fresh = () if new is None else (new,) if isinstance(new, torch.Tensor) else new
     results = (*fresh, *(args[i] for i in signature.written if args[i] is not None))
-    return results[0] if signature.bare else results
+    return results[0] if signature.bare and len(results) == 1 else results
 
 
 def _argument(parameter: Parameter, mark: str) -> str:
     kinds = {"Tensor": f"Tensor{mark}", "Tensor | None": f"Tensor{mark}?", "int": "SymInt"}
-    text = f"{kinds.get(parameter.kind, parameter.kind)} {parameter.name}"
+    tuples = "Tensor[]?" if parameter.kind.endswith("| None") else "Tensor[]"
+    kind = tuples if parameter.kind.startswith("tuple[Tensor") else kinds.get(parameter.kind, parameter.kind)
+    text = f"{kind} {parameter.name}"
     if parameter.default is parameter.EMPTY:
         return text
     return f"{text}={parameter.default!r}"
@@ -85,6 +86,19 @@ def _returns(signature: Signature) -> str:
         return "Tensor[]"
     # Of an op that writes its arguments, torch accepts single tensors only.
     return f"({', '.join(['Tensor'] * len(signature.fresh))})"
+
+
+def _plain(args: tuple[Any, ...], signature: Signature) -> tuple[Any, ...]:
+    """What the launcher expects: torch leaves out trailing defaults, makes tuples lists, and integers symbols.
+
+    A plain integer, such as a page size, is a constant of the model: a trace is for its value.
+    """
+    forms = {list: tuple, torch.SymInt: int}
+    return tuple(forms.get(type(arg), _same)(arg) for arg in signature.complete(args))
+
+
+def _same(arg: Any) -> Any:  # noqa: ANN401
+    return arg
 
 
 def _new(outputs: Any, args: tuple[Any, ...], signature: Signature) -> Result:  # noqa: ANN401

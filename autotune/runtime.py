@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import table
-from autotune.config import Config, Problem, Scalar, describe, field_names, key, values
+from autotune.config import Config, Problem, Scalar, describe, key, values
 from autotune.device import Device
 from autotune.errors import TableError
 from autotune.table import Row
@@ -76,7 +76,8 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         self._kernel, self._device = kernel, device
         self.path = table.path_of(root, device.arch, device.name, kernel.name)
         self.rows = _read(self.path, kernel.name, device)
-        self._names: tuple[str, ...] = field_names(kernel.problem)
+        problem_type: Any = kernel.problem  # mypy holds type[Any] to be unhashable
+        self._names = field_names(problem_type)
         self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
         for row in self.rows:
             fields = dict(row.problem)

@@ -18,6 +18,7 @@ Reader = Callable[[tuple[Any, ...]], Any]
 """Call arguments -> a hashable of the shapes, dtypes and plain values that decide."""
 
 TENSOR, OPTIONAL = "Tensor", "Tensor | None"
+PLAIN = ("int", "float", "bool", "str")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ class Signature:
 
     def _getter(self, index: int, names: tuple[str, ...]) -> Callable[[Any], Any]:
         parameter = self.parameters[index]
-        if not parameter.is_tensor:
+        if parameter.kind in PLAIN:
             return _itself
         if not names:
             return _is_none
+        assert parameter.is_tensor, f"{parameter.name}: what Problem.of reads must be a tensor or one of {PLAIN}"
         read = attrgetter(*names)
         return read if parameter.kind == TENSOR else lambda value: None if value is None else read(value)
 

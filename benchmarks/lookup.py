@@ -2,8 +2,8 @@
 
     python benchmarks/lookup.py [--vllm FOLDER] [--sglang FOLDER]
 
-FOLDER is an unpacked wheel or source archive of the engine, from which the lookup functions are taken as they are. Prints
-nanoseconds, the median of short batches on one core, and how many times each peer takes.
+FOLDER is an unpacked wheel or source archive of the engine, from which its functions are taken as they are. Prints nanoseconds, the
+median of short batches on one core, and how many times each peer takes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def triton_key() -> float:
 
     @triton.autotune([triton.Config({"BLOCK": block}) for block in (16, 32)], key=["m", "n", "k"])
     @triton.jit
-    def gemm(a, b, out, a_scale, b_scale, m, n, k, BLOCK: triton.language.constexpr):  # noqa: ANN001, ANN202
+    def gemm(a, b, out, a_scale, b_scale, m, n, k, BLOCK: triton.language.constexpr):  # noqa: ANN001, ANN202, PLR0913
         pass
 
     class Nothing:

@@ -1,7 +1,7 @@
 """The engines' own lookup functions, taken as they are from an unpacked wheel or source archive.
 
-A whole engine does not import without a GPU and its hundred packages; its lookup functions need only the standard library,
-the name of the device and two switches, which stand in here.
+A whole engine does not import without a GPU and its hundred packages; its lookup functions need only the standard
+library, the name of the device and two switches, which stand in here.
 """
 
 from __future__ import annotations
@@ -64,8 +64,17 @@ def _module(source: str, names: tuple[str, ...], place: Path, device_name: str) 
     logger.setLevel(logging.CRITICAL)
     once = SimpleNamespace(info=logger.info, warning=logger.warning, info_once=_quiet, warning_once=_quiet)
     space: dict[str, Any] = {
-        **{"functools": functools, "json": json, "os": os, "torch": torch, "triton": triton, "logger": once},
-        **{"Any": Any, "Dict": dict, "Optional": None, "__file__": str(place), "log_info_on_rank0": _quiet},
+        "functools": functools,
+        "json": json,
+        "os": os,
+        "torch": torch,
+        "triton": triton,
+        "logger": once,
+        "Any": Any,
+        "Dict": dict,
+        "Optional": None,
+        "__file__": str(place),
+        "log_info_on_rank0": _quiet,
         "_is_cuda": not device_name.startswith("AMD"),
         "get_device_name": lambda: device_name,
         "get_device_name_as_file_name": lambda: device_name.replace(" ", "_"),
@@ -74,7 +83,7 @@ def _module(source: str, names: tuple[str, ...], place: Path, device_name: str) 
     }
     for node in wanted:
         _without_annotations(node)
-    exec(compile(ast.Module(wanted, []), str(place), "exec"), space)  # noqa: S102 - the peer itself, on purpose
+    exec(compile(ast.Module(wanted, []), str(place), "exec"), space)
     return space
 
 
@@ -94,5 +103,5 @@ class _Environment:
     VLLM_BATCH_INVARIANT = False
 
     @property
-    def VLLM_TUNED_CONFIG_FOLDER(self) -> str | None:  # noqa: N802 - the engine's name
+    def VLLM_TUNED_CONFIG_FOLDER(self) -> str | None:
         return os.environ.get("VLLM_TUNED_CONFIG_FOLDER")

@@ -15,6 +15,7 @@ LAYERS = [
     {"config", "device"},
     {"table"},
     {"runtime"},
+    {"misses"},
     {"draw"},
     {"signature", "ops"},
     {"kernel"},

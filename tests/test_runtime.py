@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from autotune import device, registry, runtime, table
-from autotune.errors import TableError
+from autotune import device, misses, registry, runtime, table
+from autotune.errors import TableError, UsageError
 from autotune.table import Row, Table
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
@@ -80,3 +82,103 @@ def test_damage_is_loud(tables):
 def test_explain_says_how_and_why(tables):
     write(tables, row(16))
     assert "nearest (modeled row of m=16" in runtime.explain(KERNEL, problem(17), MI355X)
+
+
+def serving(m, low, high, tier="modeled", **changes):
+    return replace(row(m, tier, **changes), serves=(("m", low, high),))
+
+
+def test_an_interval_serves_what_it_names_and_no_more(tables):
+    write(tables, serving(64, 33, 90, GROUP_M=4), row(128, GROUP_M=1))
+    for m, how in ((33, "interval"), (64, "exact"), (90, "interval"), (91, "nearest"), (32, "nearest")):
+        choice = runtime.choose(KERNEL, problem(m), MI355X)
+        assert choice.how == how, m
+        assert how == "nearest" or choice.config["GROUP_M"] == 4
+    assert "which serves m 33 to 90" in runtime.choose(KERNEL, problem(90), MI355X).reason
+
+
+def test_of_rows_that_cover_a_problem_the_better_tier_serves(tables):
+    write(tables, row(64, "modeled", GROUP_M=1), serving(100, 50, 200, "measured", GROUP_M=4))
+    choice = runtime.choose(KERNEL, problem(64), MI355X)
+    assert (choice.how, choice.tier) == ("interval", "measured")
+
+
+def test_lookup_is_a_dictionary_that_stays_small(tables, monkeypatch):
+    monkeypatch.setattr(runtime, "MOST", 3)
+    write(tables, row(16))
+    lookup = runtime.lookup(KERNEL, MI355X)
+    for m in range(1, 9):
+        assert lookup[m, 2048, 7168, "e4m3fn"] is lookup[m, 2048, 7168, "e4m3fn"]
+    assert len(lookup) <= 3
+    for m in range(1, 9):
+        KERNEL.serve(problem(m).inputs(0, "meta"), MI355X)
+    assert len(runtime.served(KERNEL.name)) <= 3
+
+
+def test_hits_are_counted_by_how_and_tier(tables, monkeypatch):
+    write(tables, serving(64, 33, 90))
+    monkeypatch.setattr(KERNEL.__class__, "home", lambda *_: MI355X)
+    monkeypatch.setattr(runtime, "hooks", seen := [])
+    told = []
+    seen.append(lambda kernel, problem, device, choice: told.append((kernel.name, problem.m, device, choice.how)))
+    launched = []
+    kernel = replace(KERNEL, launch=lambda *args, config, device: launched.append((config, device)))
+    for m in (64, 64, 40, 64, 7):
+        kernel(*problem(m).inputs(0, "meta"))
+    counts = {how: number for (name, how, _), number in runtime.counts().items() if name == KERNEL.name}
+    assert counts == {"exact": 3, "interval": 1, "nearest": 1}
+    assert [(m, how) for _, m, _, how in told] == [(64, "exact"), (40, "interval"), (7, "nearest")]
+    assert len(launched) == 5
+
+
+def test_a_call_is_known_again_by_shapes_and_dtypes_alone(tables, monkeypatch):
+    write(tables, row(64))
+    monkeypatch.setattr(KERNEL.__class__, "home", lambda *_: MI355X)
+    first = KERNEL.serve(problem(64).inputs(0, "cpu"))
+    assert KERNEL.serve(problem(64).inputs(1, "cpu")) is first
+    assert KERNEL.serve(problem(65).inputs(0, "cpu")) is not first
+    assert KERNEL.serve(problem(64, dtype="e4m3fnuz").inputs(0, "cpu")) is not first
+
+
+def test_defaults_left_out_are_the_same_call(tables, monkeypatch):
+    norm = registry.load("norm/rms_norm_quant")
+    monkeypatch.setattr(norm.__class__, "home", lambda *_: MI355X)
+    x, weight, *_ = norm.problem(4, 1536, False, False).inputs(0, "meta")
+    assert norm.serve((x, weight)) is norm.serve(norm.signature.complete((x, weight, None)))
+    assert norm.serve((x, weight)) is not norm.serve((x, weight, x))
+
+
+def test_misses_are_written_once_each_and_read_back(tables, tmp_path):
+    write(tables, serving(64, 33, 90))
+    path = tmp_path / "engine" / "misses.jsonl"
+    stop = misses.record(path)
+    for m in (64, 40, 7, 7, 200):
+        runtime.choose(KERNEL, problem(m), MI355X)
+    stop()
+    runtime.choose(KERNEL, problem(300), MI355X)
+    found = misses.read(path)
+    assert [dict(miss.problem)["m"] for miss in found] == [7, 200]
+    assert {(miss.kernel, miss.device) for miss in found} == {(KERNEL.name, "mi355x")}
+
+
+def test_a_file_of_misses_is_bounded(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(misses, "LIMIT_BYTES", 500)
+    stop = misses.record(tmp_path / "misses")
+    for m in range(1, 100):
+        runtime.choose(KERNEL, problem(m), MI355X)
+    stop()
+    assert 500 <= (tmp_path / "misses").stat().st_size < 800
+
+
+@pytest.mark.parametrize("line", ["[]", "{", '{"kernel": 1, "device": "x", "problem": {}}', "[" * 100000, '"a"'])
+def test_a_bad_line_of_misses_is_named(tmp_path, line):
+    path = tmp_path / "misses"
+    path.write_text(f"{line}\n")
+    with pytest.raises(UsageError, match="line 1"):
+        misses.read(path)
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "misses"
+    path.write_text('{"kernel": "a/b", "device": "x", "problem": {"m": 1}}\n{"kernel": "a')
+    assert len(misses.read(path)) == 1
