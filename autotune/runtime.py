@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import table
-from autotune.config import Config, Problem, Scalar, describe, key, values
+from autotune.config import Config, Problem, Scalar, describe, field_names, key, values
 from autotune.device import Device
 from autotune.errors import TableError
 from autotune.table import Row

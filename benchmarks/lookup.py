@@ -2,8 +2,8 @@
 
     python benchmarks/lookup.py [--vllm FOLDER] [--sglang FOLDER]
 
-FOLDER is an unpacked wheel or source archive of the engine, from which its functions are taken as they are. Prints nanoseconds, the
-median of short batches on one core, and how many times each peer takes.
+FOLDER is an unpacked wheel or source archive of the engine, from which its functions are taken as they are. Prints
+nanoseconds, the median of short batches on one core, and how many times each peer takes.
 """
 
 from __future__ import annotations
