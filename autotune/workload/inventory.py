@@ -39,7 +39,7 @@ HOT_PATHS = (
     ),
     _path(9, "query and key preparation", "rope/qk_prep rope/mla_prep norm/qkv_rms_norm"),
     _path(10, "indexer queries and keys", "indexer/query_prep indexer/key_prep norm/layer_norm"),
-    _path(11, "indexer logits", "indexer/ragged_logits indexer/paged_logits"),
+    _path(11, "indexer logits", "indexer/key_gather indexer/ragged_logits indexer/paged_logits"),
     _path(12, "top-k and index translation", "indexer/topk"),
     _path(13, "sparse attention, decode", "attention/sparse_decode attention/sparse_mla attention/dense_mqa"),
     _path(14, "sparse attention, prefill", "attention/sparse_prefill"),
