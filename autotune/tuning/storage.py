@@ -1,0 +1,65 @@
+"""Where trials are kept: Optuna's journal file on one machine, a database for many; one session a study at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from autotune.errors import UsageError
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Holds the lock file `path`; the kernel frees it however this process ends. Raises UsageError where it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    except BlockingIOError:
+        holder = os.pread(handle, 20, 0).decode() or "unknown"
+        raise UsageError(
+            f"{path}: another session (process {holder}) tunes this kernel for this device; wait for it, or end it"
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def journal(path: Path) -> BaseStorage:
+    """The journal at `path`, mended after a kill. The caller holds `exclusive`, so whatever lock lies there is dead."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    if path.exists():
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            os.truncate(path, whole)  # a torn line would make every later one unreadable
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def database(url: str) -> BaseStorage:
+    """`postgresql://user@host/name`. Raises UsageError where its driver or the server is missing."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        shown = make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError as error:
+        raise UsageError(f"--storage: not a database URL ({error}); write postgresql://user@host/database") from None
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except ImportError as error:
+        raise UsageError(
+            f"--storage {shown}: {error.name} is not installed; pip install 'deepseek-autotune[postgresql]'"
+        ) from error
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UsageError(f"--storage {shown}: {reason}; start the server or correct the URL") from None
