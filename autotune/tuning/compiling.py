@@ -1,0 +1,115 @@
+"""The compile stage: each distinct binary once, from disk where an earlier session made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from autotune.config import Config, Problem, describe, key
+from autotune.device import Device
+from autotune.kernel import Kernel
+from autotune.tuning.cache import Cache
+from autotune.tuning.crew import Pool
+from autotune.tuning.launch import launches
+from autotune.tuning.ledger import Crash, Ledger
+from autotune.tuning.process import Lost
+from autotune.tuning.resources import Resources
+from autotune.tuning.tasks import compile_job
+from autotune.tuning.toolchain import toolchain
+from autotune.tuning.worker import Job
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a session tunes, and what every result of it depends on."""
+
+    kernel: Kernel[Any]
+    device: Device
+    source: str
+    toolchain: str
+
+    @classmethod
+    def of(cls, kernel: Kernel[Any], device: Device) -> Subject:
+        return cls(kernel, device, kernel.source_hash(), toolchain(device.arch))
+
+    def job(self, problem: Problem, config: Config) -> Job:
+        return Job(self.kernel.name, key(problem), config, self.device.name)
+
+    def key(self, stage: str, *more: str) -> tuple[str, ...]:
+        """Of a Cache."""
+        return (stage, self.kernel.name, self.source, self.toolchain, self.device.name, *more)
+
+    def crash(self, problem: Problem, config: Config, stage: str, kind: str, reason: str) -> Crash:
+        names = (self.kernel.name, self.source, self.toolchain, describe(problem), str(config))
+        return Crash(*names, stage=stage, kind=kind, reason=reason)
+
+    def crashed(self, ledger: Ledger, problem: Problem, config: Config) -> Crash | None:
+        return ledger.find(*self.crash(problem, config, "", "", "").where)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A config on a problem, with what Triton would compile for it."""
+
+    problem: Problem
+    config: Config
+    binary: str
+    """Equal for calls that Triton compiles to the same binaries."""
+    grids: tuple[tuple[int, ...], ...]
+
+
+@dataclass
+class Compiler:
+    """Threads may ask it together; the first to ask for a binary compiles it."""
+
+    subject: Subject
+    cache: Cache
+    pool: Pool
+    ledger: Ledger
+    compiled: int = 0
+    from_cache: int = 0
+    _known: dict[str, Resources | str] = field(default_factory=dict)
+    _locks: dict[str, Lock] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def candidate(self, problem: Problem, config: Config) -> Candidate:
+        """For one thread at a time: launchers are run with a stand-in for Triton's own."""
+        seen = launches(self.subject.kernel, problem, config, self.subject.device)
+        binary = " ".join(launch.signature for launch in seen) + f" {config}"
+        return Candidate(problem, config, binary, tuple(launch.grid for launch in seen))
+
+    def resources(self, candidate: Candidate) -> Resources | str:
+        """Of its binary, or why there is none."""
+        with self._lock:
+            mine = self._locks.setdefault(candidate.binary, Lock())
+        with mine:
+            if candidate.binary not in self._known:
+                self._known[candidate.binary] = self._make(candidate)
+        return self._known[candidate.binary]
+
+    def _make(self, candidate: Candidate) -> Resources | str:
+        parts = self.subject.key("compile", candidate.binary)
+        result = self.cache.get(*parts)
+        if result is not None:
+            self._count(from_cache=1)
+            return _resources(result)
+        self._count(compiled=1)
+        problem, config = candidate.problem, candidate.config
+        try:
+            result = self.pool.submit(compile_job, self.subject.job(problem, config)).result()
+        except Lost as lost:
+            # This machine's fault, perhaps: not a result of the config, but known to the ledger.
+            self.ledger.add(self.subject.crash(problem, config, "compile", lost.kind, str(lost)))
+            return str(lost)
+        self.cache.put(result, *parts)
+        return _resources(result)
+
+    def _count(self, compiled: int = 0, from_cache: int = 0) -> None:
+        with self._lock:
+            self.compiled += compiled
+            self.from_cache += from_cache
+
+
+def _resources(result: dict[str, Any]) -> Resources | str:
+    return result["failed"] if "failed" in result else Resources.from_json(result["resources"])

@@ -1,0 +1,88 @@
+"""The measuring stage, seen from the session: each candidate once, whatever happens to the process that measures it."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autotune.config import Config, Problem, describe
+from autotune.tuning.bench import Bench, Measurement, Timing
+from autotune.tuning.cache import Cache
+from autotune.tuning.compiling import Candidate, Subject
+from autotune.tuning.crew import Pool
+from autotune.tuning.ledger import Ledger
+from autotune.tuning.process import Lost
+from autotune.tuning.tasks import measure_job
+
+SAMPLES = 10
+"""Of a candidate; finalists get more in their race."""
+
+
+@dataclass
+class Measurer:
+    """Threads may measure together; one problem is always measured by the same lane."""
+
+    subject: Subject
+    bench: Bench
+    lanes: Sequence[Pool]
+    ledger: Ledger
+    state: Path
+    _first: dict[tuple[Any, ...], Config] = field(default_factory=dict)
+
+    def twin(self, candidate: Candidate, code: str) -> Config | None:
+        """The config that was first seen to run the same machine code on the same grids for this problem."""
+        first = self._first.setdefault((candidate.problem, code, candidate.grids), candidate.config)
+        return None if first == candidate.config else first
+
+    def alone(self, problem: Problem, config: Config, samples: int = SAMPLES) -> dict[str, Any]:
+        """Checked and timed once in the life of the state folder; a config that crashed before is not tried again."""
+        parts = self.subject.key("measure", self.bench.name, describe(problem), str(config), str(samples))
+        answer = Cache(self.state / "results").get(*parts)
+        crash = self.subject.crashed(self.ledger, problem, config)
+        if answer is None and crash is not None:
+            return {"failed": crash.stage, "kind": crash.kind, "reason": crash.reason}
+        if answer is None:
+            answer = self._ask(problem, (config,), samples, record=parts)
+        if "failed" in answer:
+            named = (answer["failed"], answer["kind"], answer["reason"])
+            self.ledger.add(self.subject.crash(problem, config, *named))
+            return {name: answer[name] for name in ("failed", "kind", "reason")}
+        times = Timing(tuple(answer["times"][0]))
+        return {
+            "us": round(times.us, 4),
+            "samples": len(times.samples_us),
+            "spread": round(times.spread, 5),
+            "error": answer["errors"][0],
+            "clock_mhz": answer["clock_mhz"],
+            "throttled": answer["throttled"],
+        }
+
+    def together(self, problem: Problem, configs: Sequence[Config], passes: int) -> list[list[float]] | None:
+        """Interleaved samples of configs that were measured alone before; None where a process gave no answer."""
+        answer = self._ask(problem, tuple(configs), passes, record=None)
+        return None if "failed" in answer else answer["times"]
+
+    def medians(self, problem: Problem, configs: Sequence[Config], passes: int) -> dict[Config, float]:
+        """Of the configs that are right at `problem`, interleaved; those that fail alone are left out."""
+        good = [config for config in configs if "us" in self.alone(problem, config)]
+        times = self.together(problem, good, passes) if good else []
+        return {config: statistics.median(us) for config, us in zip(good, times or [], strict=bool(times))}
+
+    def _ask(
+        self, problem: Problem, configs: tuple[Config, ...], samples: int, record: tuple[str, ...] | None
+    ) -> dict[str, Any]:
+        jobs = tuple(self.subject.job(problem, config) for config in configs)
+        slot = int(hashlib.sha256(describe(problem).encode()).hexdigest(), 16) % len(self.lanes)
+        where = (self.state / "results", record) if record is not None else None
+        asked = Measurement(self.bench, slot, jobs, samples, check=record is not None, record=where)
+        try:
+            answer: dict[str, Any] = self.lanes[slot].submit(measure_job, asked).result()
+        except Lost as lost:
+            return {"failed": "measure", "kind": lost.kind, "reason": str(lost)}
+        if record is not None:
+            Cache(self.state / "results").put(answer, *record)  # again, where the worker's disk is not ours
+        return answer

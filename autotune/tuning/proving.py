@@ -1,0 +1,90 @@
+"""The proof stage: every config of a row on every problem it must get right, in the corrected interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autotune.config import Config, Problem, describe
+from autotune.tuning.cache import Cache
+from autotune.tuning.compiling import Subject
+from autotune.tuning.proof import problems_to_prove
+from autotune.tuning.tasks import validate_job
+from autotune.tuning.worker import Job, Workers
+
+Serves = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That `config` is right for `problem`, and for its neighbours along `serves`."""
+
+    problem: Problem
+    config: Config
+    serves: Serves = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """`failed` says where and how; else `problems` were all computed within `error` of their bounds."""
+
+    problems: tuple[str, ...] = ()
+    error: float = 0.0
+    failed: str | None = None
+
+
+@dataclass
+class Prover:
+    subject: Subject
+    cache: Cache
+    checks: tuple[Problem, ...]
+    workers: Workers
+    progress: Callable[[int, int], None]
+    _results: dict[Job, dict[str, Any] | str] = field(default_factory=dict)
+
+    def prove(self, claims: Iterable[Claim]) -> dict[Claim, Proof]:
+        """Equal (problem, config) pairs are computed once, over all sessions with this source and toolchain."""
+        wanted = {claim: self._problems(claim) for claim in claims}
+        self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
+        return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
+
+    def counts(self) -> tuple[int, int]:
+        """Configs proved right everywhere they were asked, and configs that were wrong or fell over somewhere."""
+        wrong = {job.config for job, result in self._results.items() if isinstance(result, str) or "failed" in result}
+        return len({job.config for job in self._results} - wrong), len(wrong)
+
+    def _problems(self, claim: Claim) -> tuple[Problem, ...]:
+        serves: Mapping[str, tuple[int, int]] = {name: (low, high) for name, low, high in claim.serves}
+        row = (claim.problem, claim.config)
+        return problems_to_prove(self.subject.kernel, row, self.subject.device, self.checks, serves)
+
+    def _compute(self, jobs: dict[Job, Problem]) -> None:
+        missing = []
+        for job, problem in jobs.items():
+            if job not in self._results:
+                cached = self.cache.get(*self._key(job, problem))
+                if cached is None:
+                    missing.append(job)
+                else:
+                    self._results[job] = cached
+        for done, (job, result) in enumerate(self.workers.run(validate_job, missing), 1):
+            self._results[job] = result
+            if not isinstance(result, str):  # killed or died: to be tried again next time
+                self.cache.put(result, *self._key(job, jobs[job]))
+            self.progress(done, len(missing))
+
+    def _proof(self, config: Config, problems: tuple[Problem, ...]) -> Proof:
+        if not problems:
+            return Proof(failed="no check problem of the search space allows this config")
+        results = [(problem, self._results[self.subject.job(problem, config)]) for problem in problems]
+        for _, result in results:
+            if isinstance(result, str):
+                return Proof(failed=result)
+            if "failed" in result:
+                return Proof(failed=result["failed"])
+        errors = [float(result["error"]) for _, result in results if not isinstance(result, str)]
+        return Proof(tuple(sorted(describe(problem) for problem in problems)), max(errors))
+
+    def _key(self, job: Job, problem: Problem) -> tuple[str, ...]:
+        return self.subject.key("validate", describe(problem), str(job.config))
