@@ -87,9 +87,12 @@ def test_the_cover_is_whole_ordered_and_the_shortest(rows):
     assert len(runs) == fewest[-1]
 
 
-def test_a_boundary_between_two_measured_sizes_is_a_round_number():
-    ask, _ = ask_of(lambda size, c: {SMALL: size, MIDDLE: 3000, LARGE: 1e6}[c])
+def test_a_smooth_crossing_takes_few_measurements_and_a_jump_is_located_to_the_size():
+    ask, calls = ask_of(lambda size, c: {SMALL: size, MIDDLE: 3000, LARGE: 1e6}[c])
     left, right = spans([1, 4096], [SMALL, MIDDLE], Times(ask))
-    assert right.low - 1 == left.high
-    assert 2600 <= left.high <= 3200
-    assert left.high == pytest.approx(3000, rel=0.12)
+    assert right.low - 1 == left.high == pytest.approx(3000, rel=0.02)
+    assert len(calls) < 14
+    ask, _ = ask_of(lambda size, c: {SMALL: 1 if size <= 1733 else 9, MIDDLE: 5, LARGE: 1e6}[c])
+    left, right = spans([1, 4096], [SMALL, MIDDLE], Times(ask))
+    assert (left.high, right.low) == (1733, 1734)
+    assert left.regret == right.regret == 0

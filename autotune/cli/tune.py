@@ -1,9 +1,10 @@
-"""`autotune tune`: sessions over a model's shapes, for devices that need not be present."""
+"""`autotune tune`: sessions over a model's shapes, measured where the GPU is here, modelled where it is not."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from autotune import device as devices
 from autotune import registry, runtime, workload
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
+from autotune.config import Problem, build, key
 from autotune.device import Device
-from autotune.errors import UsageError
+from autotune.errors import DeviceError, UsageError
 from autotune.kernel import Kernel
+from autotune.tuning import crew, gpu, ray_pool, simulated
+from autotune.tuning.bench import Bench
+from autotune.tuning.budget import Budget
 from autotune.tuning.cache import state_root
-from autotune.tuning.session import Plan, Session, Summary
+from autotune.tuning.session import Plan, Session, Status, Summary
 from autotune.tuning.worker import Limits
 
 
@@ -25,10 +30,12 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "tune",
-        "search, compile, prove and predict; writes tables (tier `modeled` where no GPU is present)",
+        "search, compile, prove, and measure where the GPU is here (tier `modeled` where it is not); writes tables",
         "  autotune tune --device mi355x --device b200\n"
-        "  autotune tune norm/rms_norm_quant --device h200 --model deepseek-v3.2 --tp 8 --trials 40\n"
-        "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168",
+        "  autotune tune norm/rms_norm_quant --device h200 --model deepseek-v3.2 --tp 8 --trials 40 --minutes 30\n"
+        "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168\n"
+        "  autotune tune moe/fp8_grouped_gemm --device mi355x --inputs routing=zipf:1.2\n"
+        "  autotune tune --device mi355x --ray auto --storage postgresql://tuner@db/trials",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: every kernel that the model calls")
     parser.add_argument("--device", action="append", required=True, help="name of a device record; may be repeated")
@@ -38,34 +45,41 @@ def add(commands: Commands) -> None:
     parser.add_argument("--ep", type=int, default=1, help="expert parallelism (default 1: experts are split by width)")
     parser.add_argument("--dp-attention", action="store_true", help="attention is data-parallel over the --tp ranks")
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
-    parser.add_argument("--trials", type=int, default=Plan.trials, help="configs tried a problem (default 12)")
+    parser.add_argument(
+        "--inputs", action="append", default=[], metavar="FIELD=VALUE",
+        help="how inputs are drawn, such as routing=zipf:1.2 or pattern=clustered; kept as evidence of each row",
+    )  # fmt: skip
+    parser.add_argument("--trials", type=int, default=Budget.trials, help="configs tried a problem (default 12)")
+    parser.add_argument("--minutes", type=float, help="end the search of each kernel and device after so long")
+    parser.add_argument("--until-gain", type=float, metavar="PERCENT", help="end where more trials promise less")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=Limits.processes, help="worker processes (default: all cores)")
     parser.add_argument("--tables", type=Path, help="where tables go (default: where the runtime reads them)")
+    parser.add_argument(
+        "--bench", metavar="BENCH",
+        help="gpu, none, or simulated:SEED, a rehearsal whose rows go to a folder and a tier of their own "
+        "(default: gpu where the device is the one in this machine, else none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="compile and measure on this Ray cluster (`auto`: the running one)"
+    )
+    parser.add_argument("--storage", metavar="URL", help="keep trials in this database: postgresql://user@host/name")
+    parser.add_argument("--retry-crashed", action="store_true", help="forget which configs hung, crashed or were wrong")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.trials < 1 or arguments.jobs < 1 or arguments.tp < 1:
-        raise UsageError(
-            f"--trials, --jobs and --tp must be at least 1, got {arguments.trials}, {arguments.jobs}, {arguments.tp}"
-        )
+    _check(arguments)
     names, chosen = kernel_names(arguments.kernels), [devices.named(name) for name in arguments.device]
     if arguments.problem and len(arguments.kernels) != 1:
         raise UsageError("--problem needs exactly one KERNEL, whose fields it names")
-    plan = Plan(
-        tables=arguments.tables or runtime.tables_root(),
-        state=state_root(),
-        trials=arguments.trials,
-        seed=arguments.seed,
-        limits=Limits(processes=arguments.jobs),
-    )
-    summaries = [_session(registry.load(name), device, plan, arguments) for device in chosen for name in names]
+    plans = [(device, _plan(arguments, device)) for device in chosen]
+    summaries = [_session(registry.load(name), device, plan, arguments) for device, plan in plans for name in names]
     done = [summary for summary in summaries if summary is not None]
     show_rows(
         [_row(summary) for summary in done],
         arguments.json,
-        "tuning sessions (default / best: modeled times of a step, not measured)",
+        "tuning sessions (default / best: times of a step, measured only where the tier says so)",
     )
     if not arguments.json:
         for summary in done:
@@ -73,17 +87,59 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if done else 1
 
 
-def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argparse.Namespace) -> Summary | None:
-    if arguments.problem:
-        problems = {parse_problem(kernel, text, device): 1 for text in arguments.problem}
-    else:
-        problems = workload.problems(
-            kernel,
-            workload.model.named(arguments.model),
-            workload.scenario.named(arguments.scenario),
-            workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention),
-            device,
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.trials < 1 or arguments.jobs < 1 or arguments.tp < 1:
+        raise UsageError(
+            f"--trials, --jobs and --tp must be at least 1, got {arguments.trials}, {arguments.jobs}, {arguments.tp}"
         )
+    for name in ("minutes", "until_gain"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"--{name.replace('_', '-')} must be positive, got {value:g}")
+
+
+def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
+    bench = _bench(arguments.bench, device, remote=arguments.ray is not None)
+    tables = arguments.tables or (
+        state_root() / "simulated" if isinstance(bench, simulated.Simulated) else runtime.tables_root()
+    )
+    gain = arguments.until_gain / 100 if arguments.until_gain is not None else None
+    return Plan(
+        tables=tables,
+        state=state_root(),
+        budget=Budget(arguments.trials, arguments.minutes, gain),
+        seed=arguments.seed,
+        limits=Limits(processes=arguments.jobs),
+        bench=bench,
+        hire=ray_pool.hire(arguments.ray, device.arch) if arguments.ray else crew.local,
+        storage=arguments.storage,
+        retry_crashed=arguments.retry_crashed,
+    )
+
+
+def _bench(text: str | None, device: Device, remote: bool) -> Bench | None:
+    """What `--bench` names; by default the GPUs of this machine where they are `device`s. Raises UsageError."""
+    if text == "none":
+        return None
+    if text not in (None, "gpu"):
+        return simulated.parse(str(text))
+    if text == "gpu" and remote:
+        return gpu.Gpu(slots=1)  # which GPUs there are, only the cluster knows: ray_pool asks it
+    try:
+        here = devices.current()
+    except DeviceError as error:
+        if text == "gpu":
+            raise UsageError(f"--bench gpu: {error}") from error
+        return None
+    if here != device:
+        if text == "gpu":
+            raise UsageError(f"--bench gpu: --device says {device.name}, the GPU in this machine is {here.name}")
+        return None
+    return gpu.Gpu(slots=gpu.count())
+
+
+def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argparse.Namespace) -> Summary | None:
+    problems = _problems(kernel, device, arguments)
     if not problems:
         print(f"{kernel.name}: {arguments.model} never calls it; skipped", file=sys.stderr)
         return None
@@ -91,27 +147,60 @@ def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argpars
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task(f"{kernel.name} on {device.name}")
-        log = _Log(kernel.name, device.name, console)
+        log = _Log(f"{kernel.name} {device.name}", console)
 
-        def update(stage: str, finished: int, total: int) -> None:
-            progress.update(
-                task, description=f"{kernel.name} on {device.name}: {stage}", completed=finished, total=total
-            )
-            log.note(stage, finished, total)
+        def update(status: Status) -> None:
+            text = f"{kernel.name} on {device.name}: {_describe(status)}"
+            progress.update(task, description=text, completed=status.done, total=status.of)
+            log.note(status)
 
-        return Session(kernel, device, plan, update).run(problems)
+        # The clock of --minutes starts with each session.
+        fresh = replace(plan, budget=Budget(plan.budget.trials, plan.budget.minutes, plan.budget.until_gain))
+        return Session(kernel, device, fresh, update).run(problems)
+
+
+def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace) -> dict[Problem, int]:
+    if arguments.problem:
+        found: dict[Problem, int] = {parse_problem(kernel, text, device): 1 for text in arguments.problem}
+    else:
+        found = workload.problems(
+            kernel,
+            workload.model.named(arguments.model),
+            workload.scenario.named(arguments.scenario),
+            workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention),
+            device,
+        )
+    drawn = dict(_drawn(kernel, text) for text in arguments.inputs)
+    if not drawn:
+        return found
+    return {build(kernel.problem, dict(key(p)) | drawn, "--inputs"): weight for p, weight in found.items()}
+
+
+def _drawn(kernel: Kernel[Any], text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    drawn = [field.name for field in fields(kernel.problem) if field.name in getattr(kernel.problem, "DRAWN", ())]
+    if not equals or name not in drawn:
+        known = f"can draw {', '.join(drawn)} another way" if drawn else "draws its inputs in one way only"
+        raise UsageError(f"--inputs {text!r}: write FIELD=VALUE; {kernel.name} {known}")
+    return name, value
+
+
+def _describe(status: Status) -> str:
+    failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
+    best = f", default / best {status.speedup:.2f}" if status.stage == "search" else ""
+    return f"{status.stage}{best}" + (f", failed: {failed}" if failed else "")
 
 
 class _Log:
     """One line a tenth where stderr is no terminal, so that a log file shows progress too."""
 
-    def __init__(self, kernel: str, device: str, console: Console) -> None:
-        self._head, self._console, self._last = f"{kernel} {device}", console, ""
+    def __init__(self, head: str, console: Console) -> None:
+        self._head, self._console, self._last = head, console, ""
 
-    def note(self, stage: str, finished: int, total: int) -> None:
-        step = f"{stage} {10 * finished // max(total, 1) * 10} %"
-        if stage != "compile" and step != self._last and not self._console.is_terminal:
-            print(f"{self._head}: {step} ({finished}/{total})", file=sys.stderr, flush=True)
+    def note(self, status: Status) -> None:
+        step = f"{status.stage} {10 * status.done // max(status.of, 1) * 10} %"
+        if step != self._last and not self._console.is_terminal:
+            print(f"{self._head}: {step} ({status.done}/{status.of}) {_describe(status)}", file=sys.stderr, flush=True)
             self._last = step
 
 
@@ -128,6 +217,7 @@ def _row(summary: Summary) -> dict[str, Any]:
         "failed": dict(summary.failed),
         "distinct codes": summary.distinct_codes,
         "validated": summary.validated,
+        "rows": summary.rows,
         "default / best": round(summary.speedup, 3),
         "tier": summary.tier,
     }

@@ -10,9 +10,6 @@ from autotune.config import Config
 
 TOLERANCE = 0.01
 """A config may serve a size where another is this much faster: half of what one race of noise 2 % can tell apart."""
-_FINEST = 1.12
-"""Crossovers are located to this ratio of sizes."""
-
 Ask = Callable[[int, Sequence[Config]], Mapping[Config, float]]
 """(size, configs) -> microseconds of those that are allowed and right there, measured interleaved."""
 
@@ -99,24 +96,30 @@ def cover(
 
 
 def crossover(low: int, high: int, pair: tuple[Config, Config], times: Times) -> int:
-    """The last size that the left config serves; it is chosen at `low`, the right one at `high`."""
+    """The last size that the left config serves; it is chosen at `low`, the right one at `high`.
+
+    Halving ends where either could serve the other's end within the tolerance: a smooth crossing takes few steps, a
+    jump (one more wave, a size that one of them cannot run) is located to the size.
+    """
     left, right = pair
-    # Where one of the two cannot run, the edge of what it can is located to the size.
-    while high - low > 1 and (high / low > _FINEST or not all(c in times.known[s] for c in pair for s in (low, high))):
+    while high - low > 1:
+        if _loses(right, left, times.known[low]) <= TOLERANCE:
+            return low
+        if _loses(left, right, times.known[high]) <= TOLERANCE:
+            return high - 1
         middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
-        here = times.at(middle, pair)
-        if left in here and here[left] <= here.get(right, math.inf):
+        if _loses(left, right, times.at(middle, pair)) <= 0:
             low = middle
         else:
             high = middle
-    return low if high - low <= 1 else _round_down(low, high)
+    return low
 
 
-def _round_down(low: int, high: int) -> int:
-    """A round size in [low, high): a boundary between two measured sizes is nobody's exact number."""
-    step = 2 ** int(math.log2(max(1, high - low)))
-    rounded = high // step * step
-    return rounded if low <= rounded < high else low
+def _loses(config: Config, other: Config, here: Mapping[Config, float]) -> float:
+    """How much slower `config` is than `other`; infinite where it cannot run, 0 where neither can."""
+    if config not in here:
+        return math.inf if other in here else 0.0
+    return here[config] / here.get(other, math.inf) - 1
 
 
 def _reach(config: Config, sizes: Sequence[int], first: int, times: Times, tolerance: float) -> int:

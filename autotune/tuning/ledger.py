@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +34,10 @@ class Ledger:
 
     def __init__(self, state: Path, device: str) -> None:
         self._path = state / "ledger" / f"{device}.jsonl"
-        self._known = {crash.where: crash for crash in self._read()}
+        self.epoch = 0
+        """How often everything was forgotten: searches of another epoch try again."""
+        self._known: dict[tuple[str, ...], Crash] = {}
+        self._read()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -49,22 +51,37 @@ class Ledger:
         if crash.kind not in KINDS or crash.where in self._known:
             return
         self._known[crash.where] = crash
+        self._append(asdict(crash))
+
+    def forget(self) -> None:
+        """All that is known is tried again, by this session and later ones."""
+        self._append({"forget": True})
+        self._known.clear()
+        self.epoch += 1
+
+    def _append(self, entry: dict[str, object]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # It begins with a line break: after a torn line of a full disk, this one is still whole.
-        line = "\n" + json.dumps(asdict(crash)) + "\n"
+        line = "\n" + json.dumps(entry) + "\n"
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())
         finally:
             os.close(handle)
 
-    def _read(self) -> Iterator[Crash]:
+    def _read(self) -> None:
         try:
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return
         for line in filter(None, lines):
             try:
-                yield Crash(**json.loads(line))
+                entry = json.loads(line)
+                if entry == {"forget": True}:
+                    self._known.clear()
+                    self.epoch += 1
+                else:
+                    crash = Crash(**entry)
+                    self._known[crash.where] = crash
             except (ValueError, TypeError):
                 continue  # torn, or of another release: the config is tried once more

@@ -45,6 +45,8 @@ class Measurer:
         crash = self.subject.crashed(self.ledger, problem, config)
         if answer is None and crash is not None:
             return {"failed": crash.stage, "kind": crash.kind, "reason": crash.reason}
+        if answer is not None and "failed" in answer and crash is None:
+            answer = None  # forgotten on purpose, or out of memory on another day
         if answer is None:
             answer = self._ask(problem, (config,), samples, record=parts)
         if "failed" in answer:

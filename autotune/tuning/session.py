@@ -1,9 +1,11 @@
-"""A tuning session: problems in, table out. Without a GPU it ends at the model, and its rows say so."""
+"""A tuning session: problems in, table out. Without a bench it ends at the model, and its rows say so."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,36 +15,47 @@ from optuna.storages import BaseStorage
 from autotune import table
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
+from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.table import Row, Table
-from autotune.tuning import search, space
+from autotune.tuning import crew, space, storage
+from autotune.tuning.bench import Bench
+from autotune.tuning.budget import Budget
 from autotune.tuning.cache import Cache
-from autotune.tuning.launch import launches
+from autotune.tuning.compiling import Candidate, Compiler, Subject
+from autotune.tuning.ledger import Ledger
+from autotune.tuning.measuring import Measurer
 from autotune.tuning.predict import predict
+from autotune.tuning.promotion import Promotion, Searched, served, superseded
+from autotune.tuning.proving import Prover
 from autotune.tuning.resources import Resources
 from autotune.tuning.search import Search
-from autotune.tuning.tasks import compile_job, validate_job
-from autotune.tuning.toolchain import toolchain
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning.worker import Limits, Workers
 
-_TIE = 0.02
-"""Modelled gains under 2 % are no gains: the incumbent stays."""
+_BATCH = 5
+"""Trials of a problem that are compiled and measured side by side."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to try and where things lie."""
+    """How much to try, with what, and where things lie."""
 
     tables: Path
     state: Path
-    trials: int = 12
+    budget: Budget = field(default_factory=Budget)
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
+    bench: Bench | None = None
+    """None: the session ends at the model."""
+    hire: crew.Hire = crew.local
+    storage: str | None = None
+    """URL of a database for trials; None: a journal file under `state`."""
+    retry_crashed: bool = False
 
 
 @dataclass
 class Summary:
-    """Counts of one session; `speedup` is modelled default / best, geometric mean over calls of a step."""
+    """Counts of one session; `speedup` is default / best, geometric mean over calls of a step, as `tier` says."""
 
     kernel: str
     device: str
@@ -56,12 +69,23 @@ class Summary:
     failed: dict[str, int] = field(default_factory=dict)
     distinct_codes: int = 0
     validated: int = 0
+    rows: int = 0
     speedup: float = 1.0
     tier: str = "modeled"
 
 
-Progress = Callable[[str, int, int], None]
-"""(stage, done, of)"""
+@dataclass(frozen=True)
+class Status:
+    """Where a session stands; `speedup` is default / best so far, geometric mean over the problems that have both."""
+
+    stage: str
+    done: int
+    of: int
+    speedup: float = 1.0
+    failed: Mapping[str, int] = field(default_factory=dict)
+
+
+Progress = Callable[[Status], None]
 
 
 class Session:
@@ -69,191 +93,185 @@ class Session:
 
     def __init__(self, kernel: Kernel[Any], device: Device, plan: Plan, progress: Progress) -> None:
         self._kernel, self._device, self._plan, self._progress = kernel, device, plan, progress
-        self._toolchain = toolchain(device.arch)
-        self._source = kernel.source_hash()
+        self._subject = Subject.of(kernel, device)
         self._cache = Cache(plan.state / "results")
         self._space = space.load(kernel, device)
-        self._codes: dict[str, Resources | str] = {}
-        path = table.path_of(plan.tables, device.arch, device.name, kernel.name)
-        self.summary = Summary(kernel.name, device.name, path)
+        self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
+        self._ledger = Ledger(plan.state, self._filed)
+        path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
+        tier = plan.bench.tier if plan.bench else "modeled"
+        self.summary = Summary(kernel.name, device.name, path, tier=tier)
 
     def run(self, problems: Mapping[Problem, int]) -> Summary:
         """Tunes `problems` (with launches a step as weights) and merges the rows into the table."""
-        old = self._load_table()
-        storage = search.open_storage(self._plan.state / "journal" / self._device.name / f"{self._kernel.name}.log")
-        with Workers(self._plan.limits, self._plan.state) as workers:
-            searches = {problem: self._open(storage, problem, old) for problem in problems}
-            self._search(searches, workers)
-        rows = self._promote(searches, problems, old)
-        table.save(self._merged(old, rows), self.summary.table)
+        _distinct(problems, self._device)
+        here = self._plan.state / "journal" / self._filed / f"{self._kernel.name}.log"
+        with storage.exclusive(here.with_suffix(".session")):
+            if self._plan.retry_crashed:
+                self._ledger.forget()
+            old = self._load_table()
+            trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
+            rows = self._tune(problems, old, trials)
+            table.save(self._merged(old, rows), self.summary.table)
         return self.summary
+
+    def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> list[Row]:
+        plan = self._plan
+        incumbents = {row.problem: row.config for row in old.rows}
+        searches = {problem: self._open(trials, problem, incumbents) for problem in problems}
+        with plan.hire(plan.limits, plan.state, plan.bench) as hired:
+            self._compiler = Compiler(self._subject, self._cache, hired.compilers, self._ledger)
+            self._measurer = (
+                Measurer(self._subject, plan.bench, hired.lanes, self._ledger, plan.state) if plan.bench else None
+            )
+            with ThreadPoolExecutor(plan.limits.processes + len(hired.lanes)) as threads:
+                self._search(searches, threads)
+            searched = [
+                Searched(
+                    problem,
+                    one.outcomes,
+                    self._kernel.default(problem, self._device),
+                    incumbents.get(key(served(problem, self._device))),
+                    problems[problem],
+                )
+                for problem, one in searches.items()
+            ]
+            return self._promote(searched)
 
     def _load_table(self) -> Table:
         if self.summary.table.exists():
             return table.load(self.summary.table)
-        return Table(self._kernel.name, self._device.arch, self._device.name, self._source, ())
+        return Table(self._kernel.name, self._device.arch, self._filed, self._subject.source, ())
 
     def _merged(self, old: Table, rows: list[Row]) -> Table:
         # Rows of another source were proved for another kernel: they do not outlive it.
-        kept = old if old.source == self._source else Table(old.kernel, old.arch, old.device, self._source, ())
-        return kept.merged(rows)
+        same = old.source == self._subject.source
+        gone = superseded(old.rows, rows)
+        kept = tuple(row for row in old.rows if same and row not in gone)
+        return Table(old.kernel, old.arch, old.device, self._subject.source, kept).merged(rows)
 
-    def _open(self, storage: BaseStorage, problem: Problem, old: Table) -> Search:
+    def _open(self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config]) -> Search:
         kernel, device = self._kernel, self._device
-        name = f"{describe(problem)} source={self._source} {self._toolchain} seed={self._plan.seed}"
-        opened = Search(storage, name, self._space.lists, self._plan.seed)
-        if opened.feasible_count is None or len(opened.outcomes) < self._plan.trials:
+        opened = Search(trials, self._study(problem), self._space.lists, self._plan.seed)
+        if opened.feasible_count is None or self._plan.budget.left(_times(opened)):
             feasible = space.feasible(self._space, kernel, problem, device)
             opened.allow(feasible)
-            first = [kernel.default(problem, device), *(r.config for r in old.rows if r.problem == key(problem))]
+            incumbent = incumbents.get(key(served(problem, device)))
+            first = [kernel.default(problem, device), *([incumbent] if incumbent else [])]
             by_model = sorted(feasible, key=lambda c: predict(kernel.work(problem, c, device), c, device).us)
-            opened.enqueue([*first, *by_model[: self._plan.trials // 2 - 1]])
+            opened.enqueue([*first, *by_model[: self._plan.budget.trials // 2 - 1]])
         self.summary.problems += 1
         self.summary.considered += self._space.size
         self.summary.rejected += self._space.size - (opened.feasible_count or 0)
         return opened
 
-    def _search(self, searches: Mapping[Problem, Search], workers: Workers) -> None:
-        total = self._plan.trials * len(searches)
-        while True:
-            asked = [
-                (problem, config)
-                for problem, one in searches.items()
-                for config in one.ask(min(5, self._plan.trials - len(one.outcomes)))
-            ]
-            if not asked:
-                break
-            signatures = {pair: self._signature(*pair) for pair in asked}
-            self._compile({signatures[pair]: pair for pair in asked}, workers)
-            for problem, config in asked:
-                searches[problem].tell(config, self._outcome(problem, config, signatures[problem, config]))
-                self._progress("search", sum(len(one.outcomes) for one in searches.values()), total)
+    def _study(self, problem: Problem) -> str:
+        """Names the trials of a problem: those of another source, toolchain, device or bench are others."""
+        subject = self._subject
+        name = f"{describe(problem)} source={subject.source} {subject.toolchain} seed={self._plan.seed}"
+        if self._plan.storage:
+            name = f"{self._kernel.name} {self._filed} {name}"  # a database holds all kernels and devices
+        name += f" bench={self._plan.bench.name}" if self._plan.bench else ""
+        return name + (f" epoch={self._ledger.epoch}" if self._ledger.epoch else "")
+
+    def _search(self, searches: Mapping[Problem, Search], threads: ThreadPoolExecutor) -> None:
+        while asked := [
+            (problem, config)
+            for problem, one in searches.items()
+            for config in one.ask(min(_BATCH, self._plan.budget.left(_times(one))))
+        ]:
+            # Futures are read in the order asked, so that equal results give equal searches.
+            compiled = [(c, threads.submit(self._compiler.resources, c)) for c in self._candidates(asked)]
+            outcomes = [(c, self._outcome(c, future.result(), threads)) for c, future in compiled]
+            for candidate, outcome in outcomes:
+                searches[candidate.problem].tell(candidate.config, outcome())
+                self._report(searches)
         self._count(searches)
 
-    def _signature(self, problem: Problem, config: Config) -> str:
-        """Equal for calls that Triton compiles to the same binaries."""
-        seen = launches(self._kernel, problem, config, self._device)
-        return " ".join(launch.signature for launch in seen) + f" {config}"
+    def _candidates(self, asked: list[tuple[Problem, Config]]) -> list[Candidate]:
+        return [self._compiler.candidate(problem, config) for problem, config in asked]
 
-    def _compile(self, wanted: Mapping[str, tuple[Problem, Config]], workers: Workers) -> None:
-        jobs: dict[Job, str] = {}
-        for signature, (problem, config) in wanted.items():
-            if signature in self._codes:
-                continue
-            cached = self._cache.get(*self._compile_key(signature))
-            if cached is not None:
-                self._codes[signature] = _resources(cached)
-                self.summary.from_cache += 1
-            else:
-                jobs[Job(self._kernel.name, key(problem), config, self._device.name)] = signature
-        for done, (job, result) in enumerate(workers.run(compile_job, jobs), 1):
-            if isinstance(result, str):
-                self._codes[jobs[job]] = result  # killed or died: this machine's fault, perhaps; not cached
-            else:
-                self._cache.put(result, *self._compile_key(jobs[job]))
-                self._codes[jobs[job]] = _resources(result)
-            self.summary.compiled += 1
-            self._progress("compile", done, len(jobs))
-
-    def _compile_key(self, signature: str) -> tuple[str, ...]:
-        return ("compile", self._kernel.name, self._source, self._toolchain, self._device.name, signature)
-
-    def _outcome(self, problem: Problem, config: Config, signature: str) -> dict[str, Any]:
-        found = self._codes[signature]
+    def _outcome(
+        self, candidate: Candidate, found: Resources | str, threads: ThreadPoolExecutor
+    ) -> Callable[[], dict[str, Any]]:
+        """The trial's outcome; waits for its measurement, which has begun, when it is called."""
         if isinstance(found, str):
-            return {"failed": "compile", "reason": found}
+            return lambda: {"failed": "compile", "reason": found}
+        problem, config = candidate.problem, candidate.config
         prediction = predict(self._kernel.work(problem, config, self._device), config, self._device, found)
-        return {"us": prediction.us, "bound": prediction.bound, "code": found.code, "spills": found.spills}
+        shared = {"bound": prediction.bound, "code": found.code, "spills": found.spills}
+        if self._measurer is None:
+            return lambda: {"us": prediction.us, **shared}
+        twin = self._measurer.twin(candidate, found.code)
+        measured: Future[dict[str, Any]] = threads.submit(self._measurer.alone, problem, twin or config)
+        more = {"modeled_us": prediction.us, **shared, **({"same_as": str(twin)} if twin else {})}
+        return lambda: {**measured.result(), **more}
+
+    def _evaluate(self, problem: Problem, config: Config) -> dict[str, Any]:
+        with ThreadPoolExecutor(1) as threads:
+            candidate = self._compiler.candidate(problem, config)
+            return self._outcome(candidate, self._compiler.resources(candidate), threads)()
+
+    def _report(self, searches: Mapping[Problem, Search]) -> None:
+        gains = []
+        for problem, one in searches.items():
+            default = one.outcomes.get(self._kernel.default(problem, self._device), {}).get("us")
+            if default is not None:
+                gains.append(math.log(default / min(found["us"] for found in one.outcomes.values() if "us" in found)))
+        done = sum(len(one.outcomes) for one in searches.values())
+        total = max(done, self._plan.budget.trials * len(searches))
+        speedup = math.exp(sum(gains) / len(gains)) if gains else 1.0
+        self._progress(Status("search", done, total, speedup, _failures(searches)))
 
     def _count(self, searches: Mapping[Problem, Search]) -> None:
         outcomes = [outcome for one in searches.values() for outcome in one.outcomes.values()]
         self.summary.trials = len(outcomes)
+        self.summary.compiled, self.summary.from_cache = self._compiler.compiled, self._compiler.from_cache
         self.summary.distinct_codes = len({outcome["code"] for outcome in outcomes if "code" in outcome})
-        for outcome in outcomes:
-            if "failed" in outcome:
-                self.summary.failed[outcome["failed"]] = self.summary.failed.get(outcome["failed"], 0) + 1
+        self.summary.failed = _failures(searches)
 
-    def _promote(self, searches: Mapping[Problem, Search], weights: Mapping[Problem, int], old: Table) -> list[Row]:
-        incumbents = {row.problem: row.config for row in old.rows}
-        ranked = {p: self._ranked(p, one, incumbents.get(key(p))) for p, one in searches.items()}
-        proofs: dict[Config, dict[str, Any]] = {}
-        rows: list[Row] = []
-        gains: list[tuple[float, int]] = []
+    def _promote(self, searched: list[Searched]) -> list[Row]:
         with Workers(self._plan.limits, self._plan.state, interpret=True) as workers:
-            while pending := {p: configs for p, configs in ranked.items() if configs}:
-                self._prove({configs[0] for configs in pending.values()} - proofs.keys(), proofs, workers)
-                for problem, configs in pending.items():
-                    config = configs.pop(0)
-                    if "failed" in proofs[config]:
-                        continue  # the next best is proved in the next round
-                    configs.clear()
-                    rows.append(self._row(problem, config, searches[problem], proofs[config]))
-                    gains.append((rows[-1].evidence["modeled_speedup_over_default"], weights[problem]))
-        self.summary.validated = sum("failed" not in proof for proof in proofs.values())
-        wrong = sum("failed" in proof for proof in proofs.values())
+
+            def progress(done: int, of: int) -> None:
+                self._progress(Status("validate", done, of, failed=self.summary.failed))
+
+            prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
+            rows = Promotion(self._subject, prover, self._measurer, searched, self._evaluate).rows()
+        self.summary.rows = len(rows)
+        self.summary.validated, wrong = prover.counts()
         if wrong:
-            self.summary.failed["validate"] = wrong
+            self.summary.failed["validate"] = self.summary.failed.get("validate", 0) + wrong
+        self._weigh(rows, {key(served(one.problem, self._device)): one.weight for one in searched})
+        return rows
+
+    def _weigh(self, rows: list[Row], weights: Mapping[Any, int]) -> None:
+        names = ("modeled_speedup_over_default", "speedup_over_default")
+        gains = [(row.evidence[n], weights[row.problem]) for row in rows for n in names if n in row.evidence]
         if gains:
             logs = sum(weight * math.log(gain) for gain, weight in gains)
             self.summary.speedup = math.exp(logs / sum(weight for _, weight in gains))
-        return rows
-
-    def _ranked(self, problem: Problem, one: Search, incumbent: Config | None) -> list[Config]:
-        """Best first; the incumbent (else the default) goes before whatever does not beat it clearly."""
-        good = {config: outcome["us"] for config, outcome in one.outcomes.items() if "us" in outcome}
-        order = sorted(good, key=lambda config: (good[config], str(config)))
-        default = self._kernel.default(problem, self._device)
-        stays = incumbent if incumbent in good else default
-        if stays in good and good[order[0]] > good[stays] * (1 - _TIE):
-            order.remove(stays)
-            order.insert(0, stays)
-        return order
-
-    def _prove(self, configs: set[Config], proofs: dict[Config, dict[str, Any]], workers: Workers) -> None:
-        """Every config on every check problem that its rules allow; none allowed is no proof."""
-        jobs: list[Job] = []
-        unsettled: set[Config] = set()
-        for config in sorted(configs, key=str):
-            cached = self._cache.get(*self._proof_key(config))
-            proofs[config] = cached or {"problems": [], "error": 0.0}
-            if cached is None:
-                allowed = [p for p in self._space.check if not self._kernel.reject(p, config, self._device)]
-                if not allowed:
-                    proofs[config]["failed"] = "no check problem of the search space allows this config"
-                jobs += [Job(self._kernel.name, key(p), config, self._device.name) for p in allowed]
-        for done, (job, result) in enumerate(workers.run(validate_job, jobs), 1):
-            proof = proofs[job.config]
-            if isinstance(result, str):
-                proof["failed"] = result
-                unsettled.add(job.config)  # killed or died: to be tried again next time
-            elif "failed" in result:
-                proof["failed"] = result["failed"]
-            else:
-                proof["problems"].append(",".join(f"{name}={value}" for name, value in job.problem))
-                proof["error"] = max(proof["error"], result["error"])
-            self._progress("validate", done, len(jobs))
-        for config in configs - unsettled:
-            proofs[config]["problems"].sort()
-            self._cache.put(proofs[config], *self._proof_key(config))
-
-    def _proof_key(self, config: Config) -> tuple[str, ...]:
-        checks = ";".join(describe(problem) for problem in self._space.check)
-        return ("validate", self._kernel.name, self._source, self._toolchain, self._device.name, checks, str(config))
-
-    def _row(self, problem: Problem, config: Config, one: Search, proof: dict[str, Any]) -> Row:
-        outcome = one.outcomes[config]
-        default = one.outcomes.get(self._kernel.default(problem, self._device), {})
-        us = float(outcome["us"])
-        evidence = {
-            "modeled_us_range": [round(us / 2, 2), round(us * 2, 2)],
-            "modeled_speedup_over_default": round(default.get("us", us) / us, 3),
-            "bound": outcome["bound"],
-            "trials": len(one.outcomes),
-            "proved_on": proof["problems"],
-            "error_over_bound": round(proof["error"], 4),
-        }
-        return Row(key(problem), config, "modeled", evidence, self._toolchain, outcome["code"])
 
 
-def _resources(result: dict[str, Any]) -> Resources | str:
-    return result["failed"] if "failed" in result else Resources.from_json(result["resources"])
+def _distinct(problems: Mapping[Problem, int], device: Device) -> None:
+    """Raises UsageError for two problems that the runtime cannot tell apart."""
+    for seen, count in Counter(served(problem, device) for problem in problems).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} problems differ from {describe(seen)} only in how inputs are drawn, which no lookup can see; "
+                f"tune them in separate sessions with --tables of their own"
+            )
+
+
+def _times(one: Search) -> list[float | None]:
+    return [outcome.get("us") for outcome in one.outcomes.values()]
+
+
+def _failures(searches: Mapping[Problem, Search]) -> dict[str, int]:
+    """By stage, and by kind where a bench names one."""
+    found: Counter[str] = Counter()
+    for one in searches.values():
+        for outcome in one.outcomes.values():
+            if "failed" in outcome:
+                found[outcome.get("kind") or outcome["failed"]] += 1
+    return dict(found)

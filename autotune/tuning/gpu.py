@@ -1,0 +1,241 @@
+"""The real bench: CUDA and ROCm GPUs through torch. Thin, because nothing of it can run where there is no GPU.
+
+Times are of CUDA graphs (HIP graphs on ROCm): many launches in one graph, so that launching costs under 5 % of them,
+over copies of the inputs that together exceed the last-level cache, so that each launch finds it cold.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autotune import device as devices
+from autotune import registry
+from autotune.config import Problem, build, describe
+from autotune.device import Device
+from autotune.errors import DeviceError, WrongResult
+from autotune.kernel import Expected, Kernel
+from autotune.tuning.bench import OutOfMemory, Sticky, Timing
+from autotune.tuning.worker import Job
+
+_CHECKS = 3
+"""Launches that must all be right: some faults come only with repetition (helion#1914)."""
+_REFERENCE_FLOPS = 2e11
+"""Larger problems are not held against the float64 reference but against the default config, which the check problems
+prove: a float64 product of this size takes 0.1 to 2 s on one GPU."""
+_WARM_S = 0.2
+"""Until clocks settle (quack)."""
+_GRAPH_US = 400.0
+"""Least time of one graph: its launch costs 5 to 15 us."""
+_MOST_LAUNCHES = 100
+_LOST = (
+    "illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "hsa_status",
+)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """All GPUs of this machine, or the first `slots` of them; they must be of one kind."""
+
+    slots: int = 1
+
+    name = "gpu"
+    tier = "measured"
+
+    def table_device(self, device: str) -> str:
+        return device
+
+    def open(self, slot: int) -> GpuMeter:
+        return GpuMeter(slot)
+
+
+def count() -> int:
+    """GPUs that torch sees."""
+    return torch.cuda.device_count()
+
+
+class GpuMeter:
+    """One GPU in one process; inputs and references of the last problem are kept."""
+
+    def __init__(self, slot: int) -> None:
+        torch.cuda.set_device(slot)
+        self._device = devices.current()
+        self._where = f"cuda:{slot}"
+        self._problem: Problem | None = None
+        self._copies: list[tuple[Any, ...]] = []
+        self._expected: tuple[Expected, ...] = ()
+        self._fastest_mhz = 0
+        self._warm = False
+
+    def check(self, job: Job) -> float:
+        kernel, problem = self._at(job)
+        with _named():
+            expected = self._reference(kernel, problem)
+            worst = 0.0
+            for _ in range(_CHECKS):
+                # Drawn again: a launcher may write into its arguments, and returns those.
+                outputs = kernel.launch(*problem.inputs(0, self._where), config=job.config, device=self._device)
+                torch.cuda.synchronize()
+                worst = max(worst, _worst(kernel, problem, expected, outputs))
+            return worst
+
+    def time(self, jobs: Sequence[Job], samples: int) -> tuple[Timing, ...]:
+        with _named():
+            graphs = [self._graph(job) for job in jobs]
+            self._warm_up(graphs[0][0])
+            found: list[list[float]] = [[] for _ in jobs]
+            clocks = []
+            for one_pass in range(samples):
+                order = range(len(jobs)) if one_pass % 2 == 0 else range(len(jobs) - 1, -1, -1)
+                for i in order:
+                    replay, launches = graphs[i]
+                    found[i].append(_elapsed_us(replay) / launches)
+                clocks.append(self._clock())
+            known = [clock for clock in clocks if clock is not None]
+            self._fastest_mhz = max([self._fastest_mhz, *known])
+            slowest = min(known, default=None)
+            throttled = slowest is not None and slowest < 0.95 * self._fastest_mhz
+            return tuple(Timing(tuple(us), slowest, throttled) for us in found)
+
+    def _at(self, job: Job) -> tuple[Kernel[Any], Problem]:
+        kernel = registry.load(job.kernel)
+        if job.device != self._device.name:
+            raise DeviceError(f"{job.device} cannot be measured here: this GPU is {self._device.name}")
+        problem: Problem = build(kernel.problem, dict(job.problem), job.kernel)
+        if problem != self._problem:
+            self._problem, self._copies, self._expected = problem, [], ()
+        return kernel, problem
+
+    def _reference(self, kernel: Kernel[Any], problem: Problem) -> tuple[Expected, ...]:
+        if not self._expected:
+            inputs = problem.inputs(0, self._where)
+            if problem.flops <= _REFERENCE_FLOPS:
+                self._expected = kernel.reference(problem, *inputs)
+            else:
+                config = kernel.default(problem, self._device)
+                outputs = kernel.launch(*inputs, config=config, device=self._device)
+                self._expected = _as_expected(kernel.decode(problem, outputs))
+        return self._expected
+
+    def _graph(self, job: Job) -> tuple[Callable[[], None], int]:
+        """Replays many launches of a job; says how many."""
+        kernel, problem = self._at(job)
+        copies = self._rotating(problem)
+
+        def launch(inputs: tuple[Any, ...]) -> None:
+            kernel.launch(*inputs, config=job.config, device=self._device)
+
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for inputs in copies[:2]:
+                launch(inputs)  # compiles, and fills allocator pools, before anything is captured
+            one_us = _elapsed_us(lambda: launch(copies[0]))
+        torch.cuda.current_stream().wait_stream(side)
+        launches = launches_for(one_us, len(copies))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for i in range(launches):
+                launch(copies[i % len(copies)])
+        graph.replay()
+        torch.cuda.synchronize()
+        return graph.replay, launches
+
+    def _rotating(self, problem: Problem) -> list[tuple[Any, ...]]:
+        if not self._copies:
+            first = problem.inputs(0, self._where)
+            room = torch.cuda.mem_get_info()[0]
+            copies = copies_for(_bytes(first), self._device, room)
+            self._copies = [first, *(problem.inputs(seed, self._where) for seed in range(1, copies))]
+        return self._copies
+
+    def _warm_up(self, replay: Callable[[], None]) -> None:
+        end = time.monotonic() + (0.02 if self._warm else _WARM_S)
+        while time.monotonic() < end:
+            replay()
+            torch.cuda.synchronize()
+        self._warm = True
+
+    def _clock(self) -> int | None:
+        """MHz, where the driver's library (pynvml, amdsmi) is installed and tells."""
+        if not self._tells_clock:
+            return None
+        return int(torch.cuda.clock_rate())
+
+    @cached_property
+    def _tells_clock(self) -> bool:
+        with suppress(Exception):  # each driver library has errors of its own
+            return int(torch.cuda.clock_rate()) > 0
+        return False
+
+
+def copies_for(bytes_each: int, device: Device, room: int) -> int:
+    """Copies of the inputs that together are twice the last-level cache, as far as half of `room` bytes allows."""
+    wanted = math.ceil(2 * device.last_level_mb * 2**20 / max(1, bytes_each)) + 1
+    return max(1, min(wanted, int(room / 2 / max(1, bytes_each)), _MOST_LAUNCHES))
+
+
+def launches_for(one_us: float, copies: int) -> int:
+    """Launches in one graph: whole rounds over the copies, and long enough that launching it is under 5 %."""
+    wanted = math.ceil(_GRAPH_US / max(one_us, 1.0))
+    return min(max(1, math.ceil(wanted / copies)) * copies, max(copies, _MOST_LAUNCHES))
+
+
+def _elapsed_us(call: Callable[[], None]) -> float:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(1e3 * begin.elapsed_time(end))
+
+
+def _bytes(inputs: tuple[Any, ...]) -> int:
+    return sum(value.nbytes for value in inputs if isinstance(value, Tensor))
+
+
+def _worst(kernel: Kernel[Any], problem: Problem, expected: tuple[Expected, ...], outputs: Any) -> float:  # noqa: ANN401
+    worst = 0.0
+    for want, got in zip(expected, kernel.decode(problem, outputs), strict=True):
+        error = (got - want.value).abs()
+        wrong = ~(error <= want.bound)  # NaN is never within a bound
+        if wrong.any():
+            raise WrongResult(
+                f"{kernel.name} {describe(problem)}: {int(wrong.sum())} of {wrong.numel()} of {want.name} are wrong"
+            )
+        worst = max(worst, float(torch.where(want.bound > 0, error / want.bound, 0.0).max()))
+    return worst
+
+
+def _as_expected(values: tuple[Tensor, ...]) -> tuple[Expected, ...]:
+    """Of another config: both may be off by their own rounding, so the bound is that of bf16 sums, 2 in 100."""
+    scale = [value.abs().mean() for value in values]
+    return tuple(
+        Expected(f"output {i}", v, 0.02 * (v.abs() + s)) for i, (v, s) in enumerate(zip(values, scale, strict=True))
+    )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Names what drivers raise."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(str(error).splitlines()[0]) from error
+    except RuntimeError as error:
+        if any(mark in str(error).lower() for mark in _LOST):
+            raise Sticky(str(error).splitlines()[0]) from error
+        raise

@@ -1,0 +1,294 @@
+"""From finished searches to rows: who wins each problem, is it proved, and what does it serve."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from autotune.config import Config, Key, Problem, key
+from autotune.device import Device
+from autotune.table import Row
+from autotune.tuning.bench import Timing
+from autotune.tuning.compiling import Subject
+from autotune.tuning.intervals import Span, Times, spans
+from autotune.tuning.measuring import Measurer
+from autotune.tuning.proof import tails
+from autotune.tuning.proving import Claim, Proof, Prover
+from autotune.tuning.race import Interval, Verdict, race
+
+TIE = 0.02
+"""Modelled gains under 2 % are no gains: the incumbent stays."""
+_FINALISTS = 3
+"""Raced beside the incumbent and the default."""
+_PASSES = 16
+"""Interleaved samples of each config where intervals are compared."""
+
+Outcomes = Mapping[Config, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One problem after its search: what its trials gave, and what it is measured against."""
+
+    problem: Problem
+    outcomes: Outcomes = field(hash=False)
+    default: Config
+    incumbent: Config | None
+    weight: int
+
+    @property
+    def good(self) -> list[Config]:
+        """Best first."""
+        times = {config: found["us"] for config, found in self.outcomes.items() if "us" in found}
+        return sorted(times, key=lambda config: (times[config], str(config)))
+
+    @property
+    def stays(self) -> Config | None:
+        """What a winner has to beat: the incumbent, else the default, where it works at all."""
+        good = self.good
+        return next((config for config in (self.incumbent, self.default) if config in good), None)
+
+
+@dataclass(frozen=True)
+class Won:
+    """`verdict` where it was raced on a bench."""
+
+    config: Config
+    verdict: Verdict | None = None
+    entries: tuple[Config, ...] = ()
+
+
+def served(problem: Problem, device: Device) -> Problem:
+    """The problem as the runtime will ask for it: it cannot see how inputs are drawn."""
+    fields = {field.name: field.default for field in dataclasses.fields(problem)}
+    drawn = {name: fields[name] for name in getattr(problem, "DRAWN", ()) if name != "dtype"}
+    return dataclasses.replace(problem, **drawn) if drawn else problem
+
+
+def by_model(one: Searched, without: set[Config]) -> Won | None:
+    """Best by the model; the incumbent (else the default) goes before whatever does not beat it clearly."""
+    order = [config for config in one.good if config not in without]
+    stays = one.stays
+    if stays in order and one.outcomes[order[0]]["us"] > one.outcomes[stays]["us"] * (1 - TIE):
+        return Won(stays)
+    return Won(order[0]) if order else None
+
+
+@dataclass
+class ByRace:
+    measurer: Measurer
+
+    def __call__(self, one: Searched, without: set[Config]) -> Won | None:
+        """Races the best of the search with the incumbent and the default on the bench."""
+        usable = [c for c in one.good if c not in without and "same_as" not in one.outcomes[c]]
+        first = [config for config in (one.stays, one.default) if config is not None and config in one.good]
+        entries = list(dict.fromkeys([*(c for c in first if c not in without), *usable[:_FINALISTS]]))
+        while entries:
+            verdict = self._race(one.problem, entries)
+            if verdict is not None:
+                return Won(entries[verdict.winner], verdict, tuple(entries))
+            # Something fell over that had passed alone: whatever does so again is out, else the race is called off.
+            alive = [c for c in entries if self.measurer.together(one.problem, [c], 2) is not None]
+            entries = alive if len(alive) < len(entries) else entries[:1]
+        return None
+
+    def _race(self, problem: Problem, entries: Sequence[Config]) -> Verdict | None:
+        def ask(live: Sequence[int], passes: int) -> list[list[float]]:
+            times = self.measurer.together(problem, [entries[i] for i in live], passes)
+            if times is None:
+                raise _FellOver
+            return times
+
+        try:
+            return race(ask, len(entries))
+        except _FellOver:
+            return None
+
+
+class _FellOver(Exception):
+    pass
+
+
+@dataclass
+class Promotion:
+    """Rows of one kernel on one device; `measurer` where there is a bench."""
+
+    subject: Subject
+    prover: Prover
+    measurer: Measurer | None
+    searched: Sequence[Searched]
+    evaluate: Callable[[Problem, Config], dict[str, Any]]
+    """A trial's outcome, for a config that serves a size whose own search never tried it."""
+
+    def rows(self) -> list[Row]:
+        won = self._winners()
+        if self.measurer is None:
+            return [
+                self._row(one, won[one.problem][0], won[one.problem][1]) for one in self.searched if one.problem in won
+            ]
+        found: list[Row] = []
+        for name, group in groups([one for one in self.searched if one.problem in won]):
+            found += self._joint(name, group, won) if name else [self._row(one, *won[one.problem]) for one in group]
+        return found
+
+    def _winners(self) -> dict[Problem, tuple[Won, Proof]]:
+        """Proved right; where a winner is not, the next best is raced and proved in the next round."""
+        decide = by_model if self.measurer is None else ByRace(self.measurer)
+        wrong: dict[Problem, set[Config]] = {one.problem: set() for one in self.searched}
+        found: dict[Problem, tuple[Won, Proof]] = {}
+        pending = list(self.searched)
+        lanes = len(self.measurer.lanes) if self.measurer else 1
+        with ThreadPoolExecutor(lanes) as threads:
+            while pending:
+                decided = threads.map(lambda one: decide(one, wrong[one.problem]), pending)
+                won = {one: w for one, w in zip(pending, decided, strict=True) if w is not None}
+                claims = {one: Claim(one.problem, w.config) for one, w in won.items()}
+                proofs = self.prover.prove(claims.values())
+                pending = [one for one, claim in claims.items() if proofs[claim].failed]
+                for one, claim in claims.items():
+                    if proofs[claim].failed:
+                        wrong[one.problem].add(claim.config)
+                    else:
+                        found[one.problem] = (won[one], proofs[claim])
+        return found
+
+    def _joint(self, name: str, group: Sequence[Searched], won: Mapping[Problem, tuple[Won, Proof]]) -> list[Row]:
+        """Rows that serve intervals along `name`; points keep rows of their own where an interval is not right."""
+        by_size = {getattr(one.problem, name): one for one in group}
+        sizes = sorted(by_size)
+        portfolio = list(dict.fromkeys(won[by_size[size].problem][0].config for size in sizes))
+        times = Times(lambda size, configs: self._medians(_at(group[0].problem, name, size), configs))
+        found = spans(sizes, portfolio, times, lambda config, low, high: tails(low, high, config))
+        claims = {}
+        for span in found:
+            home = self._home(span, by_size, won)
+            claims[span] = Claim(by_size[home].problem, span.config, ((name, span.low, span.high),))
+        proofs = self.prover.prove(claims.values())
+        rows: list[Row] = []
+        for span, claim in claims.items():
+            inside = [by_size[size] for size in sizes if span.low <= size <= span.high]
+            if proofs[claim].failed or math.isinf(span.regret):
+                rows += [self._row(one, *won[one.problem]) for one in inside]
+                continue
+            one = next(one for one in inside if one.problem == claim.problem)
+            rows.append(self._row(one, *self._entry(one, span.config, won, proofs[claim]), span=span, name=name))
+        return rows
+
+    def _home(self, span: Span, by_size: Mapping[int, Searched], won: Mapping[Problem, tuple[Won, Proof]]) -> int:
+        """The size whose row this is: one that its config won if it can, the most launched of those."""
+        inside = [size for size in by_size if span.low <= size <= span.high]
+        return max(inside, key=lambda s: (won[by_size[s].problem][0].config == span.config, by_size[s].weight, -s))
+
+    def _entry(
+        self, one: Searched, config: Config, won: Mapping[Problem, tuple[Won, Proof]], proof: Proof
+    ) -> tuple[Won, Proof]:
+        here = won[one.problem][0]
+        return (here if here.config == config else Won(config), proof)
+
+    def _medians(self, problem: Problem | None, configs: Sequence[Config]) -> dict[Config, float]:
+        if problem is None or self.measurer is None:
+            return {}
+        kernel, device = self.subject.kernel, self.subject.device
+        allowed = [config for config in configs if kernel.reject(problem, config, device) is None]
+        return self.measurer.medians(problem, allowed, _PASSES)
+
+    def _row(self, one: Searched, won: Won, proof: Proof, span: Span | None = None, name: str = "") -> Row:
+        outcome = one.outcomes.get(won.config) or self.evaluate(one.problem, won.config)
+        evidence = _modeled(one, outcome) if self.measurer is None else _measured(one, won, outcome)
+        evidence |= {"bench": self.measurer.bench.name} if self.measurer else {}
+        evidence |= {"trials": len(one.outcomes), "proved_on": list(proof.problems)}
+        evidence |= {"error_over_bound": round(proof.error, 4), **_drawn(one.problem)}
+        serves: tuple[tuple[str, int, int], ...] = ()
+        if span is not None:
+            serves = ((name, span.low, span.high),)
+            evidence |= {"regret": round(span.regret, 4), "measured_at": list(span.measured)}
+        where: Key = key(served(one.problem, self.subject.device))
+        tier = "modeled" if self.measurer is None else self.measurer.bench.tier
+        return Row(where, won.config, tier, evidence, self.subject.toolchain, outcome["code"], serves)
+
+
+def groups(searched: Iterable[Searched]) -> list[tuple[str, list[Searched]]]:
+    """Problems that differ in their first varying field only, with its name; the others one by one, with none."""
+    found: dict[tuple[str, Key], list[Searched]] = {}
+    alone: list[tuple[str, list[Searched]]] = []
+    for one in searched:
+        if not one.problem.VARYING:
+            alone.append(("", [one]))
+            continue
+        name = one.problem.VARYING[0]
+        fixed = tuple(item for item in key(one.problem) if item[0] != name)
+        found.setdefault((name, fixed), []).append(one)
+    return [(name if len(some) > 1 else "", some) for (name, _), some in found.items()] + alone
+
+
+def superseded(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
+    """Of old `rows`, those whose problem a new row of the same tier or a better one serves now."""
+    return [row for row in rows if any(_covers(one, row) for one in new)]
+
+
+def _covers(new: Row, old: Row) -> bool:
+    if not new.serves or new.rank > old.rank or new.problem == old.problem:
+        return False
+    ends = {name: (low, high) for name, low, high in new.serves}
+    here, there = dict(new.problem), dict(old.problem)
+    same = here.keys() == there.keys() and all(here[n] == there[n] for n in here if n not in ends)
+    return same and all(low <= int(there[name]) <= high for name, (low, high) in ends.items())
+
+
+def _at(problem: Problem, name: str, size: int) -> Problem | None:
+    try:
+        return dataclasses.replace(problem, **{name: size})
+    except ValueError:
+        return None
+
+
+def _modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    us = float(outcome["us"])
+    default = one.outcomes.get(one.default, {}).get("us", us)
+    return {
+        "modeled_us_range": [round(us / 2, 2), round(us * 2, 2)],
+        "modeled_speedup_over_default": round(default / us, 3),
+        "bound": outcome["bound"],
+    }
+
+
+def _measured(one: Searched, won: Won, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    evidence: dict[str, Any] = {"us": outcome["us"], "spread": outcome["spread"]}
+    evidence |= {"samples": outcome["samples"], "modeled_us": round(outcome["modeled_us"], 2)}
+    evidence |= {name: outcome[name] for name in ("clock_mhz", "throttled") if outcome[name]}
+    evidence["device_error_over_bound"] = outcome["error"]
+    default = one.outcomes.get(one.default, {}).get("us")
+    if default is not None:
+        evidence |= {"default_us": default, "speedup_over_default": round(default / outcome["us"], 3)}
+    if won.verdict is not None:
+        evidence |= _raced(won, won.verdict, one.default)
+    return evidence
+
+
+def _raced(won: Won, verdict: Verdict, default: Config) -> dict[str, Any]:
+    """The race's own figures, of more samples than a trial's."""
+    mine = won.entries.index(won.config)
+    timing = Timing(verdict.samples_us[mine])
+    evidence: dict[str, Any] = {"us": round(timing.us, 4), "spread": round(timing.spread, 5)}
+    evidence |= {"samples": len(timing.samples_us), "verdict": verdict.reason, "noise_floor": round(verdict.floor, 4)}
+    if mine:
+        evidence["gain"] = _shown(verdict.gains[mine])
+    if default in won.entries:
+        theirs = verdict.samples_us[won.entries.index(default)]
+        paired = Timing(timing.samples_us[: len(theirs)]).us
+        evidence |= {"default_us": round(Timing(theirs).us, 4)}
+        evidence |= {"speedup_over_default": round(Timing(theirs[: len(timing.samples_us)]).us / paired, 3)}
+    return evidence
+
+
+def _shown(gain: Interval) -> dict[str, float]:
+    return {"over_incumbent": round(gain.gain, 4), "low": round(gain.low, 4), "high": round(gain.high, 4)}
+
+
+def _drawn(problem: Problem) -> dict[str, Any]:
+    names = [name for name in getattr(problem, "DRAWN", ()) if name != "dtype"]
+    return {"inputs": {name: getattr(problem, name) for name in names}} if names else {}
