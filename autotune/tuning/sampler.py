@@ -1,0 +1,105 @@
+"""An Optuna sampler over a set of configs that is known in full: alone in anyone's study, or in a tuning session.
+
+    sampler = FeasibleSampler([{"BLOCK_M": 64, "num_warps": 4}, ...], seed=0)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(objective, n_trials=100)   # the objective suggests every parameter of the configs, by any method
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune.config import Scalar
+from autotune.tuning.suggest import Outlook, Suggester
+
+_CHOSEN = "feasible:config"
+_FAILED = (TrialState.FAIL, TrialState.PRUNED)
+
+
+class FeasibleSampler(BaseSampler):
+    """Suggests only members of `configs`, none twice until all are used up, then the best again.
+
+    A trial that failed, was pruned or told infinity teaches where configs fail; running ones are expected to turn out
+    as the surrogate says, so that many workers may ask at once. The objective is minimised or maximised as the study
+    says, and positive where minimised (a time). Resumes from whatever trials the study holds.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[Mapping[str, Scalar]],
+        *,
+        seed: int = 0,
+        opinions: Sequence[Sequence[float]] = (),
+    ) -> None:
+        """`opinions`: for each source (a model, a neighbour's measurements) the predicted times of all configs. Raises
+        ValueError for no configs, for configs of unlike parameters, and for opinions that do not fit them."""
+        if not configs:
+            raise ValueError("configs must hold at least one config")
+        self._names = sorted(configs[0])
+        if any(sorted(config) != self._names for config in configs):
+            raise ValueError(f"every config must have the parameters {', '.join(self._names)}")
+        if any(len(opinion) != len(configs) or not all(value > 0 for value in opinion) for opinion in opinions):
+            raise ValueError(f"an opinion is one positive predicted time for each of the {len(configs)} configs")
+        self._configs = [dict(config) for config in configs]
+        self._position = {self._key(config): index for index, config in enumerate(self._configs)}
+        self._suggester = Suggester(self._configs, seed, opinions)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}  # any distribution that holds the value will do: an objective may list values in another order
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if "fixed_params" in trial.system_attrs:
+            return {}  # enqueued by hand
+        observed, pending = self._history(study, trial)
+        index = self._suggester.suggest(observed, pending)
+        if index is None:
+            index = min(observed, key=observed.__getitem__, default=0)
+        study._storage.set_trial_system_attr(trial._trial_id, _CHOSEN, index)
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401 - Optuna's own signature
+        if param_name not in self._names or _CHOSEN not in trial.system_attrs:
+            raise ValueError(f"no config chosen holds a parameter {param_name!r}; they hold {', '.join(self._names)}")
+        value = self._configs[trial.system_attrs[_CHOSEN]][param_name]
+        if not param_distribution._contains(param_distribution.to_internal_repr(value)):
+            raise ValueError(f"{param_name}={value!r} of a config lies outside of {param_distribution}")
+        return value
+
+    def outlook(self, study: Study, share: float) -> Outlook:
+        """What more trials of `study` promise: stop when `chance` of a gain above `share` is small."""
+        return self._suggester.outlook(self._history(study, None)[0], share)
+
+    def _history(self, study: Study, trial: FrozenTrial | None) -> tuple[dict[int, float], list[int]]:
+        observed: dict[int, float] = {}
+        pending: list[int] = []
+        maximise = study.direction == optuna.study.StudyDirection.MAXIMIZE
+        for past in study.get_trials(deepcopy=False):
+            if trial is not None and past.number == trial.number:
+                continue
+            index = self._position.get(self._key(past.params)) if past.params.keys() >= set(self._names) else None
+            if index is None and past.state == TrialState.RUNNING:
+                index = past.system_attrs.get(_CHOSEN)
+            if index is None:
+                continue
+            if past.state == TrialState.COMPLETE and past.value is not None:
+                observed[index] = 1 / past.value if maximise and past.value > 0 else past.value
+            elif past.state in _FAILED:
+                observed.setdefault(index, math.inf)
+            else:
+                pending.append(index)
+        return observed, [index for index in dict.fromkeys(pending) if index not in observed]
+
+    def _key(self, params: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
+        return tuple(params[name] for name in self._names)
