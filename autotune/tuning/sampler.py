@@ -1,8 +1,8 @@
 """An Optuna sampler over a set of configs that is known in full: alone in anyone's study, or in a tuning session.
 
-    sampler = FeasibleSampler([{"BLOCK_M": 64, "num_warps": 4}, ...], seed=0)
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(objective, n_trials=100)   # the objective suggests every parameter of the configs, by any method
+sampler = FeasibleSampler([{"BLOCK_M": 64, "num_warps": 4}, ...], seed=0)
+study = optuna.create_study(sampler=sampler)
+study.optimize(objective, n_trials=100)   # the objective suggests every parameter of the configs, by any method
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import Scalar
@@ -82,24 +81,40 @@ class FeasibleSampler(BaseSampler):
         return self._suggester.outlook(self._history(study, None)[0], share)
 
     def _history(self, study: Study, trial: FrozenTrial | None) -> tuple[dict[int, float], list[int]]:
-        observed: dict[int, float] = {}
+        values: dict[int, float | None] = {}  # in the order told, None for a failure
         pending: list[int] = []
-        maximise = study.direction == optuna.study.StudyDirection.MAXIMIZE
         for past in study.get_trials(deepcopy=False):
-            if trial is not None and past.number == trial.number:
+            index = self._index(past)
+            if index is None or (trial is not None and past.number == trial.number):
                 continue
-            index = self._position.get(self._key(past.params)) if past.params.keys() >= set(self._names) else None
-            if index is None and past.state == TrialState.RUNNING:
-                index = past.system_attrs.get(_CHOSEN)
-            if index is None:
-                continue
-            if past.state == TrialState.COMPLETE and past.value is not None:
-                observed[index] = 1 / past.value if maximise and past.value > 0 else past.value
+            if past.state == TrialState.COMPLETE:
+                values[index] = past.value
             elif past.state in _FAILED:
-                observed.setdefault(index, math.inf)
+                values.setdefault(index, None)
             else:
                 pending.append(index)
+        observed = _costs(values, study.direction == StudyDirection.MAXIMIZE)
         return observed, [index for index in dict.fromkeys(pending) if index not in observed]
+
+    def _index(self, trial: FrozenTrial) -> int | None:
+        if trial.params.keys() >= set(self._names):
+            return self._position.get(self._key(trial.params))
+        chosen: int | None = trial.system_attrs.get(_CHOSEN)
+        return chosen if trial.state == TrialState.RUNNING else None
 
     def _key(self, params: Mapping[str, Scalar]) -> tuple[Scalar, ...]:
         return tuple(params[name] for name in self._names)
+
+
+def _costs(values: dict[int, float | None], maximise: bool) -> dict[int, float]:
+    """To be minimised: times as they are, rates as their reciprocals (a rate of 0 is a failure), else the negative."""
+    negative = min((value for value in values.values() if value is not None), default=0) < 0
+
+    def cost(value: float | None) -> float:
+        if value is None:
+            return math.inf
+        if not maximise:
+            return value
+        return -value if negative else 1 / value if value else math.inf
+
+    return {index: cost(value) for index, value in values.items()}

@@ -1,28 +1,25 @@
-"""One problem's search as an Optuna study in a journal file: default first, then the model's order, then TPE."""
+"""One problem's search as an Optuna study in a journal file: default, then opinions, then the surrogate."""
 
 from __future__ import annotations
 
 import json
-import warnings
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from autotune.config import Config
+from autotune.tuning.sampler import FeasibleSampler
 from autotune.tuning.space import Lists
+from autotune.tuning.suggest import Outlook
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-PENALTY_US = 1e7
-"""Told for a config that failed: Optuna's samplers ignore failed trials, a finite penalty teaches them."""
-_TRIES = 8
-"""Suggestions outside the feasible set, or seen before, that one slot may cost."""
 
 
 def open_storage(path: Path) -> BaseStorage:
@@ -37,15 +34,15 @@ class Search:
     def __init__(self, storage: BaseStorage, name: str, lists: Lists, seed: int) -> None:
         self._lists = lists
         self._feasible: frozenset[Config] = frozenset()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=1, constant_liar=True)
-        self._study = optuna.create_study(storage=storage, study_name=name, sampler=sampler, load_if_exists=True)
-        self._distributions = {param: _distribution(values) for param, values in lists.items()}
+        self._seed = seed
+        self._study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        self._distributions: dict[str, BaseDistribution] = {
+            param: CategoricalDistribution(values) for param, values in lists.items()
+        }
         self.outcomes: dict[Config, dict[str, Any]] = {}
         interrupted: list[Config] = []
         for trial in self._study.get_trials(deepcopy=False):
-            config = self._config(trial.params) if trial.params.keys() == lists.keys() else None
+            config = Config(trial.params) if trial.params.keys() == lists.keys() else None
             if trial.state == TrialState.COMPLETE and "outcome" in trial.user_attrs and config is not None:
                 self.outcomes[config] = json.loads(trial.user_attrs["outcome"])
             elif trial.state == TrialState.RUNNING:
@@ -61,11 +58,23 @@ class Search:
         count: int | None = self._study.user_attrs.get("feasible")
         return count
 
-    def allow(self, feasible: Sequence[Config]) -> None:
-        """The configs that may be tried; none before this is called."""
+    def allow(self, feasible: Sequence[Config], opinions: Sequence[Sequence[float]] = ()) -> None:
+        """The configs that may be tried, none before this is called; and for each source that has an opinion of them
+        (a model, a neighbour's measurements) their predicted times: the first trials follow them, the surrogate learns
+        how far to trust each."""
         self._feasible = frozenset(feasible)
+        if feasible:
+            self._study.sampler = FeasibleSampler(feasible, seed=self._seed, opinions=opinions)
         if self.feasible_count != len(self._feasible):
             self._study.set_user_attr("feasible", len(self._feasible))
+
+    def outlook(self, share: float) -> Outlook | None:
+        """What more trials promise: the chance that one beats the best by `share`. None before the first success."""
+        sampler = self._study.sampler
+        succeeded = any("us" in outcome for outcome in self.outcomes.values())
+        if not isinstance(sampler, FeasibleSampler) or not succeeded or len(self.outcomes) >= len(self._feasible):
+            return None
+        return sampler.outlook(self._study, share)
 
     def enqueue(self, configs: Sequence[Config]) -> None:
         """To be tried in this order before the sampler is asked."""
@@ -85,40 +94,22 @@ class Search:
         """`outcome` has `us`, or `failed` with stage and reason. On disk when this returns."""
         trial = self._asked.pop(config)
         trial.set_user_attr("outcome", json.dumps(outcome))
-        self._study.tell(trial, outcome.get("us", PENALTY_US))
+        self._study.tell(trial, outcome.get("us", math.inf))
         self.outcomes[config] = outcome
 
     def _next(self) -> Config | None:
         while self._queue:
             config = self._queue.pop(0)
             if config in self._feasible and not self._known(config):
-                self._study.enqueue_trial(self._params(config))
+                self._study.enqueue_trial(dict(config))
                 self._asked[config] = self._study.ask(self._distributions)
                 return config
         if len(self.outcomes) + len(self._asked) >= len(self._feasible):
             return None
-        for _ in range(_TRIES):
-            trial = self._study.ask(self._distributions)
-            config = self._config(trial.params)
-            if config in self._feasible and not self._known(config):
-                self._asked[config] = trial
-                return config
-            # Not counted as a trial of a config: it teaches the sampler where not to look.
-            self._study.tell(trial, self.outcomes.get(config, {}).get("us", PENALTY_US))
-        return None
+        trial = self._study.ask(self._distributions)
+        config = Config(trial.params)
+        self._asked[config] = trial
+        return config
 
     def _known(self, config: Config) -> bool:
         return config in self.outcomes or config in self._asked
-
-    def _config(self, params: dict[str, Any]) -> Config:
-        # Integers are searched by position, so that 16, 32, 64 are neighbours.
-        return Config({name: self._lists[name][index] for name, index in params.items()})
-
-    def _params(self, config: Config) -> dict[str, int]:
-        return {name: values.index(config[name]) for name, values in self._lists.items()}
-
-
-def _distribution(values: Sequence[Any]) -> BaseDistribution:
-    if isinstance(values[0], bool | str):
-        return CategoricalDistribution(range(len(values)))
-    return IntDistribution(0, len(values) - 1)

@@ -48,7 +48,9 @@ class Suggester:
         self._order = self._rng.permutation(len(configs))
         self._place = np.argsort(self._order)
         self._points = encode([configs[i] for i in self._order])
-        self._opinions = np.stack([_standard(np.log(o))[self._order] for o in map(np.asarray, opinions)], 1) if opinions else None
+        self._opinions = (
+            np.stack([_standard(np.log(o))[self._order] for o in map(np.asarray, opinions)], 1) if opinions else None
+        )
         self._design = _covering(self._points, self._rng) if opinions is None or not len(opinions) else []
         self._surrogate = Surrogate(self._points, self._opinions)
         self._seen: list[int] = []
@@ -135,7 +137,7 @@ class Suggester:
 def _targets(times: Floats) -> tuple[Floats, float]:
     """Log times, their slow half compressed, failures as bad as the worst success; standardised, and by how much."""
     good = np.isfinite(times)
-    logs = np.log(np.where(good, times, 1.0))
+    logs = np.log(np.where(good, times, 1.0)) if times.min() > 0 else np.where(good, times, 0.0)
     middle = np.median(logs[good])
     logs = np.where(logs > middle, middle + _TAIL * (logs - middle), logs)
     logs = np.where(good, logs, logs[good].max())

@@ -7,13 +7,16 @@ length-scale. Hyper-parameters are maximum a posteriori.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from autotune.tuning.encoding import Floats, Points
+
+Indices = list[int] | NDArray[np.intp]
 
 _LENGTH_SPREAD, _SIGNAL_SPREAD, _NOISE_SPREAD = 0.9, 1.0, 1.5
 _LOG_NOISE = np.log(1e-2)
@@ -76,7 +79,7 @@ class Surrogate:
         mean: Floats = weights.astype(np.float32) @ self._rows[:n]
         return mean
 
-    def draws(self, targets: Floats, at: Floats, count: int, rng: np.random.Generator) -> Floats:
+    def draws(self, targets: Floats, at: Indices, count: int, rng: np.random.Generator) -> Floats:
         """`count` joint samples of the posterior at the points `at`: [count, len(at)]."""
         rows = self._rows[: self._count, at].astype(float)
         covariance = self._covariance(at, at).astype(float) - rows.T @ rows
@@ -108,7 +111,7 @@ class Surrogate:
         trust = np.exp(self._theta[self._split[0] : self._split[1]])
         return float(np.exp(self._theta[-2]) + self._opinions[index] ** 2 @ trust)
 
-    def _covariance(self, first: Floats | list[int], second: Floats | list[int] | slice) -> Floats:
+    def _covariance(self, first: Indices, second: Indices | slice) -> Floats:
         lengths, trusts = self._split
         scale = np.exp(-self._theta[:lengths])[self._groups].astype(np.float32)
         a, b = self._values[first] * scale, self._values[second] * scale
@@ -119,7 +122,7 @@ class Surrogate:
         both: Floats = matern + (self._opinions[first] * trust) @ self._opinions[second].T
         return both
 
-    def _loss(self, chosen: Floats, targets: Floats):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _loss(self, chosen: Indices, targets: Floats) -> Callable[[Floats], tuple[float, Floats]]:
         """Negative log posterior of hyper-parameters and its gradient."""
         lengths, trusts = self._split
         values, opinions = self._values[chosen].astype(float), self._opinions[chosen].astype(float)
@@ -142,12 +145,15 @@ class Surrogate:
             away = (theta - self._mean) / self._spread
             value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
             slope = inner * (signal * (1 + r) * decay * 5 / 3)
-            gradient = -0.5 * np.r_[
-                np.tensordot(squared, slope, 2) * inverse,
-                np.tensordot(agreed, inner, 2) * trust,
-                (inner * matern).sum(),
-                noise * np.trace(inner),
-            ]
+            gradient = (
+                -0.5
+                * np.r_[
+                    np.tensordot(squared, slope, 2) * inverse,
+                    np.tensordot(agreed, inner, 2) * trust,
+                    (inner * matern).sum(),
+                    noise * np.trace(inner),
+                ]
+            )
             return float(value), gradient + away / self._spread
 
         return loss

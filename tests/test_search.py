@@ -1,0 +1,186 @@
+"""The sampler alone in a study, and a problem's search: only feasible configs, none twice, failures and opinions."""
+
+import itertools
+import math
+
+import optuna
+import pytest
+
+from autotune.config import Config
+from autotune.tuning.sampler import FeasibleSampler
+from autotune.tuning.search import Search, open_storage
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+LISTS = {"BLOCK": (16, 32, 48, 64, 96, 128), "WARPS": (1, 2, 4, 8), "MODE": ("a", "b", "c"), "PAD": (False, True)}
+CONFIGS = [
+    Config(dict(zip(LISTS, values, strict=True)))
+    for values in itertools.product(*LISTS.values())
+    if values[0] >= 16 * values[1]
+]
+
+
+def time_us(config):
+    """Best at BLOCK 96, WARPS 4, MODE b, PAD true; 128 rows fail with 8 warps."""
+    if (config["BLOCK"], config["WARPS"]) == (128, 8):
+        return math.inf
+    size = abs(math.log2(config["BLOCK"] / 96)) + 0.7 * abs(math.log2(config["WARPS"] / 4))
+    return 10 * math.exp(size + (config["MODE"] != "b") + 0.3 * (not config["PAD"]))
+
+
+BEST = min(CONFIGS, key=time_us)
+
+
+def study_of(**options):
+    return optuna.create_study(sampler=FeasibleSampler(CONFIGS, **options))
+
+
+def suggest(trial):
+    return Config({name: trial.suggest_categorical(name, values) for name, values in LISTS.items()})
+
+
+def tried(study):
+    return [Config(trial.params) for trial in study.get_trials()]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_finds_the_best_of_a_small_space_and_repeats_nothing(seed):
+    study = study_of(seed=seed)
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=40)
+    assert set(tried(study)) <= set(CONFIGS)
+    assert len(set(tried(study))) == 40
+    assert Config(study.best_params) == BEST, "random search finds it in 40 of 100 trials"
+
+
+def test_one_seed_gives_one_order():
+    orders = []
+    for seed in (3, 3, 4):
+        study = study_of(seed=seed)
+        study.optimize(lambda trial: time_us(suggest(trial)), n_trials=15)
+        orders.append(tried(study))
+    assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("state", [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.PRUNED])
+def test_failures_teach_where_not_to_look(state):
+    failing = {config for config in CONFIGS if config["MODE"] == "b"}
+    study = study_of(seed=1)
+    for _ in range(33):
+        trial = study.ask()
+        config = suggest(trial)
+        if config in failing:
+            study.tell(trial, state=state)
+        else:
+            study.tell(trial, time_us(config))
+    failed = [config in failing for config in tried(study)]
+    assert sum(failed[:9]) >= 1, "nothing was there to learn from"
+    assert sum(failed[9:]) <= 3, "a third of the space fails"
+
+
+def test_maximising_a_rate_is_minimising_a_time():
+    study = optuna.create_study(direction="maximize", sampler=FeasibleSampler(CONFIGS, seed=0))
+    study.optimize(lambda trial: 1 / time_us(suggest(trial)), n_trials=40)
+    assert Config(study.best_params) == BEST
+
+
+def test_trials_under_way_are_not_asked_again_and_spread():
+    study = study_of(seed=0)
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=10)
+    waiting = [suggest(study.ask()) for _ in range(16)]
+    assert len({*tried(study)}) == 26
+    assert len({config["BLOCK"] for config in waiting}) > 1
+
+
+def test_an_exhausted_set_repeats_its_best():
+    few = CONFIGS[:3]
+    study = optuna.create_study(sampler=FeasibleSampler(few))
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=4)
+    assert {*tried(study)} == {*few}
+    assert tried(study)[3] == min(few, key=time_us)
+
+
+def test_opinions_come_first_and_a_wrong_one_is_overcome():
+    right = study_of(seed=0, opinions=[[min(time_us(config), 1e6) for config in CONFIGS]])
+    right.optimize(lambda trial: time_us(suggest(trial)), n_trials=2)
+    assert tried(right)[0] == BEST
+    wrong = study_of(seed=0, opinions=[[1 / min(time_us(config), 1e6) for config in CONFIGS]])
+    wrong.optimize(lambda trial: time_us(suggest(trial)), n_trials=60)
+    assert time_us(tried(wrong)[0]) > 100
+    assert Config(wrong.best_params) == BEST
+
+
+def test_configs_enqueued_by_hand_are_learned_from():
+    study = study_of(seed=0)
+    study.enqueue_trial(dict(BEST))
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=6)
+    assert tried(study)[0] == BEST
+    assert len({*tried(study)}) == 6
+
+
+def test_the_outlook_falls_when_the_best_is_found():
+    study = study_of(seed=0)
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=6)
+    early = study.sampler.outlook(study, 0.02)
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=54)
+    late = study.sampler.outlook(study, 0.02)
+    assert Config(study.best_params) == BEST
+    assert late.chance < 0.05 < early.chance
+    assert late.gain < early.gain
+
+
+@pytest.mark.parametrize(
+    ("configs", "options", "message"),
+    [
+        ([], {}, "at least one config"),
+        ([{"A": 1}, {"B": 1}], {}, "must have the parameters A"),
+        ([{"A": 1}, {"A": 2}], {"opinions": [[1.0]]}, "for each of the 2 configs"),
+        ([{"A": 1}, {"A": 2}], {"opinions": [[1.0, 0.0]]}, "positive predicted time"),
+    ],
+)
+def test_bad_input_is_named(configs, options, message):
+    with pytest.raises(ValueError, match=message):
+        FeasibleSampler(configs, **options)
+
+
+def test_a_parameter_that_no_config_has():
+    study = optuna.create_study(sampler=FeasibleSampler([{"A": 1}, {"A": 2}]))
+    with pytest.raises(ValueError, match="no config chosen holds a parameter 'B'"):
+        study.ask().suggest_int("B", 0, 1)
+
+
+def outcome(config):
+    us = time_us(config)
+    return {"us": us} if us < math.inf else {"failed": "compile", "reason": "too big"}
+
+
+def test_a_search_resumes_from_its_journal(tmp_path):
+    def opened():
+        search = Search(open_storage(tmp_path / "journal.log"), "p", LISTS, seed=0)
+        search.allow(CONFIGS)
+        return search
+
+    first = opened()
+    first.enqueue([BEST, CONFIGS[0]])
+    asked = first.ask(6)
+    assert asked[:2] == [BEST, CONFIGS[0]]
+    assert len(set(asked)) == 6
+    for config in asked[:4]:
+        first.tell(config, outcome(config))
+    second = opened()
+    assert set(second.outcomes) == set(asked[:4])
+    assert second.outcomes[BEST] == {"us": time_us(BEST)}
+    assert second.ask(2) == asked[4:], "what was interrupted goes first"
+    rest = second.ask(len(CONFIGS))
+    assert {*asked, *rest} == {*CONFIGS}
+    assert len(rest) == len(CONFIGS) - 6
+
+
+def test_a_search_knows_what_failed(tmp_path):
+    search = Search(open_storage(tmp_path / "journal.log"), "p", LISTS, seed=0)
+    search.allow(CONFIGS)
+    assert search.outlook(0.01) is None
+    for _ in range(8):
+        for config in search.ask(5):
+            search.tell(config, outcome(config))
+    assert search.outlook(0.01).chance < 1
+    assert min(search.outcomes, key=lambda config: search.outcomes[config].get("us", math.inf)) == BEST
