@@ -1,12 +1,15 @@
 """Numbers against the published configurations and the shapes that SGLang's sharding gives."""
 
+from collections import Counter
+
 import pytest
 
 from autotune import device, registry, workload
 from autotune.errors import UsageError
-from autotune.workload.calls import dense_shapes
+from autotune.workload import v3_2, v4
 from autotune.workload.inventory import HOT_PATHS
 from autotune.workload.model import V3_2, V4_FLASH, V4_PRO
+from autotune.workload.rank import Rank
 from autotune.workload.scenario import Parallelism, named, steps
 
 
@@ -27,6 +30,20 @@ SHAPES = {
 }
 
 
+def step(model, parallelism, phase="decode", index=-1):
+    """The calls of one step of a phase, the largest unless `index` says another."""
+    one = [s for s in steps(named("8k1k"), parallelism) if s.phase == phase][index]
+    return list((v4 if model.is_v4 else v3_2).calls(Rank(model, parallelism, device.named("mi355x"), one)))
+
+
+def dense_shapes(model, parallelism):
+    return {
+        call.op: (call.problem["n"], call.problem["k"], call.per_step)
+        for call in step(model, parallelism)
+        if call.kernel == "gemm/fp8_block_scaled"
+    }
+
+
 @pytest.mark.parametrize(("model", "tensor"), SHAPES, ids=lambda v: getattr(v, "name", v))
 def test_dense_shapes(model, tensor):
     found = {(n, k) for n, k, _ in dense_shapes(model, Parallelism(tensor)).values()}
@@ -35,7 +52,7 @@ def test_dense_shapes(model, tensor):
 
 def test_launches_a_step():
     shapes = dense_shapes(V4_PRO, Parallelism(8))
-    assert sum(per_step for _, _, per_step in shapes.values()) == 61 * 5 + 30 == 335
+    assert sum(count for op, (_, _, count) in shapes.items() if not op.startswith("mtp.")) == 61 * 5 + 30 == 335
 
 
 def tokens(phase, parallelism):
@@ -96,6 +113,89 @@ def test_every_hot_path_has_kernels_or_a_reason():
     assert all(path.kernels or path.missing for path in HOT_PATHS)
     served = {name for path in HOT_PATHS for name in path.kernels}
     assert served == set(registry.names())
+
+
+MODELS = (V4_PRO, V4_FLASH, V3_2)
+SPLITS = (Parallelism(8), Parallelism(8, data_attention=True), Parallelism(8, expert=8, data_attention=True))
+NOT_CALLED = {
+    "attention/dense_mqa": "the full attention that the sparse kernels are held against; no layer of these models has it",
+    "gemm/mxfp8_mxfp4": "dense layers in FP4: these checkpoints keep them in FP8",
+    "moe/bf16_grouped_gemm": "experts for checkpoints without FP8 and FP4",
+    "norm/layer_norm": "indexer/key_prep holds it for V3.2",
+}
+
+
+@pytest.mark.parametrize("gpu_name", ["mi300x", "mi355x", "h100", "b200"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_a_forward_step_is_covered_call_by_call(model, gpu_name):
+    gpu = device.named(gpu_name)
+    paths = {path.number: path for path in HOT_PATHS}
+    for parallelism in SPLITS:
+        for call in workload.calls(model, named("8k1k"), parallelism, gpu):
+            assert call.kernel in paths[call.path].kernels, call
+            kernel = registry.load(call.kernel)
+            problem = workload.problem_of(call, kernel, gpu)
+            assert call.per_step > 0
+            assert kernel.reject(problem, kernel.default(problem, gpu), gpu) is None, call
+
+
+def test_every_hot_path_is_called_and_every_kernel_but_those_with_a_reason():
+    found = [
+        call
+        for model in MODELS
+        for parallelism in SPLITS
+        for gpu in ("mi355x", "b200")
+        for call in workload.calls(model, named("8k1k"), parallelism, device.named(gpu))
+    ]
+    assert {call.path for call in found} == {path.number for path in HOT_PATHS if path.kernels}
+    assert {call.kernel for call in found} | NOT_CALLED.keys() == set(registry.names())
+
+
+def launches(model, phase):
+    """Launches a step by kernel, MTP's apart."""
+    counts = Counter()
+    for call in step(model, Parallelism(8), phase):
+        if not call.op.startswith("mtp."):
+            counts[call.kernel] += call.per_step
+    return counts
+
+
+@pytest.mark.parametrize(("model", "csa", "hca", "window"), [(V4_PRO, 30, 31, 0), (V4_FLASH, 21, 20, 2)])
+def test_a_step_of_v4_runs_each_layer_once(model, csa, hca, window):
+    layers = csa + hca + window
+    decode, prefill = launches(model, "decode"), launches(model, "prefill")
+    for found in (decode, prefill):
+        assert found["hyperconnection/mhc_head"] == 1
+        assert found["norm/rms_norm_quant"] == 2 * layers
+        assert found["gemm/fp8_grouped"] == found["rope/qk_prep"] == found["rope/inverse_rope"] == layers
+        assert found["gemm/bf16_linear"] == hca + 3 * csa + layers + 1  # compressors, weights_proj, gate, lm_head
+        assert found["compressor/norm_rope_store"] == csa + hca
+        assert found["compressor/index_key_store"] == found["indexer/topk"] == csa
+        assert found["moe/router"] == found["moe/combine"] == layers
+        assert found["moe/mxfp4_grouped_gemm"] == 2 * layers
+    assert decode["attention/sparse_decode"] == prefill["attention/sparse_prefill"] == layers
+    assert decode["compressor/decode_pool"] == prefill["compressor/prefill_pool"] == hca + 2 * csa
+    assert decode["indexer/paged_logits"] == prefill["indexer/ragged_logits"] == csa
+    # 64 tokens are mixed by the fused kernel, 8192 by two.
+    assert decode["hyperconnection/mhc_post_pre"] == 2 * layers - 1
+    assert prefill["hyperconnection/mhc_pre"] == prefill["hyperconnection/mhc_post"] == 2 * layers
+
+
+def test_a_step_of_v3_2_runs_each_layer_once():
+    for phase in ("decode", "prefill"):
+        found = launches(V3_2, phase)
+        assert found["attention/sparse_mla"] == found["rope/mla_prep"] == found["indexer/topk"] == 61
+        assert found["gemm/bf16_grouped"] == 2 * 61
+        assert found["moe/fp8_grouped_gemm"] == 2 * 58
+        assert found["moe/swiglu_quant"] == 2 * 58 + 3
+        assert found["gemm/fp8_block_scaled"] == 5 * 61 + 2 * 58 + 2 * 3
+
+
+def test_short_contexts_choose_all_entries_without_logits():
+    found = {call.kernel for call in step(V4_PRO, Parallelism(8), "prefill", index=0)}  # 4096 tokens, 1024 entries
+    assert "indexer/topk" not in found
+    assert "indexer/ragged_logits" not in found
+    assert "compressor/index_key_store" in found  # later steps need the keys
 
 
 def test_experts_are_sharded_by_width_or_by_number():

@@ -59,6 +59,9 @@ class Step:
     """Of attention, norms, router and shared expert."""
     expert_tokens: int
     """Whose top-k choices fall on this rank's routed experts: gathered over attention ranks, spread over experts'."""
+    requests: int
+    context: int
+    """Positions that the last token of a request can see."""
 
 
 _UP_TO_64 = (1, 2, 4, 8, 16, 32, 64)
@@ -86,7 +89,11 @@ def steps(scenario: Scenario, parallelism: Parallelism) -> tuple[Step, ...]:
     ranks = parallelism.tensor if parallelism.data_attention else 1
 
     def step(phase: str, tokens: int) -> Step:
-        return Step(phase, max(1, tokens // ranks), max(1, tokens // parallelism.expert))
+        own, routed = max(1, tokens // ranks), max(1, tokens // parallelism.expert)
+        if phase == "decode":
+            # Half of the output is there on average.
+            return Step(phase, own, routed, own, scenario.input_tokens + scenario.output_tokens // 2)
+        return Step(phase, own, routed, 1, own)
 
     counts = scenario.data_concurrency if parallelism.data_attention else scenario.concurrency
     decode = tuple(step("decode", count) for count in counts)

@@ -1,0 +1,54 @@
+"""The feed-forward half of a layer: norm, router, routed experts and the shared one, or a dense MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autotune.config import Scalar
+from autotune.workload.rank import Call, Rank
+
+
+def mixture(rank: Rank, hashed: int, scored: int) -> Iterator[Call]:
+    """Calls of `hashed` layers that route by token id and `scored` ones that route by score."""
+    model, layers, hidden = rank.model, hashed + scored, rank.model.hidden_size
+    # The router's gate reads the norm in bf16, the shared expert in FP8.
+    yield rank.norm_quant("ffn_norm", layers, normed=True)
+    yield rank.linear("gate", model.n_routed_experts, layers)
+    # Scores come from the gate in hash layers too.
+    scoring = "sqrtsoftplus" if model.is_v4 else "grouped_sigmoid"
+    for rule, count in ((scoring, scored), ("hash", hashed)):
+        if count:
+            yield rank.call(
+                18, "moe/router", "router", count,
+                tokens=rank.step.tokens, experts=model.n_routed_experts, topk=model.num_experts_per_tok, scoring=rule,
+            )  # fmt: skip
+    yield from _mlp(rank, "shared", rank.shared_inner, layers, path=22)
+    yield from _experts(rank, layers, hidden)
+
+
+def dense(rank: Rank, layers: int) -> Iterator[Call]:
+    """Calls of V3.2's first layers, which have one wide MLP."""
+    yield rank.norm_quant("ffn_norm", layers, normed=False)
+    yield from _mlp(rank, "dense", rank.model.intermediate_size // rank.parallelism.tensor, layers, path=6)
+
+
+def _mlp(rank: Rank, op: str, inner: int, layers: int, path: int) -> Iterator[Call]:
+    hidden = rank.model.hidden_size
+    yield rank.gemm(f"{op}.w13", 2 * inner, hidden, layers, path)
+    yield rank.call(21, "moe/swiglu_quant", f"{op}.act", layers, rows=rank.step.tokens, inner=inner)
+    yield rank.gemm(f"{op}.w2", hidden, inner, layers, path)
+
+
+def _experts(rank: Rank, layers: int, hidden: int) -> Iterator[Call]:
+    fp4 = rank.model.expert_dtype == "fp4"
+    tokens, topk, inner = rank.step.expert_tokens, rank.model.num_experts_per_tok, rank.inner
+    same: dict[str, Scalar] = {"tokens": tokens, "topk": topk, "experts": rank.experts}
+    kernel = "moe/mxfp4_grouped_gemm" if fp4 else "moe/fp8_grouped_gemm"
+    if fp4:  # FP8 experts read what the norm quantised
+        yield rank.call(5, "quant/mx_quant", "experts.quant", layers, rows=tokens, cols=hidden)
+    yield rank.call(20, kernel, "w13", layers, n=2 * inner, k=hidden, gathers=True, **same)
+    yield rank.call(21, "moe/swiglu_quant", "experts.act", layers, rows=tokens * topk, inner=inner, mx=fp4)
+    yield rank.call(20, kernel, "w2", layers, n=hidden, k=inner, gathers=False, **same)
+    # Where experts see other ranks' tokens, the shared expert's output joins after the reduction.
+    shared = not rank.parallelism.data_attention and rank.parallelism.expert == 1
+    yield rank.call(20, "moe/combine", "combine", layers, tokens=tokens, topk=topk, dim=hidden, shared=shared)
