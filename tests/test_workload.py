@@ -118,7 +118,7 @@ def test_every_hot_path_has_kernels_or_a_reason():
 MODELS = (V4_PRO, V4_FLASH, V3_2)
 SPLITS = (Parallelism(8), Parallelism(8, data_attention=True), Parallelism(8, expert=8, data_attention=True))
 NOT_CALLED = {
-    "attention/dense_mqa": "the full attention that the sparse kernels are held against; no layer of these models has it",
+    "attention/dense_mqa": "full attention of the same form; no layer of these models has it",
     "gemm/mxfp8_mxfp4": "dense layers in FP4: these checkpoints keep them in FP8",
     "moe/bf16_grouped_gemm": "experts for checkpoints without FP8 and FP4",
     "norm/layer_norm": "indexer/key_prep holds it for V3.2",

@@ -176,11 +176,19 @@ def _sigmoid_off(off: Tensor, at: Tensor) -> Tensor:
 
 
 def projection_default(tokens: int, k: int, device: Device) -> Config:
-    split = 28 if tokens <= 16 else 14 if tokens <= 64 else 7 if tokens <= 2048 else 2
-    while split * 128 > k:
-        split = 1
+    split = largest_split(28 if tokens <= 16 else 14 if tokens <= 64 else 7 if tokens <= 2048 else 2, k // 128)
     shared = {"BLOCK_M": 16 if tokens <= 64 else 32, "BLOCK_K": 128, "SPLIT_K": split, "num_warps": 4}
     return with_launch_options(shared, device, 2)
+
+
+def leaves_empty(split: int, steps: int) -> bool:
+    """Whether a split of `steps` equal shares would have nothing to do."""
+    return split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps
+
+
+def largest_split(most: int, steps: int) -> int:
+    """The largest split of the search spaces, up to `most`, that leaves none empty: 28672 = 2^12 x 7, 16384 = 2^14."""
+    return next(split for split in (28, 16, 14, 7, 4, 2, 1) if split <= most and not leaves_empty(split, steps))
 
 
 def with_launch_options(shared: dict[str, int], device: Device, stages: int) -> Config:
@@ -193,7 +201,7 @@ def projection_reject(k: int, config: Config, device: Device) -> str | None:
     block_m, block_k, split = config.size("BLOCK_M"), config.size("BLOCK_K"), config.size("SPLIT_K")
     threads = config.size("num_warps") * device.warp_size
     steps = triton.cdiv(k, block_k)
-    if split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps:
+    if leaves_empty(split, steps):
         return f"SPLIT_K={split} leaves a split of {steps} steps empty"
     if block_m * block_k > 64 * threads:
         return f"{block_m * block_k // threads} values of a tile a thread do not fit beside their squares"

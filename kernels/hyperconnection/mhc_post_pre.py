@@ -23,6 +23,8 @@ from autotune.kernels.hyperconnection._mix import (
     STREAMS,
     accumulate,
     expect_mixed,
+    largest_split,
+    leaves_empty,
     mixed,
     partials,
     with_launch_options,
@@ -131,11 +133,10 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 def _default(problem: Problem, device: Device) -> Config:
     tokens = problem.tokens
-    split = 28 if tokens <= 64 else 7 if tokens <= 2048 else 1
-    while split * 64 > problem.dim:
-        split = 1 if split <= 7 else split // 2
     # 64 columns spill 16 B a thread on sm_90, where 4 warps hold the tile.
-    shared = {"BLOCK_M": 16, "BLOCK_K": 64 if device.is_amd else 32, "SPLIT_K": split, "num_warps": 4}
+    block_k = 64 if device.is_amd else 32
+    split = largest_split(28 if tokens <= 64 else 7 if tokens <= 2048 else 1, problem.dim // block_k)
+    shared = {"BLOCK_M": 16, "BLOCK_K": block_k, "SPLIT_K": split, "num_warps": 4}
     return with_launch_options(shared, device, 1)
 
 
@@ -143,7 +144,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
     block_m, block_k, split = config.size("BLOCK_M"), config.size("BLOCK_K"), config.size("SPLIT_K")
     threads = config.size("num_warps") * device.warp_size
     steps = triton.cdiv(problem.dim, block_k)
-    if split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps:
+    if leaves_empty(split, steps):
         return f"SPLIT_K={split} leaves a split of {steps} steps empty"
     if block_m * block_k > 32 * threads:
         return f"{block_m * block_k // threads} values of a tile a thread do not fit beside their streams"

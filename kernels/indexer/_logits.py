@@ -111,8 +111,10 @@ def logits_config(shared: dict[str, Scalar], columns: int, device: Device) -> Co
 
 
 def steps_for(tokens: int, tiles: int, device: Device) -> int:
-    """Most tiles of keys a program may walk while two programs are left for every compute unit."""
-    return max((s for s in (1, 2, 4, 8, 16) if tokens * triton.cdiv(tiles, s) >= 2 * device.compute_units), default=1)
+    """Most of `tiles` of keys that a program may walk while two programs are left for every compute unit."""
+    enough = 2 * device.compute_units
+    walks = (s for s in (1, 2, 4, 8, 16) if s <= tiles and tokens * triton.cdiv(tiles, s) >= enough)
+    return max(walks, default=1)
 
 
 def logits_reject(keys: int, columns: int, fp4: bool, config: Config, device: Device) -> str | None:
