@@ -131,10 +131,12 @@ def _indexer(rank: Rank, layers: int) -> Iterator[Call]:
 
 def _attention(rank: Rank, ratio: int, layers: int) -> Call:
     window = rank.model.sliding_window
-    if ratio:
-        entries = min(_entries(rank, ratio), rank.model.index_topk if ratio == 4 else _entries(rank, ratio))
+    if ratio == 4:
+        entries = min(_entries(rank, ratio), rank.model.index_topk)
+    elif ratio:
+        entries = _entries(rank, ratio)
     else:
-        # A prefilled window reaches back into the ring where nothing else is cached.
+        # A prefilled window reaches back into the ring, where nothing else is cached.
         entries = 0 if rank.is_decode else window
     page = _page(rank, _ENTRIES.get(ratio, window))
     size: dict[str, Scalar] = {"tokens": rank.step.tokens, "heads": rank.heads, "keys": window, "extra_keys": entries}
