@@ -171,7 +171,7 @@ def test_a_step_of_v4_runs_each_layer_once(model, csa, hca, window):
         assert found["gemm/bf16_linear"] == hca + 3 * csa + layers + 1  # compressors, weights_proj, gate, lm_head
         assert found["compressor/norm_rope_store"] == csa + hca
         assert found["compressor/index_key_store"] == found["indexer/topk"] == csa
-        assert found["moe/router"] == found["moe/combine"] == layers
+        assert found["moe/router"] == found["moe/align"] == found["moe/combine"] == layers
         assert found["moe/mxfp4_grouped_gemm"] == 2 * layers
     assert decode["attention/sparse_decode"] == prefill["attention/sparse_prefill"] == layers
     assert decode["compressor/decode_pool"] == prefill["compressor/prefill_pool"] == hca + 2 * csa

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from autotune.config import Problem, build
+from autotune.config import Problem
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.workload import v3_2, v4
 from autotune.workload.model import Model
-from autotune.workload.rank import Call, Rank
+from autotune.workload.rank import Call, Rank, problem_of
 from autotune.workload.scenario import Parallelism, Scenario, steps
 
 
@@ -54,10 +54,3 @@ def problems(
         if call.kernel == kernel.name:
             weights[problem_of(call, kernel, device)] += call.per_step
     return dict(weights)
-
-
-def problem_of(call: Call, kernel: Kernel[Any], device: Device) -> Problem:
-    """The problem of a call of `kernel`, in the device's own FP8. Raises UsageError where they do not agree."""
-    own = {"dtype": device.fp8} if "dtype" in kernel.problem.__dataclass_fields__ else {}
-    problem: Problem = build(kernel.problem, {**call.problem, **own}, f"workload {call.op}")
-    return problem

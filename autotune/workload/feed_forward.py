@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autotune import registry
 from autotune.config import Scalar
-from autotune.workload.rank import Call, Rank
+from autotune.workload.rank import Call, Rank, problem_of
 
 
 def mixture(rank: Rank, hashed: int, scored: int) -> Iterator[Call]:
@@ -46,7 +47,12 @@ def _experts(rank: Rank, layers: int, hidden: int) -> Iterator[Call]:
     kernel = "moe/mxfp4_grouped_gemm" if fp4 else "moe/fp8_grouped_gemm"
     if fp4:  # FP8 experts read what the norm quantised
         yield rank.call(5, "quant/mx_quant", "experts.quant", layers, rows=tokens, cols=hidden)
-    yield rank.call(20, kernel, "w13", layers, n=2 * inner, k=hidden, gathers=True, **same)
+    w13 = rank.call(20, kernel, "w13", layers, n=2 * inner, k=hidden, gathers=True, **same)
+    # Both stages share one sort, in blocks of the first one's rows: its default's, before anything is tuned.
+    gemm = registry.load(kernel)
+    block_m = gemm.default(problem_of(w13, gemm, rank.device), rank.device).size("BLOCK_M")
+    yield rank.call(19, "moe/align", "align", layers, block_m=block_m, **same)
+    yield w13
     yield rank.call(21, "moe/swiglu_quant", "experts.act", layers, rows=tokens * topk, inner=inner, mx=fp4)
     yield rank.call(20, kernel, "w2", layers, n=hidden, k=inner, gathers=False, **same)
     # Where experts see other ranks' tokens, the shared expert's output joins after the reduction.

@@ -16,4 +16,6 @@ def head(rank: Rank, per_step: int = 1) -> Iterator[Call]:
     residual = not model.is_v4
     yield rank.call(4, "norm/rms_norm", "final_norm", per_step, rows=rows, cols=model.hidden_size, residual=residual)
     yield rank.call(24, LINEAR, "lm_head", per_step, m=rows, n=cut, k=model.hidden_size)
-    yield rank.call(24, "sampling/greedy", "sample", per_step, rows=rows, vocab=model.vocab_size)
+    # One or the other, as the request asks.
+    for kernel in ("sampling/greedy", "sampling/top_k_top_p"):
+        yield rank.call(24, kernel, "sample", per_step, rows=rows, vocab=model.vocab_size)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from autotune.config import Scalar
+from autotune.config import Problem, Scalar, build
 from autotune.device import Device
+from autotune.kernel import Kernel
 from autotune.workload.model import Model
 from autotune.workload.scenario import Parallelism, Step
 
@@ -111,6 +113,13 @@ class Rank:
     @property
     def shared_inner(self) -> int:
         return self.model.moe_intermediate_size * self.model.n_shared_experts // self.parallelism.shared
+
+
+def problem_of(call: Call, kernel: Kernel[Any], device: Device) -> Problem:
+    """The problem of a call of `kernel`, in the device's own FP8. Raises UsageError where they do not agree."""
+    own = {"dtype": device.fp8} if "dtype" in kernel.problem.__dataclass_fields__ else {}
+    problem: Problem = build(kernel.problem, {**call.problem, **own}, f"workload {call.op}")
+    return problem
 
 
 def _pages(entries: int, page_size: int) -> int:
