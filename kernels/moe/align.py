@@ -94,7 +94,9 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 def _default(problem: Problem, device: Device) -> Config:
     chunk = chunk_for(problem.slots)
-    return row_config({"CHUNK": chunk, "num_warps": 1 if chunk <= 128 else 4}, device)
+    # A short chunk needs threads for the counts alone: two warps of 32 for 384 experts.
+    enough = max(1, 8 * bins_of(problem.experts) // (64 * device.warp_size))
+    return row_config({"CHUNK": chunk, "num_warps": enough if chunk <= 128 else 4}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
