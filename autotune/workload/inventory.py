@@ -47,7 +47,7 @@ HOT_PATHS = (
     _path(16, "grouped output projection", "gemm/bf16_grouped gemm/fp8_grouped"),
     _path(17, "output projection", "gemm/fp8_block_scaled", "its all-reduce is a collective (K25)"),
     _path(18, "router", "moe/router"),
-    _path(19, "alignment of slots to blocks", "", "torch operations inside the grouped GEMMs; no Triton kernel yet"),
+    _path(19, "alignment of slots to blocks", "moe/align"),
     _path(
         20,
         "routed experts",
@@ -63,8 +63,8 @@ HOT_PATHS = (
     _path(
         24,
         "language-model head and sampling",
-        "gemm/bf16_linear sampling/greedy",
-        "top-k/top-p sampling: no kernel yet",
+        "gemm/bf16_linear sampling/greedy sampling/top_k_top_p",
+        "the embedding is one torch gather of rows, with nothing to choose",
     ),
     _path(25, "collectives", "", "communication libraries own them; Triton cannot express them"),
 )
