@@ -49,6 +49,10 @@ class CompileFailed(CandidateFailed):
     stage = "compile"
 
 
+class DoesNotFit(CompileFailed):
+    pass
+
+
 class WrongResult(CandidateFailed):
     stage = "validate"
 

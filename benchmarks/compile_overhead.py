@@ -34,9 +34,9 @@ def _bare(jobs: list[Job], cache: str) -> float:
     from autotune.kernels._launch import options
     from autotune.kernels.gemm import fp8_block_scaled as kernel
     from autotune.kernels.gemm._tiles import add_partials
-    from autotune.tuning.launch import _StubDriver, target_of
+    from autotune.tuning.launch import StubDriver, target_of
 
-    driver.set_active(_StubDriver(target_of(devices.named(jobs[0].device).arch)))
+    driver.set_active(StubDriver(target_of(devices.named(jobs[0].device).arch)))
     begin = time.perf_counter()
     for job in jobs:
         sizes = dict(job.problem)

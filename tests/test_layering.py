@@ -23,6 +23,7 @@ LAYERS = [
     {"registry"},
     {"workload"},
     {"tuning"},
+    {"check"},
     {"cli"},
 ]
 

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   autotune explain gemm/fp8_block_scaled m=64,n=2048,k=7168,dtype=e4m3fn --device b200
   autotune compile moe/mxfp4_grouped_gemm --target all
   autotune show --device mi355x
+  autotune check --baseline triton==3.8.0 --against triton==3.9.0
 """
 
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     # Said before Triton is imported; the tables are tied to this choice (worker.py says the same to its processes).
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    from autotune.cli import compile_, devices, doctor, explain, list_, show, tune, validate
+    from autotune.cli import check, compile_, devices, doctor, explain, list_, show, tune, validate
 
     parser = argparse.ArgumentParser(
         prog="autotune",
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (tune, list_, show, explain, validate, compile_, devices, doctor):
+    for module in (tune, list_, show, explain, validate, compile_, check, devices, doctor):
         module.add(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -43,13 +43,13 @@ def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Devi
         seen.append((function, Launch(function.__name__, tuple(grid), _signature(function, args, kwargs))))
 
     with _running(record):
-        kernel.launch(*_meta_inputs(problem), config=config, device=device)
+        kernel.launch(*meta_inputs(problem), config=config, device=device)
     return _own_first(kernel, seen)
 
 
 def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Any]:
     """The CompiledKernel of each launch of one call, the kernel's own first, made by its launcher for `device.arch`."""
-    driver.set_active(_StubDriver(target_of(device.arch)))
+    driver.set_active(StubDriver(target_of(device.arch)))
     original = JITFunction.run
     binaries: list[tuple[JITFunction, Any]] = []
 
@@ -59,7 +59,7 @@ def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, devi
         binaries.append((function, original(function, *args, grid=grid, warmup=True, **kwargs)))
 
     with _running(build):
-        kernel.launch(*_meta_inputs(problem), config=config, device=device)
+        kernel.launch(*meta_inputs(problem), config=config, device=device)
     return _own_first(kernel, binaries)
 
 
@@ -69,7 +69,7 @@ def _own_first(kernel: Kernel[Any], seen: list[tuple[JITFunction, Any]]) -> list
 
 
 @cache
-def _meta_inputs(problem: Problem) -> tuple[Any, ...]:
+def meta_inputs(problem: Problem) -> tuple[Any, ...]:
     return problem.inputs(0, "meta")
 
 
@@ -104,7 +104,7 @@ def _argument(value: Any, plain: bool) -> str:  # noqa: ANN401
     return "1" if value == 1 else f"{width}:16" if value % 16 == 0 else width
 
 
-class _StubDriver:
+class StubDriver:
     """Enough of a Triton driver to compile for `target`; launching through it is impossible."""
 
     def __init__(self, target: GPUTarget) -> None:

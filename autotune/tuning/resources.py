@@ -16,7 +16,7 @@ import triton
 from elftools.elf.elffile import ELFFile
 
 from autotune.device import Device
-from autotune.errors import CompileFailed
+from autotune.errors import DoesNotFit
 from autotune.tuning.occupancy import programs_per_unit
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -49,7 +49,7 @@ class Resources:
 
 
 def read(binaries: list[Any], device: Device) -> Resources:
-    """Resources of a call's CompiledKernels. Raises CompileFailed where the device cannot hold a program."""
+    """Resources of a call's CompiledKernels. Raises DoesNotFit where the device cannot hold a program."""
     main = binaries[0]
     amd = device.is_amd
     text = main.asm["amdgcn" if amd else "ptx"]
@@ -58,7 +58,7 @@ def read(binaries: list[Any], device: Device) -> Resources:
     tmem = int(getattr(metadata, "tmem_size", 0) or 0)
     resident = programs_per_unit(device, registers, metadata.shared, metadata.num_warps, tmem)
     if resident < 1:
-        raise CompileFailed(
+        raise DoesNotFit(
             f"{registers} registers, {metadata.shared} B shared memory and {metadata.num_warps} warps do not fit "
             f"{device.name} ({device.shared_bytes_per_block} B a block); take smaller blocks or fewer stages"
         )

@@ -1,0 +1,1 @@
+"""Release checks: the tables that are shipped, against another Triton, ptxas or ROCm, with no GPU."""

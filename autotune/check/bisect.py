@@ -1,0 +1,80 @@
+"""The first release that makes one call worse, by halving the releases between a good and a bad one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autotune.check import install
+from autotune.check.build import Build
+from autotune.check.builder import Builder
+from autotune.check.processes import Call
+from autotune.check.subject import programs, signature
+from autotune.check.toolchain import named
+from autotune.check.triage import Pair, Verdict, triage
+from autotune.errors import UsageError
+
+_PACKAGES = {"triton": "triton", "ptxas": "nvidia-cuda-nvcc"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One release that was built, and its worst verdict against the good one."""
+
+    release: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """`first_bad` and the good release right before it, both built; None where the bad one is no worse."""
+
+    first_bad: str | None
+    last_good: str
+    steps: tuple[Step, ...]
+
+
+def bisect(call: Call, releases: Sequence[str], build: Callable[[str], Build]) -> Bisection:
+    """`releases` from the good to the bad one, oldest first; one is bad when it regresses against the good one."""
+    good = build(releases[0])
+    steps: list[Step] = []
+
+    def is_bad(index: int) -> bool:
+        pair = Pair(good, build(releases[index]), call.device, programs(call))
+        steps.append(Step(releases[index], triage(pair)[0]))
+        return steps[-1].verdict.is_regression
+
+    low, high = 0, len(releases) - 1
+    if not is_bad(high):
+        return Bisection(None, releases[high], tuple(steps))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_bad(middle) else (middle, high)
+    return Bisection(releases[high], releases[low], tuple(steps))
+
+
+def releases_between(good: str, bad: str) -> list[str]:
+    """`triton==3.7.0`, ... of every release from `good` to `bad`, ends included. Raises UsageError."""
+    (package, first), (other, last) = (spec.partition("==")[::2] for spec in (good, bad))
+    if package != other or package not in _PACKAGES or not first or not last:
+        raise UsageError(f"--good {good!r} and --bad {bad!r} must name two releases of one compiler, as triton==3.8.0")
+    lowest, highest = _number(first), (*_number(last), *([9999] if last.count(".") < 2 else []))
+    found = [v for v in install.versions(_PACKAGES[package]) if lowest <= _number(v) <= highest]
+    if len(found) < 2:
+        raise UsageError(f"--good {good} must be older than --bad {bad}, both released")
+    return [f"{package}=={version}" for version in found]
+
+
+def builder_of(call: Call, builder: Builder, state: Path) -> Callable[[str], Build]:
+    """Builds `call` with a release, fetched where it is not there yet."""
+
+    def build(release: str) -> Build:
+        return builder.builds(named(release, state), [call])[signature(call)]
+
+    return build
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

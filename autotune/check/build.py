@@ -1,0 +1,81 @@
+"""What one toolchain made of one call: resources, hot loop, front-end code, or why it made nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from autotune.device import Device
+from autotune.errors import DoesNotFit
+from autotune.tuning import resources
+from autotune.tuning.instructions import Loop, hot_loop, mix, nvidia_listing
+from autotune.tuning.resources import Resources
+
+
+@dataclass(frozen=True)
+class Build:
+    """`failed` is empty, or why there is no binary that the device can run; `stage` is then `compile` or `fit`."""
+
+    toolchain: str
+    seconds: float
+    """Processor time of the compiler."""
+    frontend: str
+    """Hash of the code that the front end made of the Python source, names and places left out."""
+    loop: Loop = ()
+    """Opcodes of the heaviest launch's hot loop."""
+    resources: Resources | None = None
+    failed: str = ""
+    stage: str = ""
+    late: bool = False
+    """Whether it was killed at the time limit."""
+
+    @property
+    def loop_mix(self) -> dict[str, int]:
+        return mix(self.loop, "amd" if any(opcode.startswith("s_") for opcode in self.loop) else "nvidia")
+
+    def as_json(self) -> dict[str, Any]:
+        found = self.resources.as_json() if self.resources else None
+        return {**self.__dict__, "loop": list(self.loop), "resources": found}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Build:
+        found = Resources.from_json(data["resources"]) if data["resources"] else None
+        return cls(**{**data, "loop": tuple(data["loop"]), "resources": found})
+
+
+def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
+    """Reads the binaries of a `compile` answer, both sides of a check by this one reader."""
+    if "failed" in answer:
+        late = bool(answer.get("late"))
+        return Build(toolchain, 0.0, "", failed=answer["failed"], stage="compile", late=late)
+    binaries = [_binary(one) for one in answer["binaries"]]
+    frontend = hashlib.sha256("\n".join(_nameless(one.asm["ttir"]) for one in binaries).encode()).hexdigest()[:16]
+    made = Build(answer["toolchain"], round(answer["seconds"], 2), frontend)
+    main = binaries[0].asm
+    loop = hot_loop(main["amdgcn"] if device.is_amd else nvidia_listing(main["cubin"]), device.vendor)
+    try:
+        found = resources.read(binaries, device)
+    except DoesNotFit as failure:
+        return Build(**{**made.__dict__, "loop": loop, "failed": str(failure), "stage": "fit"})
+    return Build(**{**made.__dict__, "loop": loop, "resources": found})
+
+
+def _binary(plain: dict[str, Any]) -> SimpleNamespace:
+    codes = {name: base64.b64decode(code) for name, code in plain["codes"].items()}
+    attributes = {name: plain[name] for name in ("shared", "num_warps", "num_ctas", "tmem_size")}
+    return SimpleNamespace(asm={**plain["texts"], **codes}, metadata=SimpleNamespace(**attributes))
+
+
+_PLACE = re.compile(r"\s*loc\((?:[^()\"]|\"[^\"]*\"|\([^()]*\))*\)")
+_NAME = re.compile(r"%[\w#:]+")
+
+
+def _nameless(ttir: str) -> str:
+    """Releases name values and record source places differently; neither changes what is computed."""
+    names: dict[str, str] = {}
+    kept = "\n".join(line for line in ttir.splitlines() if not line.startswith("#loc"))
+    return _NAME.sub(lambda found: names.setdefault(found[0], f"%{len(names)}"), _PLACE.sub("", kept))

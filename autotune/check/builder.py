@@ -1,0 +1,85 @@
+"""Builds calls with toolchains, each binary once, and proves configs again; every result is on disk when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune import registry
+from autotune.check.build import Build, of_answer
+from autotune.check.processes import Answer, Call, Processes
+from autotune.check.subject import signature
+from autotune.check.toolchain import Toolchain
+from autotune.config import Config, describe
+from autotune.tuning import space
+from autotune.tuning.cache import Cache
+from autotune.tuning.worker import Limits
+
+_FORMAT = "check 1"
+
+Progress = Callable[[str, int, int], None]
+"""(stage, done, of)"""
+
+Proved = tuple[str, str, Config]
+"""(kernel, device, config)"""
+
+
+class Builder:
+    """Counts what it `compiled` and `proved`, and what it took `from_cache`."""
+
+    def __init__(self, state: Path, limits: Limits, progress: Progress) -> None:
+        self.state = state
+        self._cache = Cache(state / "check")
+        self._limits, self._progress = limits, progress
+        self.compiled = self.from_cache = self.proved = 0
+
+    def builds(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[str, Build]:
+        """By `signature`. Raises UsageError where the toolchain does not work at all."""
+        wanted = {signature(call): call for call in calls}
+        found, missing = self._known(toolchain, wanted)
+        builds = {name: Build.from_json(data) for name, data in found.items()}
+        self.from_cache += len(found)
+        self.compiled += len(missing)
+
+        def read(call: Call, answer: Answer) -> Build:
+            return of_answer(answer, call.device, toolchain.name)
+
+        with Processes(toolchain, self._limits) as processes:
+            for name, made in processes.run("compile", missing, read):
+                builds[name] = made
+                if not made.late:  # this machine's fault, perhaps: tried again next time
+                    self._cache.put(made.as_json(), _FORMAT, toolchain.identity, name)
+                self._progress(f"compile with {toolchain.name}", len(builds) - len(found), len(missing))
+        return builds
+
+    def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
+        """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""
+        checks = [one for call in calls for one in _check_calls(call)]
+        wanted = {f"proof {call.device.name} {describe(call.problem)} {signature(call)}": call for call in checks}
+        found, missing = self._known(toolchain, wanted)
+        self.proved += len(missing)
+        with Processes(toolchain, self._limits, interpret=True) as processes:
+            answers = processes.run("validate", missing, lambda _, answer: answer)
+            for done, (name, answer) in enumerate(answers, 1):
+                found[name] = answer
+                if not answer.get("late"):
+                    self._cache.put(answer, _FORMAT, toolchain.identity, name)
+                self._progress(f"prove with {toolchain.name}", done, len(missing))
+        failed = {name: found[name]["failed"] for name in sorted(found) if "failed" in found[name]}
+        return {(wanted[n].kernel.name, wanted[n].device.name, wanted[n].config): why for n, why in failed.items()}
+
+    def _known(
+        self, toolchain: Toolchain, wanted: Mapping[str, Call]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Call]]:
+        cached = {name: self._cache.get(_FORMAT, toolchain.identity, name) for name in wanted}
+        found = {name: data for name, data in cached.items() if data is not None}
+        return found, {name: call for name, call in wanted.items() if name not in found}
+
+
+def _check_calls(call: Call) -> list[Call]:
+    if not call.kernel.path.is_relative_to(registry.KERNELS.resolve()):
+        return [call]  # a kernel of somebody else has no search space that names problems
+    problems = space.load(call.kernel, call.device).check
+    allowed = [p for p in problems if call.kernel.reject(p, call.config, call.device) is None]
+    return [Call(call.kernel, problem, call.config, call.device) for problem in allowed]

@@ -1,0 +1,125 @@
+"""The protocol: one JSON request a line in, one JSON answer a line out, in a process of the toolchain under check.
+
+Started by path, so that it runs where this package is not installed: `autotune` is the folder two levels up, and
+nothing else of it goes on the path. The first line says `{"ready": ...}`, or `{"unfit": why}` and the process ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def main() -> None:
+    # What compilers print goes to stderr; only answers go to the old stdout.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    limit = int(float(sys.argv[1]) * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    try:
+        _module("autotune", Path(__file__).parents[1] / "__init__.py")
+        say({"ready": _probe()})
+    except Exception as error:
+        say({"unfit": f"{type(error).__name__}: {error}"})
+        return
+    actions: dict[str, Callable[..., dict[str, Any]]] = {"compile": compile_call, "validate": validate_call}
+    for line in sys.stdin:
+        request = json.loads(line)
+        action = actions[request["action"]]
+        try:
+            say(action(*_rebuilt(request)))
+        except Exception as error:  # compilers raise anything; it is the answer
+            say({"failed": _brief(error)})
+
+
+def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Texts, machine code (base64) and launch attributes of each launch, and the processor seconds it took."""
+    from autotune.tuning.launch import compile_launches
+    from autotune.tuning.toolchain import toolchain
+
+    before = _processor_s()
+    binaries = compile_launches(kernel, problem, config, device)
+    seconds = _processor_s() - before
+    return {"binaries": [_plain(one) for one in binaries], "seconds": seconds, "toolchain": toolchain(device.arch)}
+
+
+def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The worst error as a fraction of its bound; the process interprets (TRITON_INTERPRET=1)."""
+    from autotune.tuning.validate import validate
+
+    return {"error": validate(kernel, problem, config, device)}
+
+
+def _probe() -> str:
+    """The version; fails where this Triton lacks what launch.py builds on."""
+    import triton
+    from triton.runtime.jit import JITFunction
+
+    from autotune.tuning import launch
+
+    if not (hasattr(JITFunction, "run") and hasattr(launch, "compile_launches")):
+        raise ImportError(f"triton {triton.__version__} has no JITFunction.run; 3.6 to 3.9 are known to work")
+    return str(triton.__version__)
+
+
+def _rebuilt(request: dict[str, Any]) -> tuple[Any, ...]:
+    from autotune import device, registry
+    from autotune.config import Config, build
+
+    path = Path(request["path"])
+    if path.is_relative_to(registry.KERNELS.resolve()):
+        kernel = registry.load(request["kernel"])
+    else:
+        kernel = getattr(sys.modules.get(path.stem) or _module(path.stem, path), path.stem)
+    problem = build(kernel.problem, request["problem"], request["kernel"])
+    return kernel, problem, Config(request["config"]), device.named(request["device"])
+
+
+def _plain(binary: Any) -> dict[str, Any]:  # noqa: ANN401
+    wanted = ("ttir", "ptx", "cubin", "amdgcn", "hsaco")
+    found = {name: binary.asm[name] for name in wanted if name in binary.asm}
+    metadata = binary.metadata
+    return {
+        "texts": {name: text for name, text in found.items() if isinstance(text, str)},
+        "codes": {name: base64.b64encode(c).decode() for name, c in found.items() if isinstance(c, bytes)},
+        "shared": metadata.shared,
+        "num_warps": metadata.num_warps,
+        "num_ctas": metadata.num_ctas,
+        "tmem_size": getattr(metadata, "tmem_size", 0) or 0,
+    }
+
+
+def _processor_s() -> float:
+    """Of this process and the assemblers it started: a busy machine changes it little."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    places = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
+    assert spec and spec.loader, path
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _brief(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip() and not set(line) <= {" ", "^", "~"}]
+    return f"{type(error).__name__}: {lines[-1][:300] if lines else ''}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""A report as JSON, as JUnit XML for a CI, and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import Any
+from xml.etree import ElementTree
+
+from autotune.check.build import Build
+from autotune.check.check import Finding, Report
+from autotune.check.triage import FINE, NOTICES, REGRESSIONS
+from autotune.config import describe
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Rows name their builds by number: many rows share one."""
+    builds: dict[Build, int] = {}
+    rows = [
+        {
+            **_names(finding),
+            "config": dict(finding.subject.call.config),
+            "tier": finding.subject.row.tier if finding.subject.row else "default",
+            "kind": finding.worst.kind,
+            "verdicts": [vars(verdict) for verdict in finding.verdicts],
+            "before": builds.setdefault(finding.before, len(builds)),
+            "after": builds.setdefault(finding.after, len(builds)),
+        }
+        for finding in report.findings
+    ]
+    return {
+        "baseline": report.baseline,
+        "against": report.against,
+        "counts": report.counts(),
+        "kinds": {**REGRESSIONS, **NOTICES, **FINE},
+        "compiled": report.compiled,
+        "from_cache": report.from_cache,
+        "proved": report.proved,
+        "rows": rows,
+        "builds": [build_json(build) for build in builds],
+    }
+
+
+def build_json(build: Build) -> dict[str, Any]:
+    return {**build.as_json(), "loop": runs(build), "loop_mix": build.loop_mix}
+
+
+def runs(build: Build) -> list[str]:
+    """The hot loop with repeats drawn together: `8 x v_mfma_f32_16x16x128_f8f6f4`."""
+    counted = [(opcode, len(list(same))) for opcode, same in groupby(build.loop)]
+    return [f"{count} x {opcode}" if count > 1 else opcode for opcode, count in counted]
+
+
+def junit(report: Report) -> str:
+    """One test case a row; regressions are failures, notices go to the case's output."""
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(
+        root,
+        "testsuite",
+        name=f"{report.baseline} against {report.against}",
+        tests=str(len(report.findings)),
+        failures=str(len(report.regressions)),
+    )
+    for finding in report.findings:
+        names = _names(finding)
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=f"{names['arch']}.{names['device']}.{names['kernel'].replace('/', '.')}",
+            name=names["problem"],
+        )
+        text = "\n".join(map(str, finding.verdicts))
+        if finding.worst.is_regression:
+            failure = ElementTree.SubElement(case, "failure", type=finding.worst.kind, message=str(finding.worst))
+            failure.text = text
+        elif finding.worst.kind in NOTICES:
+            ElementTree.SubElement(case, "system-out").text = text
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def markdown(report: Report, limit: int = 50) -> str:
+    """For a pull request: counts, then regressions and notices; rows with one config and verdict share a line."""
+    verdict = (
+        f"{len(report.regressions)} of {len(report.findings)} rows regress"
+        if report.regressions
+        else "no row regresses"
+    )
+    lines = [f"## {report.baseline} against {report.against}: {verdict}", ""]
+    lines += ["| rows | what |", "|---:|---|"]
+    lines += [f"| {count} | {_about(kind)} |" for kind, count in report.counts().items()]
+    for title, kinds in (("Regressions", REGRESSIONS), ("Worth knowing", NOTICES)):
+        groups = grouped([finding for finding in report.findings if finding.worst.kind in kinds])
+        if groups:
+            lines += [
+                "",
+                f"### {title}",
+                "",
+                "| kernel | device | problems | what | confidence |",
+                "|---|---|---|---|---|",
+            ]
+            lines += [_line(group) for group in groups[:limit]]
+        if len(groups) > limit:
+            lines += ["", f"and {len(groups) - limit} more: see the HTML report"]
+    return "\n".join(lines) + "\n"
+
+
+def grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """Findings of one kernel on one device with one worst verdict, together."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        names = _names(finding)
+        groups.setdefault((names["kernel"], names["device"], str(finding.worst)), []).append(finding)
+    return sorted(
+        groups.values(), key=lambda group: (list(REGRESSIONS) + list(NOTICES) + list(FINE)).index(group[0].worst.kind)
+    )
+
+
+def _line(group: list[Finding]) -> str:
+    names = _names(group[0])
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    cells = (
+        names["kernel"],
+        names["device"],
+        f"`{names['problem']}`{more}",
+        str(group[0].worst),
+        group[0].worst.confidence,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _names(finding: Finding) -> dict[str, str]:
+    subject = finding.subject
+    return {
+        "kernel": subject.kernel.name,
+        "arch": subject.device.arch,
+        "device": subject.device.name,
+        "problem": describe(subject.call.problem),
+    }
+
+
+def _about(kind: str) -> str:
+    return {**REGRESSIONS, **NOTICES, **FINE}[kind]
+
+
+def dump(report: Report) -> str:
+    return json.dumps(as_json(report), indent=1)

@@ -1,0 +1,114 @@
+"""What is checked: every config that the runtime would serve, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autotune import device as devices
+from autotune import registry, table
+from autotune.check.processes import Call
+from autotune.config import build, describe
+from autotune.device import Device
+from autotune.errors import TableError
+from autotune.kernel import Kernel
+from autotune.table import Row
+from autotune.tuning import space
+from autotune.tuning.launch import launches
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A row of a table, or the default config of a kernel that has no table there (`row` is None)."""
+
+    call: Call
+    row: Row | None = None
+    source: str = ""
+    """Hash of the kernel file that the row was tuned for."""
+    table: Path | None = None
+
+    @property
+    def kernel(self) -> Kernel[Any]:
+        return self.call.kernel
+
+    @property
+    def device(self) -> Device:
+        return self.call.device
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel.name} {describe(self.call.problem)} on {self.device.name}"
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the kernel has changed since the row was tuned."""
+        return self.row is not None and self.source != self.kernel.source_hash()
+
+    @property
+    def refusal(self) -> str | None:
+        return self.kernel.reject(self.call.problem, self.call.config, self.device)
+
+    def with_default(self) -> Call:
+        problem = self.call.problem
+        return Call(self.kernel, problem, self.kernel.default(problem, self.device), self.device)
+
+
+def of_tables(root: Path, kernels: Sequence[str], archs: Iterable[str], names: Iterable[str] = ()) -> list[Subject]:
+    """Rows of the tables under `root` for these kernels, archs and device names. Raises TableError and UsageError."""
+    found: list[Subject] = []
+    for path in sorted(root.glob("*/*/*/*.json")):
+        arch, device, family, stem = path.relative_to(root).parts
+        kernel = f"{family}/{stem.removesuffix('.json')}"
+        if kernel in kernels and arch in archs and (not names or device in names):
+            found += of_table(path, registry.load(kernel), devices.named(device))
+    return found
+
+
+def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[Subject]:
+    """Rows of one table. Raises TableError."""
+    loaded = table.load(path)
+    if (loaded.kernel, loaded.device) != (kernel.name, device.name):
+        raise TableError(f"{path}: is a table of {loaded.kernel} for {loaded.device}; move it to that folder")
+    return [
+        Subject(
+            Call(kernel, build(kernel.problem, dict(row.problem), str(path)), row.config, device),
+            row,
+            loaded.source,
+            path,
+        )
+        for row in loaded.rows
+    ]
+
+
+def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[Subject]) -> Iterator[Subject]:
+    """What serves where there is no table: the default config, on the last check problem that its rules allow."""
+    have = {(subject.kernel.name, subject.device.arch) for subject in present}
+    for arch in archs:
+        device = devices.of_arch(arch)
+        for kernel in map(registry.load, kernels):
+            if (kernel.name, arch) not in have:
+                yield from _of_defaults(kernel, device)[-1:]
+
+
+def _of_defaults(kernel: Kernel[Any], device: Device) -> list[Subject]:
+    calls = [Call(kernel, p, kernel.default(p, device), device) for p in space.load(kernel, device).check]
+    return [Subject(call) for call in calls if kernel.reject(call.problem, call.config, device) is None]
+
+
+def signature(call: Call) -> str:
+    """Equal for calls that a toolchain compiles to the same binaries, on every device of an arch."""
+    try:
+        seen = " ".join(launch.signature for launch in launches(call.kernel, call.problem, call.config, call.device))
+    except Exception:  # a row may hold any config; the compiler will say what is wrong with it
+        seen = describe(call.problem)
+    return f"{call.kernel.name} {call.kernel.source_hash()} {call.device.arch} {seen} {call.config}"
+
+
+def programs(call: Call) -> int:
+    """Of the heaviest launch: how many may share a compute unit matters only up to that many."""
+    try:
+        return call.kernel.work(call.problem, call.config, call.device).programs
+    except (KeyError, ZeroDivisionError):
+        return 1  # a row that the kernel's rules refuse

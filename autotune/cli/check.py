@@ -1,0 +1,162 @@
+"""`autotune check`: the tables that are shipped, against a new Triton, ptxas or ROCm; no GPU needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from autotune import device as devices
+from autotune import runtime
+from autotune.check import page
+from autotune.check import report as reports
+from autotune.check import subject as subjects
+from autotune.check import toolchain as toolchains
+from autotune.check.builder import Builder
+from autotune.check.check import Finding, Report, check
+from autotune.check.subject import Subject
+from autotune.check.toolchain import Toolchain
+from autotune.check.triage import FINE
+from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.errors import UsageError, did_you_mean
+from autotune.tuning.cache import state_root
+from autotune.tuning.worker import Limits
+
+
+def add(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "check",
+        "what a new Triton, ptxas or ROCm does to the tables; exit 1 where a row regresses",
+        "  autotune check\n"
+        "  autotune check --baseline triton==3.8.0 --against triton==3.9.0 --html report.html\n"
+        "  autotune check --baseline ptxas==13.0 --against ptxas==13.5 --arch sm_100\n"
+        "  autotune check --against-env /path/to/venv --arch all",
+    )
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL")
+    add_toolchains(parser)
+    parser.add_argument(
+        "--arch",
+        action="append",
+        metavar="ARCH",
+        help="check all that this arch is served, default configs where there is no table; `all`; may be repeated "
+        "(default: the tables only)",
+    )
+    parser.add_argument("--device", action="append", default=[], help="only tables of this device; may be repeated")
+    parser.add_argument("--jobs", type=int, default=Limits.processes, help="processes (default: all cores)")
+    for name, what in (("junit", "JUnit XML"), ("markdown", "Markdown"), ("html", "one page with heatmap and rows")):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also write {what}")
+    parser.set_defaults(run=run)
+
+
+def add_toolchains(parser: argparse.ArgumentParser) -> None:
+    spec = "`installed`, `triton==3.9.0` or `ptxas==13.5`"
+    against, baseline = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    against.add_argument("--against", default="installed", metavar="SPEC", help=f"{spec} (default: installed)")
+    against.add_argument("--against-env", type=Path, metavar="VENV", help="the Triton of this virtual environment")
+    baseline.add_argument("--baseline", metavar="SPEC", help=f"{spec} (default: what each row records)")
+    baseline.add_argument("--baseline-env", type=Path, metavar="VENV")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    chosen = chosen_subjects(arguments)
+    against = _toolchain(arguments.against, arguments.against_env)
+    baseline = None
+    if arguments.baseline or arguments.baseline_env:
+        baseline = _toolchain(arguments.baseline, arguments.baseline_env)
+    with progress_bar() as update:
+        builder = Builder(state_root(), Limits(processes=arguments.jobs, timeout_s=300), update)
+        found = check(chosen, baseline, against, builder)
+    _write(found, arguments)
+    if arguments.json:
+        print(reports.dump(found))
+    else:
+        _show(found)
+    return 1 if found.regressions else 0
+
+
+def chosen_subjects(arguments: argparse.Namespace) -> list[Subject]:
+    """Rows of the tables, and with --arch what is served besides. Raises UsageError where there is nothing."""
+    names = kernel_names(arguments.kernels)
+    archs = _archs(arguments.arch or ["all"])
+    for device in arguments.device:
+        devices.named(device)
+    found = subjects.of_tables(runtime.tables_root(), names, archs, arguments.device)
+    if arguments.arch:
+        found += subjects.defaults(names, archs, found)
+    if not found:
+        raise UsageError(f"no table under {runtime.tables_root()} fits; `--arch sm_90` checks default configs too")
+    return found
+
+
+def _archs(given: list[str]) -> list[str]:
+    for name in given:
+        if name not in (*devices.ARCHS, "all"):
+            raise UsageError(f"--arch: unknown arch {name!r}{did_you_mean(name, devices.ARCHS)}")
+    return list(devices.ARCHS) if "all" in given else given
+
+
+def _toolchain(spec: str, environment: Path | None) -> Toolchain:
+    return toolchains.of_environment(environment) if environment else toolchains.named(spec, state_root())
+
+
+class progress_bar:
+    """A bar on a terminal, a line a tenth elsewhere; gives (stage, done, of) -> None."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._last = ""
+
+    def __enter__(self) -> Any:  # noqa: ANN401
+        self._bar.start()
+        self._task = self._bar.add_task("")
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _update(self, stage: str, done: int, total: int) -> None:
+        self._bar.update(self._task, description=stage, completed=done, total=total)
+        step = f"{stage}: {10 * done // total * 10} %"
+        if step != self._last and not self._console.is_terminal:
+            print(f"{step} ({done}/{total})", file=sys.stderr, flush=True)
+            self._last = step
+
+
+def _write(found: Report, arguments: argparse.Namespace) -> None:
+    for path, text in (
+        (arguments.junit, reports.junit),
+        (arguments.markdown, reports.markdown),
+        (arguments.html, page.html),
+    ):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(found), encoding="utf-8")
+
+
+def _show(found: Report) -> None:
+    rows = [_row(group) for group in reports.grouped(found.findings) if group[0].worst.kind not in FINE]
+    show_rows(rows, False, f"{found.baseline} against {found.against}")
+    about = reports.as_json(found)["kinds"]
+    print("\n".join(f"{count:6} {kind}: {about[kind]}" for kind, count in found.counts().items()))
+    print(f"{found.compiled} builds compiled, {found.from_cache} from cache, {found.proved} proofs run")
+
+
+def _row(group: list[Finding]) -> dict[str, Any]:
+    subject, worst = group[0].subject, group[0].worst
+    return {
+        "kernel": subject.kernel.name,
+        "device": subject.device.name,
+        "rows": len(group),
+        "kind": worst.kind,
+        "before": worst.before,
+        "after": worst.after,
+        "why": worst.reason,
+        "confidence": worst.confidence,
+    }
