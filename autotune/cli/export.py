@@ -1,0 +1,61 @@
+"""`autotune export`: our rows as files that other projects' own lookups find."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from autotune import device as devices
+from autotune import runtime, table
+from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.errors import UsageError
+from autotune.interchange.formats import FORMATS
+
+
+def add(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "export",
+        "our rows as files that vLLM, SGLang, AITER, FLA, Triton or Kernel Tuner read",
+        "  autotune export vllm --device h200 -o configs/\n"
+        "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/",
+    )
+    parser.add_argument("format", choices=sorted(FORMATS))
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    device = devices.named(arguments.device)
+    root = arguments.tables or runtime.tables_root()
+    paths = [table.path_of(root, device.arch, device.name, name) for name in kernel_names(arguments.kernels)]
+    tables = [table.load(path) for path in paths if path.exists()]
+    if not tables:
+        raise UsageError(f"no table of {device.name} under {root}; tune or import first")
+    files, left = FORMATS[arguments.format].write(tables)
+    for name, text in files.items():
+        _save(arguments.output / name, text)
+    written = [{"what": str(arguments.output / name), "rows": 1, "reason": "written"} for name in files]
+    reasons = Counter(one.reason for one in left)
+    listed = [{"what": "left out", "rows": count, "reason": reason} for reason, count in reasons.most_common()]
+    show_rows([*written, *listed], arguments.json)
+    return 0 if files else 1
+
+
+def _save(path: Path, text: str) -> None:
+    """Atomic, as tables are."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error})") from error
