@@ -2,8 +2,8 @@
 
     python benchmarks/interchange.py --data FOLDER
 
-FOLDER holds `vllm_sglang_best.csv.xz` (rows of the JSON files of vLLM and SGLang) and `aiter_configs.tar.xz`. Prints how
-many files and entries are mapped, how many are not and why, and every file that does not come back as it was.
+FOLDER holds `vllm_sglang_best.csv.xz` (rows of the JSON files of vLLM and SGLang) and `aiter_configs.tar.xz`. Prints
+how many files and entries are mapped, how many are not and why, and every file that does not come back as it was.
 """
 
 from __future__ import annotations

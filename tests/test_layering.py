@@ -23,7 +23,7 @@ LAYERS = [
     {"registry"},
     {"workload"},
     {"tuning"},
-    {"check"},
+    {"check", "interchange"},
     {"cli"},
 ]
 

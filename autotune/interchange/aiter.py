@@ -1,4 +1,6 @@
-"""AITER's JSON for its Triton GEMMs: a file an architecture and shape, an entry an interval of M. Source: its CLAUDE.md.
+"""AITER's JSON for its Triton GEMMs: a file an architecture and shape, an entry an interval of M.
+
+Source of the rules: CLAUDE.md beside AITER's config files.
 
 `M_LEQ_x` serves from the bound before it up to x, `M_GEQ_x` from x, `any` the rest: rows here serve the same intervals.
 """
@@ -12,8 +14,8 @@ from typing import Any
 
 from autotune import device as devices
 from autotune.config import Scalar
-from autotune.device import ARCHS
-from autotune.errors import DeviceError, UsageError
+from autotune.device import ARCHS, Device
+from autotune.errors import UsageError
 from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, read_json, scalars
 from autotune.table import Row, Table
 
@@ -25,7 +27,10 @@ KERNELS = {"GEMM-A8W8_BLOCKSCALE": "gemm/fp8_block_scaled", "GEMM-A16W16": "gemm
 FAMILIES = {kernel: family for family, kernel in KERNELS.items()}
 
 OURS = {
-    **{"BLOCK_SIZE_M": "BLOCK_M", "BLOCK_SIZE_N": "BLOCK_N", "BLOCK_SIZE_K": "BLOCK_K", "GROUP_SIZE_M": "GROUP_M"},
+    "BLOCK_SIZE_M": "BLOCK_M",
+    "BLOCK_SIZE_N": "BLOCK_N",
+    "BLOCK_SIZE_K": "BLOCK_K",
+    "GROUP_SIZE_M": "GROUP_M",
     **{name: name for name in ("num_warps", "num_stages", "waves_per_eu", "matrix_instr_nonkdim")},
     "NUM_KSPLIT": "SPLIT_K",
 }
@@ -44,7 +49,7 @@ def read(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
     home = _home(path, hints)
     if isinstance(home, str):
         return [], [Unmapped(str(path), home)]
-    kernel, device, sizes = home
+    kernel, serving, sizes = home
     entries: list[Entry] = []
     left: list[Unmapped] = []
     for name, (low, high) in _intervals(data, path).items():
@@ -61,8 +66,11 @@ def read(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
             kept = {field: value for field, value in fields.items() if field in KEPT}
             origin = {"from": "aiter", "file": path.name, "entry": name, "fields": list(fields)}
             anchor = low if name == "any" or name.startswith("M_GEQ") else high
-            problem = {"m": anchor, **sizes}
-            entries.append(Entry(place, kernel, device, problem, options, kept, origin, (("m", low, high),)))
+            serves = (("m", low, high),)
+            for device in serving:  # AITER looks files up by architecture alone
+                fp8 = {"dtype": device.fp8} if kernel == "gemm/fp8_block_scaled" else {}
+                problem = {"m": anchor, **sizes, **fp8}
+                entries.append(Entry(place, kernel, device.name, problem, options, kept, origin, serves))
     return entries, left
 
 
@@ -89,8 +97,8 @@ def write(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
     return {name: json.dumps(content, indent=2) + "\n" for name, content in sorted(files.items())}, left
 
 
-def _home(path: Path, hints: Hints) -> tuple[str, str, dict[str, Scalar]] | str:
-    """(kernel, device, sizes), or why there is none."""
+def _home(path: Path, hints: Hints) -> tuple[str, list[Device], dict[str, Scalar]] | str:
+    """(kernel, devices of the architecture, sizes), or why there is none."""
     match = _NAME.fullmatch(path.name)
     if match is None or "gluon" in path.parts:
         return "Gluon kernels are other kernels" if "gluon" in path.parts else "the name is not one of a GEMM table"
@@ -100,18 +108,15 @@ def _home(path: Path, hints: Hints) -> tuple[str, str, dict[str, Scalar]] | str:
     if not match["n"]:
         return "a default for every shape: names neither N nor K"
     arch = match["arch"] or next((part for part in path.parts if part in ARCHS), "")
-    try:
-        device = devices.named(hints.device) if hints.device else devices.of_arch(arch)
-    except DeviceError as error:
-        return str(error)
-    if device.arch != arch:
-        return f"tuned for {arch}, {device.name} is {device.arch}"
-    sizes: dict[str, Scalar] = {"n": int(match["n"]), "k": int(match["k"])}
-    return kernel, device.name, sizes | ({"dtype": device.fp8} if kernel == KERNELS["GEMM-A8W8_BLOCKSCALE"] else {})
+    known = [devices.named(name) for name in ([hints.device] if hints.device else devices.names())]
+    serving = [device for device in known if device.arch == arch]
+    if not serving:
+        return f"tuned for {arch or 'no architecture'}: {hints.device or 'no device record'} is not"
+    return kernel, serving, {"n": int(match["n"]), "k": int(match["k"])}
 
 
 def _intervals(data: dict[str, Any], path: Path) -> dict[str, tuple[int, int]]:
-    """Entry -> (first, last) M that reaches it: M_LEQ ascending over AITER's bounds, then M_GEQ descending, then any."""
+    """Entry -> (first, last) M that reaches it: M_LEQ ascending over BOUNDS, then M_GEQ descending, then any."""
     matches = {name: _BOUND.fullmatch(name) for name in data}
     for name, match in matches.items():
         if match is None:

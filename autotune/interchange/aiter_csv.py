@@ -30,7 +30,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     except csv.Error as error:
         raise UsageError(f"{path}: not CSV ({error})") from error
     header = reader.fieldnames or []
-    if not {"us", "M", "token"} & set(header) and not rows == []:
+    if not {"us", "M", "token"} & set(header):
         raise UsageError(f"{path}: line 1: not a table of AITER: it has neither us, M nor token columns")
     for number, row in enumerate(rows, 2):
         if None in row:  # shorter rows are shipped, and read as having nothing there

@@ -29,7 +29,10 @@ _NAME = re.compile(
 )
 
 OURS = {
-    **{"BLOCK_SIZE_M": "BLOCK_M", "BLOCK_SIZE_N": "BLOCK_N", "BLOCK_SIZE_K": "BLOCK_K", "GROUP_SIZE_M": "GROUP_M"},
+    "BLOCK_SIZE_M": "BLOCK_M",
+    "BLOCK_SIZE_N": "BLOCK_N",
+    "BLOCK_SIZE_K": "BLOCK_K",
+    "GROUP_SIZE_M": "GROUP_M",
     **{name: name for name in ("num_warps", "num_stages", "num_ctas", "maxnreg", "waves_per_eu")},
     "matrix_instr_nonkdim": "matrix_instr_nonkdim",
 }
@@ -163,9 +166,7 @@ def _entry(row: Row) -> dict[str, Any] | str:
     return {name: values[name] for name in order} | ({} if "GROUP_SIZE_M" in values else {"GROUP_SIZE_M": 1})
 
 
-def _place(
-    files: dict[str, dict[str, Any]], table: Table, row: Row, entry: dict[str, Any], engine: str
-) -> str | None:
+def _place(files: dict[str, dict[str, Any]], table: Table, row: Row, entry: dict[str, Any], engine: str) -> str | None:
     """Puts the entry into the files of all names of the device; or says why not."""
     fields = dict(row.problem)
     space = "" if engine == "vllm" else " "

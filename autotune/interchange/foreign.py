@@ -20,8 +20,13 @@ LIMIT_BYTES = 64 << 20
 """The largest shipped file is under 1 MB."""
 
 NEUTRAL: dict[str, Scalar] = {
-    **{"SPLIT_K": 1, "PERSISTENT": False, "GROUP_M": 1},
-    **{"num_ctas": 1, "maxnreg": 0, "waves_per_eu": 0, "matrix_instr_nonkdim": 0},
+    "SPLIT_K": 1,
+    "PERSISTENT": False,
+    "GROUP_M": 1,
+    "num_ctas": 1,
+    "maxnreg": 0,
+    "waves_per_eu": 0,
+    "matrix_instr_nonkdim": 0,
 }
 """What a foreign kernel that lacks a parameter does; of the options, Triton's own defaults."""
 
@@ -29,6 +34,7 @@ NEUTRAL: dict[str, Scalar] = {
 def neutral(device: Device) -> dict[str, Scalar]:
     """NEUTRAL with the defaults that differ by backend (CUDAOptions and HIPOptions of Triton 3.9)."""
     return {**NEUTRAL, "num_warps": 4, "num_stages": 2 if device.is_amd else 3}
+
 
 POWERS_OF_TWO = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK", "ROWS", "BLOCK_D", "num_warps", "num_ctas")
 

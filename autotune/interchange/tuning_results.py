@@ -1,7 +1,7 @@
 """Tuning results of other tools: Kernel Tuner's T4 (schema 1.0.0), Triton's `*.autotune.json`, FLA's config cache.
 
-A T4 or Triton file names configs and times but not the problem in our terms: the user says it with `--kernel`, `--device`
-and `--key`, the names of the values that the file's key holds, in order.
+A T4 or Triton file names configs and times but not the problem in our terms: the user says it with `--kernel`,
+`--device` and `--key`, the names of the values that the file's key holds, in order.
 """
 
 from __future__ import annotations

@@ -1,0 +1,251 @@
+"""Other projects' tables: in, out again with the same content, and hostile files."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from autotune import device, registry, runtime, table
+from autotune.cli import main
+from autotune.config import Config, key
+from autotune.errors import UsageError
+from autotune.interchange import foreign
+from autotune.interchange.formats import FORMATS
+from autotune.interchange.names import ENGINE_NAMES
+from autotune.table import Row, Table
+
+DENSE = "N=2048,K=7168,device_name={},dtype=fp8_w8a8,block_shape=[128,{}128].json"
+TILE = {"BLOCK_SIZE_M": 64, "BLOCK_SIZE_N": 128, "BLOCK_SIZE_K": 128, "GROUP_SIZE_M": 32, "num_warps": 4}
+TILE |= {"num_stages": 3}
+AITER_TILE = {**TILE, "num_stages": 2, "waves_per_eu": 2, "matrix_instr_nonkdim": 16, "cache_modifier": ".cg"}
+AITER_TILE |= {"NUM_KSPLIT": 4, "kpack": 1}
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def imported(name, path, **hints):
+    entries, left = FORMATS[name].read(path, foreign.Hints(**hints))
+    rows, refused = foreign.rows(entries)
+    return rows, [one.reason for one in (*left, *refused)]
+
+
+def exported(name, rows):
+    tables = [Table(k, device.named(d).arch, d, "s", ()).merged(ours) for (k, d), ours in rows.items()]
+    files, left = FORMATS[name].write([table.loads(table.dumps(one), "here") for one in tables])
+    return {file: json.loads(text) for file, text in files.items()}, [one.reason for one in left]
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "gpu", "content"),
+    [
+        ("vllm", DENSE.format("NVIDIA_H200", ""), "h200", {"1": TILE, "64": TILE}),
+        ("sglang", DENSE.format("NVIDIA_B200", " "), "b200", {"1": TILE, "64": TILE, "4096": TILE}),
+        ("vllm", DENSE.format("AMD_Instinct_MI300X", ""), "mi300x", {"8": {**TILE, "waves_per_eu": 0, "kpack": 2}}),
+    ],
+)
+def test_dense_files_of_engines_come_back(tmp_path, engine, name, gpu, content):
+    content = {m: {**c, "num_stages": 2} if gpu == "mi300x" else c for m, c in content.items()}
+    rows, left = imported(engine, write(tmp_path / name, content))
+    assert not left
+    assert [home for home in rows] == [("gemm/fp8_block_scaled", gpu)]
+    assert {row.tier for row in rows["gemm/fp8_block_scaled", gpu]} == {"imported"}
+    assert rows["gemm/fp8_block_scaled", gpu][0].evidence["from"] == engine
+    assert exported(engine, rows) == ({name: content}, [])
+
+
+def test_expert_files_need_a_model_and_come_back(tmp_path):
+    folder = tmp_path / "triton_3_4_0"
+    up = "E=256,N=256,device_name=NVIDIA_H200,dtype=fp8_w8a8,block_shape=[128, 128].json"
+    down = up.replace(".json", "_down.json")
+    wide = {**TILE, "BLOCK_SIZE_N": 64}
+    write(folder / up, {"16": TILE})
+    write(folder / down, {"16": {**wide, "USE_TMA": True}})
+    rows, left = imported("sglang", folder / up)
+    assert not rows
+    assert "--model" in left[0]
+    both = {}
+    for name in (up, down):
+        for home, found in imported("sglang", folder / name, model="deepseek-v3.2")[0].items():
+            both[home] = [*both.get(home, []), *found]
+    files, left = exported("sglang", both)
+    assert not left
+    assert files == {
+        f"triton_3_4_0/{up}": {"16": TILE},
+        f"triton_3_4_0/{down}": {"16": {**wide, "USE_TMA": True}},
+    }
+    only = exported("vllm", both)
+    assert only[1] == ["vLLM takes the first expert GEMM's config for the second one too"]
+
+
+def test_names_of_engines_are_of_records_and_of_one_each():
+    names = [name for known in ENGINE_NAMES.values() for name in known]
+    assert set(ENGINE_NAMES) <= set(device.names())
+    assert len(names) == len(set(names))
+
+
+def test_intervals_of_aiter_are_rows_that_serve_them(tmp_path, monkeypatch):
+    name = "gfx950-GEMM-A8W8_BLOCKSCALE-N=2048-K=7168.json"
+    content = {"M_LEQ_16": {**AITER_TILE, "BLOCK_SIZE_M": 16}, "M_LEQ_64": AITER_TILE, "any": AITER_TILE}
+    rows, left = imported("aiter", write(tmp_path / name, content))
+    assert not left
+    assert {gpu for _, gpu in rows} == {"mi350x", "mi355x"}  # AITER's files are for an architecture
+    ours = rows[home := ("gemm/fp8_block_scaled", "mi355x")]
+    assert [row.serves[0][1:] for row in ours] == [(1, 16), (17, 64), (65, 2**31 - 1)]
+    assert ours[1].config["SPLIT_K"] == 4
+    assert exported("aiter", rows) == ({name: content}, [])
+    gpu = device.named("mi355x")
+    kernel = registry.load(home[0])
+    table.save(
+        Table(home[0], gpu.arch, gpu.name, "s", tuple(ours)), table.path_of(tmp_path, gpu.arch, gpu.name, home[0])
+    )
+    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
+    runtime.forget()
+    asked = {m: runtime.choose(kernel, kernel.problem(m, 2048, 7168), gpu).row for m in (1, 16, 17, 60, 64, 65, 9999)}
+    runtime.forget()
+    assert [dict(row.problem)["m"] for row in asked.values()] == [16, 16, 64, 64, 64, 65, 65]
+
+
+def row(m, gpu, tier="measured", **evidence):
+    kernel, home = registry.load("gemm/fp8_block_scaled"), device.named(gpu)
+    problem = kernel.problem(m, 2048, 7168, home.fp8)
+    config = Config({**kernel.default(problem, home), "SPLIT_K": 1})
+    return Row(key(problem), config, tier, evidence, "triton 3.9.0", "c")
+
+
+@pytest.mark.parametrize("name", ["t4", "triton", "fla"])
+def test_measured_rows_go_out_and_come_in(tmp_path, name):
+    ours = [row(8192, "h200", us=12.5)]
+    files, left = FORMATS[name].write([Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", tuple(ours))])
+    assert not left
+    ((file, text),) = files.items()
+    hints = {"kernel": "gemm/fp8_block_scaled", "device": "h200", "key": ("m", "n", "k", "dtype")}
+    rows, left = imported(name, write(tmp_path / Path(file).name, text), **hints)
+    assert not left
+    ((found,),) = rows.values()
+    assert (found.problem, found.config, found.tier) == (ours[0].problem, ours[0].config, "imported")
+
+
+def test_a_modelled_range_is_never_written_as_a_time():
+    ours = Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", (row(64, "h200", "modeled", modeled_us_range=[1, 4]),))
+    files, left = FORMATS["triton"].write([ours])
+    assert not files
+    assert "has no time" in left[0].reason
+    ((_, text),) = FORMATS["t4"].write([ours])[0].items()
+    assert json.loads(text)["results"][0]["times"]["runtimes"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("N=1,K=2,device_name=../../etc,dtype=fp8_w8a8.json", {"1": TILE}, "file name"),
+        (DENSE.format("NVIDIA_H999", ""), {"1": TILE}, "no device record"),
+        (DENSE.format("NVIDIA_H200", ""), {"1": {**TILE, "EVIL": 1}}, "unknown field EVIL"),
+        (DENSE.format("NVIDIA_H200", ""), {"1": {**TILE, "num_warps": 3}}, "power of two"),
+        (DENSE.format("NVIDIA_H200", ""), {"1": {**TILE, "BLOCK_SIZE_M": -64}}, "no size"),
+        (DENSE.format("NVIDIA_H200", ""), {"1": {**TILE, "BLOCK_SIZE_M": 10**30}}, "no size"),
+        (DENSE.format("NVIDIA_H200", ""), {"1": {**TILE, "BLOCK_SIZE_K": 256}}, "refuses"),
+        (DENSE.format("NVIDIA_H200", ""), {"1": {"BLOCK_SIZE_M": 64}}, "lacks"),
+    ],
+)
+def test_what_cannot_be_mapped_is_listed(tmp_path, name, content, reason):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(content))
+    place = path if "/" in name else path.rename(tmp_path / name)
+    rows, left = imported("vllm", place)
+    assert not rows
+    assert reason in left[0]
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[" * 100_000,
+        '{"1": NaN}',
+        "[1, 2]",
+        '{"1": 5, "1": 6}',
+        '{"results": 3, "configs_timings": 3, "autotune_entries": 3}',
+        '{"results": [3], "configs_timings": [3], "autotune_entries": {"a": 3}, "kernel_name": "_gemm"}',
+        '{"M_LEQ_1": [], "1": []}',
+        '"a","b\nc',
+        "\x00\xff",
+    ],
+)
+def test_hostile_files_are_refused_with_their_name(tmp_path, name, text):
+    suffix = "csv" if name == "aiter-csv" else "json"
+    aiter = "gfx950-GEMM-A8W8_BLOCKSCALE-N=2048-K=7168"
+    file = {"vllm": DENSE.format("NVIDIA_H200", "")[:-5], "sglang": DENSE.format("NVIDIA_H200", " ")[:-5]}
+    path = tmp_path / f"{file.get(name, aiter)}.{suffix}"
+    path.write_text(text, encoding="latin-1")
+    hints = {"kernel": "gemm/fp8_block_scaled", "key": ("m", "n", "k")}
+    hints |= {} if name == "aiter" else {"device": "h200"}
+    with pytest.raises(UsageError, match=r"N=2048"):
+        imported(name, path, **hints)
+
+
+def test_the_command_line_imports_all_or_nothing(tmp_path, capsys):
+    folder = tmp_path / "theirs"
+    write(folder / DENSE.format("NVIDIA_H200", ""), {"64": TILE})
+    tables = tmp_path / "tables"
+    bad = write(folder / DENSE.format("NVIDIA_B200", ""), "{")
+    assert main(["import", "vllm", str(folder), "--tables", str(tables)]) == 2
+    assert str(bad) in capsys.readouterr().err
+    assert not tables.exists()
+    bad.unlink()
+    assert main(["import", "vllm", str(folder), "--tables", str(tables)]) == 0
+    out = tmp_path / "out"
+    assert main(["export", "sglang", "--device", "h200", "--tables", str(tables), "-o", str(out)]) == 0
+    assert json.loads((out / DENSE.format("NVIDIA_H200", " ")).read_text()) == {"64": TILE}
+    assert main(["import", "vllm", str(tmp_path / "absent"), "--tables", str(tables)]) == 2
+
+
+def test_imported_rows_are_first_trials(tmp_path):
+    """An imported row is an incumbent of the session: its config is tried whatever the model thinks of it."""
+    from autotune.tuning import search
+
+    lists = {"BLOCK_M": (16, 64), "num_warps": (4, 8)}
+    one = search.Search(search.open_storage(tmp_path / "log"), "p", lists, 0)
+    incumbent = Config(BLOCK_M=64, num_warps=8)
+    one.allow([Config(BLOCK_M=b, num_warps=w) for b in (16, 64) for w in (4, 8)])
+    one.enqueue([incumbent])
+    assert one.ask(1) == [incumbent]
+
+
+PEERS = Path(__file__).parents[1] / "benchmarks" / "peers.py"
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_engines_own_lookup_finds_what_we_export(tmp_path, engine, monkeypatch):
+    folder = os.environ.get(f"{engine.upper()}_SOURCE") or _installed(engine)
+    if folder is None:
+        pytest.skip(f"{engine} is not installed, and {engine.upper()}_SOURCE names no unpacked archive of it")
+    spec = importlib.util.spec_from_file_location("peers", PEERS)
+    peers = importlib.util.module_from_spec(spec)
+    sys.modules["peers"] = peers
+    spec.loader.exec_module(peers)
+    dense = [row(m, "h200") for m in (1, 64, 4096)]
+    files, _ = FORMATS[engine].write([Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", tuple(dense))])
+    peer = peers.load(engine, Path(folder), tmp_path, "NVIDIA H200")
+    home, _ = (tmp_path / path for path in peer.modules)
+    for name, text in files.items():
+        write(home.parent / "configs" / name, text)
+    found = peer.block_fp8(2048, 7168, 128, 128)
+    assert {m: config["BLOCK_SIZE_M"] for m, config in found.items()} == {
+        dict(one.problem)["m"]: one.config["BLOCK_M"] for one in dense
+    }
+    assert all(
+        config["num_warps"] == one.config["num_warps"] for config, one in zip(found.values(), dense, strict=True)
+    )
+
+
+def _installed(engine):
+    spec = importlib.util.find_spec(engine)
+    return str(Path(spec.origin).parents[1]) if spec and spec.origin else None
