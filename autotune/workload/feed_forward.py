@@ -53,8 +53,14 @@ def _experts(rank: Rank, layers: int, hidden: int) -> Iterator[Call]:
     block_m = gemm.default(problem_of(w13, gemm, rank.device), rank.device).size("BLOCK_M")
     yield rank.call(19, "moe/align", "align", layers, block_m=block_m, **same)
     yield w13
-    yield rank.call(21, "moe/swiglu_quant", "experts.act", layers, rows=tokens * topk, inner=inner, mx=fp4)
+    # The routing weight: V4's reference puts it into the activation, V3.2's into the sum over experts.
+    early = rank.model.is_v4
+    act = "moe/swiglu_quant"
+    yield rank.call(21, act, "experts.act", layers, rows=tokens * topk, inner=inner, weighted=early, mx=fp4)
     yield rank.call(20, kernel, "w2", layers, n=hidden, k=inner, gathers=False, **same)
     # Where experts see other ranks' tokens, the shared expert's output joins after the reduction.
     shared = not rank.parallelism.data_attention and rank.parallelism.expert == 1
-    yield rank.call(20, "moe/combine", "combine", layers, tokens=tokens, topk=topk, dim=hidden, shared=shared)
+    yield rank.call(
+        20, "moe/combine", "combine", layers,
+        tokens=tokens, topk=topk, dim=hidden, weighted=not early, shared=shared,
+    )  # fmt: skip
