@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from autotune import device as devices
 from autotune import registry, table
-from autotune.check import build, install, report, reproduce, toolchain
+from autotune.check import build, install, page, report, reproduce, toolchain
 from autotune.check.bisect import bisect, builder_of
 from autotune.check.builder import Builder
 from autotune.check.check import check
@@ -133,6 +134,36 @@ def test_strength_orders_instructions_of_an_arch():
     )
 
 
+def test_the_page_opens_and_leads_from_the_heatmap_to_a_row(faulty, tmp_path):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("apt-get install chromium chromium-driver")
+    path = tmp_path / "report.html"
+    path.write_text(page.html(faulty), encoding="utf-8")
+    assert "http" not in page.html(faulty)
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        browser.get(path.as_uri())
+        cells = browser.find_elements("css selector", ".heatmap a")
+        assert len(cells) == len(set(ARCHS.values()))
+        cells[0].click()
+        assert "release_kernels/plain_gemm on sm_80" in browser.find_element("css selector", "h1").text
+        browser.find_element("css selector", ".rows a").click()
+        assert "m=256" in browser.find_element("css selector", "h1").text
+        assert "spills" in browser.find_element("css selector", ".verdicts").text
+        resources = browser.find_element("css selector", ".resources").text
+        assert str(faulty.findings[0].after.resources.stack_bytes) in resources
+        assert "STL" in browser.find_element("css selector", "pre").text
+        assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    finally:
+        browser.quit()
+
+
 @pytest.fixture
 def tables(tmp_path, monkeypatch, shared_state):
     """A table of three rows: one as it was proved, and two whose config somebody changed."""
@@ -148,12 +179,25 @@ def tables(tmp_path, monkeypatch, shared_state):
         rows.append(table.Row(key(problem), config, "modeled", {}, made.toolchain, made.resources.code))
     path = table.path_of(tmp_path / "tables", gpu.arch, gpu.name, kernel.name)
     table.save(table.Table(kernel.name, gpu.arch, gpu.name, kernel.source_hash(), tuple(rows)), path)
+    return path
 
 
 def test_an_edited_row_is_not_what_was_proved(tables, capsys):
     assert main(["check", "--json", "--jobs", "1"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [row["kind"] for row in found["rows"]] == ["same", "record", "compile"]
+
+
+def test_fix_takes_what_the_table_knows_and_leaves_a_table_that_passes(tables, capsys):
+    before = table.load(tables)
+    assert main(["check", "--json", "--jobs", "1", "--fix"]) == 0
+    first, *others = table.load(tables).rows
+    assert first == before.rows[0]
+    assert all(row.config == first.config and row.evidence["proved_on"] for row in others)
+    assert all(row.evidence["repaired"] for row in others)
+    capsys.readouterr()
+    assert main(["check", "--json", "--jobs", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {"same": 3}
 
 
 @pytest.mark.parametrize(

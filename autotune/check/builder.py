@@ -55,7 +55,7 @@ class Builder:
 
     def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
         """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""
-        checks = [one for call in calls for one in _check_calls(call)]
+        checks = [one for call in calls for one in check_calls(call)]
         wanted = {f"proof {call.device.name} {describe(call.problem)} {signature(call)}": call for call in checks}
         found, missing = self._known(toolchain, wanted)
         self.proved += len(missing)
@@ -77,7 +77,8 @@ class Builder:
         return found, {name: call for name, call in wanted.items() if name not in found}
 
 
-def _check_calls(call: Call) -> list[Call]:
+def check_calls(call: Call) -> list[Call]:
+    """The calls by which its config is proved: the check problems of the search space that the rules allow."""
     if not call.kernel.path.is_relative_to(registry.KERNELS.resolve()):
         return [call]  # a kernel of somebody else has no search space that names problems
     problems = space.load(call.kernel, call.device).check

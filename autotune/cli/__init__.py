@@ -22,7 +22,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     # Said before Triton is imported; the tables are tied to this choice (worker.py says the same to its processes).
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    from autotune.cli import check, compile_, devices, doctor, explain, export, import_, list_, show, tune, validate
+    from autotune.cli import (
+        bisect,
+        check,
+        compile_,
+        devices,
+        doctor,
+        explain,
+        export,
+        import_,
+        list_,
+        show,
+        tune,
+        validate,
+    )
 
     parser = argparse.ArgumentParser(
         prog="autotune",
@@ -31,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (tune, list_, show, explain, validate, compile_, check, import_, export, devices, doctor):
+    for module in (tune, list_, show, explain, validate, compile_, check, bisect, import_, export, devices, doctor):
         module.add(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+import autotune
 from autotune import device as devices
 from autotune import runtime
-from autotune.check import page
+from autotune.check import page, reproduce
 from autotune.check import report as reports
 from autotune.check import subject as subjects
 from autotune.check import toolchain as toolchains
 from autotune.check.builder import Builder
 from autotune.check.check import Finding, Report, check
+from autotune.check.repair import repair
 from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import FINE
 from autotune.cli.output import Commands, command, kernel_names, show_rows
-from autotune.errors import UsageError, did_you_mean
+from autotune.config import describe
+from autotune.errors import AutotuneError, UsageError, did_you_mean
 from autotune.tuning.cache import state_root
 from autotune.tuning.worker import Limits
 
@@ -50,6 +57,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--jobs", type=int, default=Limits.processes, help="processes (default: all cores)")
     for name, what in (("junit", "JUnit XML"), ("markdown", "Markdown"), ("html", "one page with heatmap and rows")):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also write {what}")
+    parser.add_argument("--reproducers", type=Path, metavar="DIR", help="one file a regression that needs only Triton")
+    parser.add_argument("--fix", action="store_true", help="replace regressed rows: known configs first, then a search")
     parser.set_defaults(run=run)
 
 
@@ -71,12 +80,32 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar() as update:
         builder = Builder(state_root(), Limits(processes=arguments.jobs, timeout_s=300), update)
         found = check(chosen, baseline, against, builder)
+        repaired, left = repair(found.regressions, against, builder) if arguments.fix else ([], [])
     _write(found, arguments)
     if arguments.json:
         print(reports.dump(found))
     else:
         _show(found)
-    return 1 if found.regressions else 0
+    for finding in repaired:
+        print(f"repaired: {finding.subject.name}", file=sys.stderr)
+    retuned = _retune(left, against)
+    return 1 if len(repaired) + retuned < len(found.regressions) else 0
+
+
+def _retune(left: Sequence[Finding], against: Toolchain) -> int:
+    """Searches for rows that no known config repairs, in a process of the new toolchain; how many got a row."""
+    done = 0
+    path = os.pathsep.join([*against.path, str(Path(autotune.__file__).parents[1])])
+    for finding in left:
+        problem = describe(finding.subject.call.problem)
+        command = ["tune", finding.subject.kernel.name, "--device", finding.subject.device.name, "--problem", problem]
+        if against.python != sys.executable:
+            print(f"no known config repairs it; in that environment: autotune {shlex.join(command)}", file=sys.stderr)
+            continue
+        environment = {**against.process_environment(), "PYTHONPATH": path}
+        ended = subprocess.run([sys.executable, "-m", "autotune", *command], env=environment, stdout=2, check=False)
+        done += ended.returncode == 0
+    return done
 
 
 def chosen_subjects(arguments: argparse.Namespace) -> list[Subject]:
@@ -138,6 +167,18 @@ def _write(found: Report, arguments: argparse.Namespace) -> None:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text(found), encoding="utf-8")
+    if arguments.reproducers:
+        arguments.reproducers.mkdir(parents=True, exist_ok=True)
+        for number, group in enumerate(reports.grouped(found.regressions), 1):
+            _reproducer(found, group[0], arguments.reproducers / f"regression_{number}.py")
+
+
+def _reproducer(found: Report, finding: Finding, path: Path) -> None:
+    about = f"{finding.subject.name}, {found.baseline} against {found.against}: {finding.worst}"
+    try:
+        path.write_text(reproduce.script(finding.subject.call, path.name, about), encoding="utf-8")
+    except AutotuneError as error:
+        print(f"no reproducer of {finding.subject.name}: {error}", file=sys.stderr)
 
 
 def _show(found: Report) -> None:

@@ -28,6 +28,10 @@ class Problem:
 
     VARYING: ClassVar[tuple[str, ...]] = ("m",)
 
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, format: str) -> Problem:
+        return cls(a.shape[0], b.shape[1], a_scale.shape[1] * 32, format)
+
     @property
     def flops(self) -> int:
         return 2 * self.m * self.n * self.k

@@ -1,0 +1,99 @@
+"""Other configs for the rows that a release made worse: what the table knows already, before any search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autotune import table
+from autotune.check.build import Build
+from autotune.check.builder import Builder, check_calls
+from autotune.check.check import Finding
+from autotune.check.processes import Call
+from autotune.check.subject import Subject, programs, signature
+from autotune.check.toolchain import Toolchain
+from autotune.check.triage import Pair, triage
+from autotune.config import Config, describe
+from autotune.table import Row, Table
+from autotune.tuning.predict import Prediction, predict
+
+_FATAL = ("compile", "fit", "numerics", "refused", "record")
+"""What no measurement can excuse: such a row gives way even to a modeled one."""
+
+
+def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) -> tuple[list[Finding], list[Finding]]:
+    """Rewrites the tables of regressed rows; (repaired, to be tuned again because no known config is sound).
+
+    Candidates are the row's stored finalists, then the configs of the same table, then the default. One is taken
+    when it builds with `against`, regresses in nothing against the row's old build, and is proved; of several, the
+    one that the model calls fastest.
+    """
+    broken = [finding for finding in findings if finding.subject.row and finding.worst.is_regression]
+    broken = [f for f in broken if f.subject.row and (f.subject.row.tier != "measured" or f.worst.kind in _FATAL)]
+    tables = {path: table.load(path) for path in {f.subject.table for f in broken} if path}
+    options = [_allowed(finding.subject, tables) for finding in broken]
+    builds = builder.builds(against, [call for calls in options for call in calls])
+    ranked = [_ranked(finding, calls, builds) for finding, calls in zip(broken, options, strict=True)]
+    refuted = builder.refuted(against, [call for calls in ranked for call in calls])
+    repaired: dict[Path, list[Row]] = {}
+    left = []
+    for finding, calls in zip(broken, ranked, strict=True):
+        sound = [c for c in calls if (c.kernel.name, c.device.name, c.config) not in refuted]
+        if sound and finding.subject.table:
+            repaired.setdefault(finding.subject.table, []).append(_row(finding, sound[0], builds[signature(sound[0])]))
+        else:
+            left.append(finding)
+    for path, rows in repaired.items():
+        table.save(_with(tables[path], rows), path)
+    return [finding for finding in broken if finding not in left], left
+
+
+def _allowed(subject: Subject, tables: dict[Path, Table]) -> list[Call]:
+    assert subject.row and subject.table
+    finalists = subject.row.evidence.get("finalists", [])
+    known = [Config(one) for one in finalists if isinstance(one, dict)]
+    known += [row.config for row in tables[subject.table].rows] + [subject.with_default().config]
+    call = subject.call
+    return [
+        Call(call.kernel, call.problem, config, call.device)
+        for config in dict.fromkeys(known)
+        if config != call.config and config.keys() == subject.with_default().config.keys()
+        if call.kernel.reject(call.problem, config, call.device) is None
+    ]
+
+
+def _ranked(finding: Finding, calls: Iterable[Call], builds: dict[str, Build]) -> list[Call]:
+    """Those that are no regression against the row's old build, fastest in the model first."""
+
+    def is_sound(call: Call) -> bool:
+        pair = Pair(finding.before, builds[signature(call)], call.device, programs(call))
+        return (
+            not pair.after.failed
+            and bool(check_calls(call))
+            and not any(verdict.is_regression for verdict in triage(pair))
+        )
+
+    return sorted(filter(is_sound, calls), key=lambda call: _modeled(call, builds[signature(call)]).us)
+
+
+def _modeled(call: Call, build: Build) -> Prediction:
+    work = call.kernel.work(call.problem, call.config, call.device)
+    return predict(work, call.config, call.device, build.resources)
+
+
+def _row(finding: Finding, call: Call, build: Build) -> Row:
+    assert finding.subject.row and build.resources
+    evidence = {
+        "modeled_us_range": [round(us, 2) for us in _modeled(call, build).range_us],
+        "proved_on": [describe(one.problem) for one in check_calls(call)],
+        "repaired": str(finding.worst),
+        "replaces": dict(finding.subject.call.config),
+    }
+    old = finding.subject.row
+    return Row(old.problem, call.config, "modeled", evidence, build.toolchain, build.resources.code, old.serves)
+
+
+def _with(old: Table, rows: Iterable[Row]) -> Table:
+    new = {row.problem: row for row in rows}
+    return replace(old, rows=tuple(new.get(row.problem, row) for row in old.rows))
