@@ -36,6 +36,26 @@ class Outlook:
     chance: float
 
 
+def opinion(
+    observed: Sequence[tuple[Mapping[str, Scalar], float]], configs: Sequence[Mapping[str, Scalar]]
+) -> list[float]:
+    """What the times `observed` in one problem (inf where a config failed) say of `configs` in another, as predicted
+    times on a scale of their own: an M of 64 teaches an M of 128, a device its neighbour. Needs three successes."""
+    places = {tuple(sorted(config.items())): index for index, config in enumerate(configs)}
+    everything = list(configs)
+    values: dict[int, float] = {}
+    for config, value in observed:
+        index = places.setdefault(tuple(sorted(config.items())), len(everything))
+        if index == len(everything):
+            everything.append(config)
+        values[index] = value
+    surrogate = Surrogate(encode(everything))
+    targets, scale = _targets(np.array(list(values.values())))
+    surrogate.fit(list(values), targets)
+    times: list[float] = np.exp(surrogate.mean(targets)[: len(configs)] * scale).tolist()
+    return times
+
+
 class Suggester:
     """Stateless but for caches: everything follows from `seed` and the observations, in their order."""
 
