@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         export,
         import_,
         list_,
+        predict,
         show,
         tune,
         validate,
@@ -44,7 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (tune, list_, show, explain, validate, compile_, check, bisect, import_, export, devices, doctor):
+    for module in (
+        tune,
+        list_,
+        show,
+        explain,
+        validate,
+        predict,
+        compile_,
+        check,
+        bisect,
+        import_,
+        export,
+        devices,
+        doctor,
+    ):
         module.add(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -1,0 +1,89 @@
+"""`autotune predict`: how the configs of one problem rank on one device, with no GPU; times are modelled."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from autotune import device as devices
+from autotune import registry
+from autotune.cli.output import Commands, command, parse_problem, show_rows
+from autotune.config import Config, Problem, describe, key
+from autotune.device import Device
+from autotune.errors import UsageError
+from autotune.kernel import Kernel
+from autotune.tuning import space
+from autotune.tuning.cache import state_root
+from autotune.tuning.predict import Prediction, predict
+from autotune.tuning.resources import Resources
+from autotune.tuning.tasks import compile_job
+from autotune.tuning.worker import Job, Limits, Workers
+
+
+def add(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "predict",
+        "ranks a problem's configs by the static model: time as a range, what bounds it, each term (nothing measured)",
+        "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device mi355x\n"
+        "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device b200 --compile 16",
+    )
+    parser.add_argument("kernel")
+    parser.add_argument("problem", help="name=value pairs")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--top", type=int, default=10, help="configs shown (default 10)")
+    parser.add_argument("--compile", type=int, default=0, metavar="N", help="compile the first N and rank them again")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.top < 1 or arguments.compile < 0:
+        raise UsageError(f"--top must be positive and --compile not negative, got {arguments.top}, {arguments.compile}")
+    kernel, device = registry.load(arguments.kernel), devices.named(arguments.device)
+    problem = parse_problem(kernel, arguments.problem, device)
+    feasible = space.feasible(space.load(kernel, device), kernel, problem, device)
+    if not feasible:
+        raise UsageError(f"no config of {kernel.name} is allowed for {describe(problem)} on {device.name}")
+    ranked = _ranked(kernel, problem, device, dict.fromkeys(feasible))
+    if arguments.compile:
+        found = _compiled(kernel, problem, device, [config for config, _ in ranked[: arguments.compile]])
+        ranked = _ranked(kernel, problem, device, found)
+    rows = [_row(place, *item) for place, item in enumerate(ranked[: arguments.top], 1)]
+    title = f"{kernel.name} {describe(problem)} on {device.name}: {len(feasible)} configs, modelled, not measured"
+    show_rows(rows, arguments.json, title)
+    return 0 if rows else 1
+
+
+def _ranked(
+    kernel: Kernel[Any], problem: Problem, device: Device, configs: dict[Config, Resources | None]
+) -> list[tuple[Config, Prediction]]:
+    predicted = [
+        (config, predict(kernel.work(problem, config, device), config, device, found))
+        for config, found in configs.items()
+    ]
+    return sorted(predicted, key=lambda item: (item[1].us, str(item[0])))
+
+
+def _compiled(
+    kernel: Kernel[Any], problem: Problem, device: Device, configs: list[Config]
+) -> dict[Config, Resources | None]:
+    """What compiles and fits; the rest cannot run."""
+    jobs = [Job(kernel.name, key(problem), config, device.name) for config in configs]
+    found: dict[Config, Resources | None] = {}
+    with Workers(Limits(), state_root()) as workers:
+        for job, result in workers.run(compile_job, jobs):
+            if not isinstance(result, str) and "failed" not in result:
+                found[job.config] = Resources.from_json(result["resources"])
+    return found
+
+
+def _row(place: int, config: Config, prediction: Prediction) -> dict[str, Any]:
+    least, most = prediction.range_us
+    terms = {name: round(us, 2) for name, us in prediction.terms if us >= 0.01}
+    return {
+        "rank": place,
+        "config": str(config),
+        "modelled us": f"{least:.1f} to {most:.1f}",
+        "bound": prediction.bound,
+        "terms us": terms,
+    }

@@ -1,0 +1,107 @@
+"""The static model: laws that it must keep, its footprint against binaries, and the command."""
+
+import dataclasses
+import json
+
+import pytest
+
+from autotune import device, registry
+from autotune.cli import main
+from autotune.config import Config
+from autotune.tuning import launch, resources, space
+from autotune.tuning.constants import constants
+from autotune.tuning.footprint import footprint
+from autotune.tuning.predict import predict
+
+KERNEL = registry.load("gemm/fp8_block_scaled")
+H100, H200, B200, MI300X = map(device.named, ("h100", "h200", "b200", "mi300x"))
+
+
+def case(gpu, m=4096, n=2048, k=7168, **changes):
+    problem = KERNEL.problem(m, n, k, gpu.fp8)
+    config = Config({**KERNEL.default(problem, gpu), **changes})
+    return KERNEL.work(problem, config, gpu), config
+
+
+@pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)
+@pytest.mark.parametrize("kernel", registry.names())
+def test_every_kernel_has_a_time_on_every_vendor(kernel, gpu):
+    loaded = registry.load(kernel)
+    for problem in space.load(loaded, gpu).check[:2]:
+        config = loaded.default(problem, gpu)
+        prediction = predict(loaded.work(problem, config, gpu), config, gpu)
+        low, high = prediction.range_us
+        assert 0 < low < prediction.us < high < 1e5
+        assert prediction.bound in dict(prediction.terms)
+        assert all(us >= 0 for _, us in prediction.terms)
+
+
+def test_never_faster_than_the_hardware():
+    work, config = case(H100)
+    us = predict(work, config, H100).us
+    assert us > work.programs * work.flops_per_program / H100.rate("fp8")
+    assert us > work.unique_bytes / (H100.dram_peak_tb_s * 1e6)
+
+
+def test_more_work_takes_longer_and_more_bandwidth_helps():
+    small, config = case(H100, m=64)
+    large, _ = case(H100, m=64, n=8192)
+    assert predict(small, config, H100).us < predict(large, config, H100).us
+    assert predict(large, config, H200).us < predict(large, config, H100).us
+
+
+def test_one_program_too_many_starts_another_wave():
+    work, config = case(H100)
+    per_wave = H100.compute_units * footprint(work, config, H100, None).programs_per_unit
+    full = dataclasses.replace(work, programs=per_wave, unique_bytes=1.0)
+    over = dataclasses.replace(full, programs=per_wave + 1)
+    assert predict(over, config, H100).us > 1.5 * predict(full, config, H100).us
+
+
+def test_accumulators_beyond_the_registers_are_charged_not_refused():
+    work, config = case(H100, BLOCK_M=256, BLOCK_N=256, num_warps=4)
+    spilling = footprint(work, config, H100, None)
+    work, config = case(H100, BLOCK_M=128, BLOCK_N=128, num_warps=8)
+    assert spilling.shared_bytes_moved > 2 * 4 * footprint(work, config, H100, None).shared_bytes_moved
+    assert spilling.programs_per_unit == 1
+
+
+@pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)
+def test_the_estimate_of_occupancy_is_near_the_binary(gpu):
+    problem = KERNEL.problem(256, 2048, 7168, gpu.fp8)
+    for changes in ({"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 4}, {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8}):
+        work, config = case(gpu, m=256, SPLIT_K=1, num_stages=2, **changes)
+        found = resources.read(launch.compile_launches(KERNEL, problem, config, gpu), gpu)
+        estimated = footprint(work, config, gpu, None).programs_per_unit
+        assert abs(estimated - found.programs_per_unit) <= 1, (config, found)
+        assert footprint(work, config, gpu, found).programs_per_unit == found.programs_per_unit
+
+
+def test_constants_fall_back_to_the_uncalibrated_ones():
+    assert constants("gfx1250", "fp4").spread >= constants("gfx942", "fp8").spread >= 1
+    assert "not calibrated" in constants("gfx1250", "fp4").source
+
+
+def test_the_command_ranks_and_says_that_nothing_was_measured(capsys, state):
+    arguments = ["predict", "gemm/fp8_block_scaled", "m=64,n=2048,k=7168", "--device", "mi355x", "--top", "5"]
+    assert main(arguments) == 0
+    assert "modelled, not" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all(" to " in row["modelled us"] and row["terms us"] for row in rows)
+    assert main([*arguments, "--compile", "2", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gemm/fp8_block_scaled", "m=64", "--device", "mi355x"], "missing problem fields"),
+        (["gemm/fp8_block_scaled", "m=64,n=2048,k=7168", "--device", "mi35"], "unknown device"),
+        (["gemm/fp8_block_scaled", "m=64,n=2048,k=7168", "--device", "h100", "--top", "0"], "--top must be positive"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, capsys):
+    assert main(["predict", *arguments]) == 2
+    assert message in capsys.readouterr().err
