@@ -15,7 +15,7 @@ LAYERS = [
     {"config", "device"},
     {"table"},
     {"runtime"},
-    {"misses"},
+    {"misses", "bundle"},
     {"draw"},
     {"signature", "ops"},
     {"kernel"},

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     from autotune.cli import (
         bisect,
+        bundle,
         check,
         compile_,
         devices,
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bisect,
         import_,
         export,
+        bundle,
         devices,
         doctor,
     ):

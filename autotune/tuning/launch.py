@@ -95,7 +95,8 @@ def _signature(function: JITFunction, args: tuple[Any, ...], kwargs: dict[str, A
 def _argument(value: Any, plain: bool) -> str:  # noqa: ANN401
     """What Triton specialises on: dtype and alignment of pointers; integers that are 1 or divisible by 16."""
     if isinstance(value, torch.Tensor):
-        return str(value.dtype)
+        # AMD's buffer instructions reach 2 GiB: a larger tensor is another specialisation there.
+        return f"{value.dtype}{':large' if value.untyped_storage().nbytes() >= 2**31 else ''}"
     if isinstance(value, bool) or not isinstance(value, int):
         return repr(value) if value is None else type(value).__name__
     width = "i32" if -(2**31) <= value < 2**31 else "i64"

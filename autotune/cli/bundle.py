@@ -1,0 +1,80 @@
+"""`autotune bundle`: every binary that serving can ask for, compiled here; `bundle verify`: whether it finds them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from autotune import device as devices
+from autotune import registry, runtime, workload
+from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.errors import UsageError
+from autotune.tuning import bundling
+from autotune.tuning.worker import Limits
+
+
+def add(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "bundle",
+        "compiles what the tables can ask for, so that serving compiles nothing; `bundle verify FOLDER` checks it",
+        "  autotune bundle --device mi355x --model deepseek-v4-pro --scenario 8k1k -o bundle/\n"
+        "  autotune bundle verify bundle/",
+    )
+    parser.add_argument("words", nargs="*", metavar="KERNEL", help="default: what the model calls; or: verify FOLDER")
+    parser.add_argument("--device", help="name of a device record")
+    parser.add_argument("--model", default="deepseek-v4-pro")
+    parser.add_argument("--scenario", default="8k1k")
+    parser.add_argument("--tp", type=int, default=8)
+    parser.add_argument("--ep", type=int, default=1)
+    parser.add_argument("--dp-attention", action="store_true")
+    parser.add_argument("--jobs", type=int, default=Limits.processes)
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.words[:1] == ["verify"]:
+        if len(arguments.words) != 2:
+            raise UsageError("bundle verify needs one FOLDER")
+        return _verify(Path(arguments.words[1]), arguments.json)
+    if not arguments.device or not arguments.output:
+        raise UsageError("bundle needs --device and -o FOLDER")
+    device = devices.named(arguments.device)
+    served = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)
+    model, scenario = workload.model.named(arguments.model), workload.scenario.named(arguments.scenario)
+    problems = {}
+    for name in kernel_names(arguments.words):
+        called = list(workload.problems(registry.load(name), model, scenario, served, device))
+        if called or runtime.rows(name, device):
+            problems[name] = called
+
+    def progress(done: int, total: int) -> None:
+        if done % 25 == 0 or done == total:
+            print(f"{done}/{total} compiled", file=sys.stderr, flush=True)
+
+    limits = Limits(processes=arguments.jobs)
+    manifest, failed = bundling.make(arguments.output, device, problems, limits, progress)
+    rows = [
+        {
+            "kernel": name,
+            "specialisations": sum(one.kernel == name for one in manifest.specialisations),
+            "failed": sum(place.startswith(f"{name} ") for place in failed),
+            "table": manifest.tables[name] or "none: defaults",
+        }
+        for name in problems
+    ]
+    show_rows(rows, arguments.json, str(arguments.output))
+    for place, why in failed.items():
+        print(f"{place}: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _verify(folder: Path, as_json: bool) -> int:
+    wrong = bundling.verify(folder)
+    if as_json or wrong:
+        show_rows([{"wrong": one} for one in wrong], as_json)
+    else:
+        print(f"{folder}: every launch finds its binary")
+    return 1 if wrong else 0
