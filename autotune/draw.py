@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 
 FP8 = {"e4m3fn": torch.float8_e4m3fn, "e4m3fnuz": torch.float8_e4m3fnuz}
+
+_GROUP = 128
+"""Values that are zero together: a scale block of most formats, four of the narrowest."""
 
 
 class Draw:
@@ -14,20 +21,67 @@ class Draw:
     def __init__(self, seed: int, device: str) -> None:
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
+        self._distribution = _distribution.get()
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+        """Normal values, or those of the `distribution` that holds; within the finite range of `dtype`."""
         if self._device == "meta":
             return torch.empty(shape, dtype=dtype, device="meta")
-        return (torch.randn(shape, generator=self._generator) * scale).to(dtype).to(self._device)
+        x = DISTRIBUTIONS[self._distribution](torch.randn(shape, generator=self._generator), dtype, self._generator)
+        most = torch.finfo(dtype).max
+        return (x * scale).clamp(-most, most).to(dtype).to(self._device)
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-        """float32 in [low, high)."""
+        """float32 in [low, high); under `zeros` some are 0, under `constant` all are the middle."""
         if self._device == "meta":
             return torch.empty(shape, device="meta")
-        return (torch.rand(shape, generator=self._generator) * (high - low) + low).to(self._device)
+        x = torch.rand(shape, generator=self._generator) * (high - low) + low
+        if self._distribution == "zeros":
+            x = torch.where(torch.rand(shape, generator=self._generator) < 0.25, 0.0, x)
+        if self._distribution == "constant":
+            x = torch.full(shape, (low + high) / 2)
+        return x.to(self._device)
 
     def integers(self, shape: tuple[int, ...], low: int, high: int, dtype: torch.dtype) -> Tensor:
         """Integers in [low, high)."""
         if self._device == "meta":
             return torch.empty(shape, dtype=dtype, device="meta")
         return torch.randint(low, high, shape, generator=self._generator).to(dtype).to(self._device)
+
+
+@contextmanager
+def distribution(name: str) -> Iterator[None]:
+    """Every Draw made inside draws from `name` of DISTRIBUTIONS where a kernel asks for normal values."""
+    token = _distribution.set(name)
+    try:
+        yield
+    finally:
+        _distribution.reset(token)
+
+
+def _denormal(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    return x * torch.finfo(dtype).smallest_normal / 2
+
+
+def _huge_range(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    return x * torch.exp2(torch.randint(-8, 9, x.shape, generator=generator).float())
+
+
+def _zeros(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    groups = torch.rand(-(-x.numel() // _GROUP), generator=generator) < 0.5
+    groups[:1] = True
+    return torch.where(groups.repeat_interleave(_GROUP)[: x.numel()].reshape(x.shape), 0.0, x)
+
+
+DISTRIBUTIONS: Mapping[str, Callable[[Tensor, torch.dtype, torch.Generator], Tensor]] = {
+    "normal": lambda x, dtype, generator: x,
+    "heavy": lambda x, dtype, generator: x**3,
+    "denormal": _denormal,
+    "huge_range": _huge_range,
+    "constant": lambda x, dtype, generator: torch.full_like(x, 0.75),
+    "zeros": _zeros,
+}
+"""What becomes of standard normal values: tails to some 60, the subnormals of a format, 2^-8 to 2^8, one value
+everywhere, whole groups of 128 zeros."""
+
+_distribution: ContextVar[str] = ContextVar("distribution", default="normal")

@@ -35,6 +35,9 @@ from autotune.tuning.memory import Memory
 _NOT_KERNELS = (str(Path(triton.__file__).parent), str(Path(__file__).parent))
 _ROOT = Path(__file__).resolve().parents[2]
 
+Order = Callable[[list[Any]], Iterable[Any]]
+"""Arranges the programs of a launch."""
+
 
 class Sanitizer:
     """What a sanitized call leaves behind."""
@@ -53,7 +56,7 @@ class Sanitizer:
 
 
 @contextmanager
-def sanitized(order: Callable[[list[Any]], Iterable[Any]] = iter) -> Iterator[Sanitizer]:
+def sanitized(order: Order = iter) -> Iterator[Sanitizer]:
     """Kernels launched inside run in the corrected interpreter, checked; `order` arranges a launch's programs.
 
     Raises Defect at the first misuse of memory, UsageError as `correct_interpreter`.
@@ -97,7 +100,7 @@ def _device_call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     return self.rewrite()(*args, **kwargs)
 
 
-def _launcher(memory: Memory, order: Callable[[list[Any]], Iterable[Any]]) -> Callable[..., None]:
+def _launcher(memory: Memory, order: Order) -> Callable[..., None]:
     """`jit[grid](...)`: the tensors' own memory, no copies; every program in turn."""
     from triton.runtime import interpreter
 

@@ -32,13 +32,16 @@ def compile_job(job: Job) -> dict[str, Any]:
 
 
 def validate_job(job: Job) -> dict[str, Any]:
-    """`{"error": worst ratio of error to bound}` or `{"failed": why}`, in the corrected interpreter."""
+    """`{"error": largest share of the error budget}` or `{"failed": why}`, in the corrected interpreter."""
+    from autotune.tuning import space
+    from autotune.tuning.cases import cases_of
     from autotune.tuning.validate import validate
 
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
     try:
-        return {"error": validate(kernel, problem, job.config, device)}
+        cases = cases_of(kernel, problem, job.config, device, space.load(kernel, device).check)
+        return {"error": validate(kernel, problem, job.config, device, cases)}
     except WrongResult as failure:
         return {"failed": str(failure)}
     except Exception as error:  # an interpreter crash is a failed proof

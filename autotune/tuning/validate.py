@@ -1,38 +1,71 @@
-"""Proves one config on one problem against the float64 reference, in Triton's corrected interpreter.
+"""Proves one config on one problem against the float64 reference, in Triton's corrected and sanitized interpreter.
 
 The process must have set TRITON_INTERPRET=1 before Triton was imported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from autotune.config import Config, P, describe
 from autotune.device import Device
+from autotune.draw import distribution
 from autotune.errors import WrongResult
-from autotune.kernel import Kernel
-from autotune.tuning.sanitize import sanitized
+from autotune.kernel import Expected, Kernel
+from autotune.tuning.error_budget import INDEPENDENT, spent
+from autotune.tuning.cases import NORMAL, Case
+from autotune.tuning.sanitize import Order, sanitized
 
 
-def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, seed: int = 0) -> float:
-    """The worst error as a fraction of its bound, at most 1. Raises WrongResult."""
-    inputs = problem.inputs(seed, "cpu")
-    with sanitized() as sanitizer:
+def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, cases: Sequence[Case] = (NORMAL,)) -> float:
+    """The largest share of its error budget that any output used, at most 1. Raises WrongResult."""
+    return max(prove(kernel, problem, config, device, case)[0] for case in cases)
+
+
+def prove(kernel: Kernel[P], problem: P, config: Config, device: Device, case: Case) -> tuple[float, Any]:
+    """Share of the budget used with the inputs of `case`, and what the launcher returned. Raises WrongResult."""
+    try:
+        outputs, atomics = _run(kernel, problem, config, device, case)
+        independent = case.distribution in INDEPENDENT
+        pairs = zip(_expected(kernel.reference, problem, case), kernel.decode(problem, outputs), strict=True)
+        share = max(spent(want, got, independent=independent) for want, got in pairs)
+        if atomics and not same_bits(outputs, _run(kernel, problem, config, device, case, reversed)[0]):
+            raise WrongResult("programs that run in the opposite order give other bits")
+        return share, outputs
+    except WrongResult as wrong:
+        where = f"{kernel.name} {describe(problem)} with {config}, inputs {case.distribution}, seed {case.seed}"
+        wrong.args = (f"{where}: {wrong}",)
+        raise
+
+
+def _run(
+    kernel: Kernel[P], problem: P, config: Config, device: Device, case: Case, order: Order = iter
+) -> tuple[Any, bool]:
+    with distribution(case.distribution):
+        inputs = problem.inputs(case.seed, "cpu")
+    with sanitized(order) as sanitizer:
         outputs = kernel.launch(*inputs, config=config, device=device)
         sanitizer.check_written(outputs)
-    worst = 0.0
+    return outputs, sanitizer.atomics
+
+
+@lru_cache(maxsize=32)
+def _expected(reference: Callable[..., tuple[Expected, ...]], problem: Any, case: Case) -> tuple[Expected, ...]:  # noqa: ANN401
     # Drawn again: a launcher may write into its arguments (caches, states), and returns those.
-    expected = kernel.reference(problem, *problem.inputs(seed, "cpu"))
-    for want, got in zip(expected, kernel.decode(problem, outputs), strict=True):
-        error = (got - want.value).abs()
-        wrong = ~(error <= want.bound)  # NaN is never within a bound
-        if wrong.any():
-            at = tuple(wrong.nonzero()[0].tolist())
-            raise WrongResult(
-                f"{kernel.name} {describe(problem)} with {config}: {want.name}{list(at)} is {got[at].item():.6g}, "
-                f"must be {want.value[at].item():.6g} within {want.bound[at].item():.3g}; "
-                f"{int(wrong.sum())} of {wrong.numel()} are wrong"
-            )
-        ratio = torch.where(want.bound > 0, error / want.bound, torch.zeros_like(error))
-        worst = max(worst, ratio.max().item())
-    return worst
+    with distribution(case.distribution):
+        return reference(problem, *problem.inputs(case.seed, "cpu"))
+
+
+def same_bits(left: Any, right: Any) -> bool:  # noqa: ANN401
+    """Whether two answers of a launcher are equal bit for bit."""
+    pairs = zip(_tensors(left), _tensors(right), strict=True)
+    return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)
+
+
+def _tensors(outputs: Any) -> list[Tensor]:  # noqa: ANN401
+    return [t for t in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(t, Tensor)]

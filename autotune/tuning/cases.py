@@ -1,0 +1,36 @@
+"""With which inputs a problem is proved: distributions and seeds, shared out over a kernel's check problems."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autotune.config import Config, P, describe
+from autotune.device import Device
+from autotune.draw import DISTRIBUTIONS
+from autotune.kernel import Kernel
+
+_SMALL_STEPS = 32
+"""Programs x iterations of a launch that costs some 0.1 s in the interpreter."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One drawing of inputs."""
+
+    distribution: str
+    seed: int
+
+
+NORMAL = Case("normal", 0)
+EVERY = tuple(Case(name, seed) for seed, name in enumerate(DISTRIBUTIONS))
+
+
+def cases_of(kernel: Kernel[P], problem: P, config: Config, device: Device, checks: Sequence[P]) -> tuple[Case, ...]:
+    """Normal values, and one or two of the other distributions in turn: three check problems see all of them."""
+    work = kernel.work(problem, config, device)
+    count = 2 if work.programs * work.iterations <= _SMALL_STEPS else 1
+    turn = checks.index(problem) if problem in checks else zlib.crc32(describe(problem).encode())
+    others = EVERY[1:]
+    return (NORMAL, *(others[(2 * turn + i) % len(others)] for i in range(count)))
