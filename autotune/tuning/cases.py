@@ -28,9 +28,12 @@ EVERY = tuple(Case(name, seed) for seed, name in enumerate(DISTRIBUTIONS))
 
 
 def cases_of(kernel: Kernel[P], problem: P, config: Config, device: Device, checks: Sequence[P]) -> tuple[Case, ...]:
-    """Normal values, and one or two of the other distributions in turn: three check problems see all of them."""
-    work = kernel.work(problem, config, device)
-    count = 2 if work.programs * work.iterations <= _SMALL_STEPS else 1
-    turn = checks.index(problem) if problem in checks else zlib.crc32(describe(problem).encode())
+    """Normal values, and others in turn, so that a kernel's check problems together see all; small ones one more."""
     others = EVERY[1:]
-    return (NORMAL, *(others[(2 * turn + i) % len(others)] for i in range(count)))
+    share = -(-len(others) // max(1, len(checks)))
+    turn = checks.index(problem) if problem in checks else zlib.crc32(describe(problem).encode())
+    first = turn * share % (-(-len(others) // share) * share)
+    work = kernel.work(problem, config, device)
+    more = 1 if work.programs * work.iterations <= _SMALL_STEPS else 0
+    taken = [*others[first : first + share], *(others[(first + share) % len(others)],) * more]
+    return (NORMAL, *dict.fromkeys(taken))

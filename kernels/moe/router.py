@@ -159,15 +159,20 @@ def _reference(
         choice = score + bias.double()
         if scoring == "grouped_sigmoid":
             groups = choice.unflatten(1, (GROUPS, -1))
-            kept = groups.topk(2, 2).values.sum(2).topk(KEPT, 1).indices
+            kept = _largest(groups.topk(2, 2).values.sum(2), KEPT)
             allowed = torch.zeros(problem.tokens, GROUPS, dtype=torch.bool).scatter_(1, kept, True)
             choice = torch.where(allowed[:, :, None], groups, float("-inf")).flatten(1)
-        ids = choice.topk(topk, 1).indices
+        ids = _largest(choice, topk)
     chosen = score.gather(1, ids)
     value = chosen / chosen.sum(1, keepdim=True) * scale
     # exp, log and root of a few ulps each, of arguments of a few units; a sum of topk, a division, a product.
     bound = value * (topk + 40) * 2.0**-23
     return (Expected("weights", value, bound), Expected("ids", ids.double(), torch.zeros_like(value)))
+
+
+def _largest(choice: Tensor, count: int) -> Tensor:
+    """Indices of the `count` largest of each row; of equals the first."""
+    return choice.sort(dim=1, descending=True, stable=True).indices[:, :count]
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,4 +1,6 @@
-"""Mutants of the kernels against validation: `TRITON_INTERPRET=1 python tests/mutation [KERNEL ...] [--each N] [--log FILE]`.
+"""Mutants of the kernels against validation.
+
+    TRITON_INTERPRET=1 python tests/mutation [KERNEL ...] [--each N] [--log FILE]
 
 Prints one JSON line a mutant. Verdicts: `killed`, `stillborn` (raised an error of the interpreter's: no such kernel
 could be meant), `same` (equal bits in every run), `survived` (other bits, and accepted). Verdicts of a --log that has
@@ -98,15 +100,15 @@ def baseline(kernel):
 
 @contextmanager
 def traced(note):
-    root, resolved = str(registry.KERNELS), {}
+    roots, names = (str(registry.KERNELS), str(registry.KERNELS.resolve())), {}
 
     def trace(frame, event, _):
         file = frame.f_code.co_filename
-        if not file.startswith((root, str(registry.KERNELS.resolve()))):
+        if file not in names:
+            names[file] = str(Path(file).resolve()) if file.startswith(roots) else ""
+        if not names[file]:
             return None
-        if file not in resolved:
-            resolved[file] = str(Path(file).resolve())
-        note(resolved[file], frame.f_lineno)
+        note(names[file], frame.f_lineno)
         return trace
 
     before = sys.gettrace()
@@ -139,7 +141,7 @@ def verdict(kernel, path, mutant, runs, folder):
         return {"verdict": "killed", "by": "budget", "message": str(wrong)[-200:]}
     except TimeoutError:
         return {"verdict": "killed", "by": "timeout"}
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return {"verdict": "stillborn", "by": f"{type(error).__name__}: {str(error)[:100]}"}
     finally:
         signal.alarm(0)

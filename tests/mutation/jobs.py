@@ -19,7 +19,7 @@ def steps(kernel, problem, config):
 
 
 def jobs(kernel):
-    """(problem, config, cases): defaults, and up to four configs more that show values which no default has, on two problems each."""
+    """(problem, config, cases): defaults; up to four configs with values that no default has, on two problems each."""
     loaded = space.load(kernel, GPU)
     chosen = [(problem, kernel.default(problem, GPU)) for problem in loaded.check]
     seen = {pair for _, config in chosen for pair in shape(config)}

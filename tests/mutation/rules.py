@@ -82,7 +82,11 @@ def edits(node, sizes):
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield "dropped minus", node, f"({show(node.operand)})"
     elif isinstance(node, ast.Subscript) and show(node.slice) in (":, None", "(:, None)", "(slice, None)", "None, :"):
-        yield "transposed broadcast", node, f"({show(node.value)})[{'None, :' if show(node.slice)[0] != 'N' else ':, None'}]"
+        yield (
+            "transposed broadcast",
+            node,
+            f"({show(node.value)})[{'None, :' if show(node.slice)[0] != 'N' else ':, None'}]",
+        )
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value not in (True, False):
         yield "other constant", node, repr(node.value + 1 if isinstance(node.value, int) else node.value * 2)
 

@@ -1,0 +1,91 @@
+"""Error budgets, input distributions, and how they are shared out over check problems."""
+
+import pytest
+import torch
+
+from autotune import device, registry
+from autotune.draw import DISTRIBUTIONS, Draw, distribution
+from autotune.errors import WrongResult
+from autotune.kernel import Expected
+from autotune.tuning import space
+from autotune.tuning.budget import relative_budget, spent
+from autotune.tuning.cases import NORMAL, cases_of
+
+GPU = device.named("mi355x")
+
+
+@pytest.fixture
+def want():
+    value = torch.randn(64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return Expected("y", value, 2.0**-8 * value.abs())
+
+
+def test_rounding_is_within_both_budgets(want):
+    assert 0.3 < spent(want, want.value.bfloat16().double()) <= 1
+    assert spent(want, want.value) == 0
+
+
+def test_one_element_out_of_bounds_is_named(want):
+    got = want.value.clone()
+    got[3, 5] *= 1.01
+    with pytest.raises(WrongResult, match=r"y\[3, 5\] .* 1 of 4096"):
+        spent(want, got)
+
+
+def test_an_error_that_all_elements_share_is_found_though_each_is_within_its_bound(want):
+    leaning = want.value * (1 + 0.9 * 2.0**-8)
+    with pytest.raises(WrongResult, match="as a whole"):
+        spent(want, leaning)
+    assert spent(want, leaning, independent=False) == pytest.approx(0.9, rel=1e-3)
+
+
+def test_few_elements_have_no_tighter_budget_than_their_bounds():
+    want = Expected("y", torch.ones(2, dtype=torch.float64), torch.full((2,), 0.01, dtype=torch.float64))
+    assert relative_budget(want) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_nothing_but_numbers_passes(want, bad):
+    got = want.value.clone()
+    got[0, 0] = bad
+    with pytest.raises(WrongResult):
+        spent(want, got)
+    with pytest.raises(WrongResult, match="shape"):
+        spent(want, want.value[:1])
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e4m3fnuz])
+def test_distributions_are_seeded_and_finite(name, dtype):
+    with distribution(name):
+        first, again, other = (Draw(seed, "cpu").normal((8, 512), dtype, 6.0).float() for seed in (1, 1, 2))
+        assert Draw(1, "meta").normal((8, 512), dtype).shape == (8, 512)
+    assert torch.isfinite(first).all()
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) == (name == "constant")
+    plain = Draw(1, "cpu").normal((8, 512), dtype, 6.0).float()
+    assert torch.equal(first, plain) == (name == "normal")
+
+
+def test_distributions_are_what_they_say():
+    def drawn(name):
+        with distribution(name):
+            return Draw(0, "cpu").normal((64, 512), torch.bfloat16).float().abs()
+
+    assert 0 < drawn("denormal").max() < 8 * torch.finfo(torch.bfloat16).smallest_normal
+    assert drawn("heavy").max() > 25 > drawn("normal").max()
+    assert drawn("huge_range").max() > 256
+    assert drawn("constant").unique().numel() == 1
+    groups = drawn("zeros").reshape(-1, 128).amax(1)
+    assert 0.3 < (groups == 0).float().mean() < 0.7
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_check_problems_together_see_every_distribution(name):
+    kernel = registry.load(name)
+    checks = space.load(kernel, GPU).check
+    cases = [cases_of(kernel, problem, kernel.default(problem, GPU), GPU, checks) for problem in checks]
+    assert all(NORMAL in some for some in cases)
+    assert len({case.seed for some in cases for case in some}) > 1
+    seen = {case.distribution for some in cases for case in some}
+    assert seen == set(DISTRIBUTIONS)
