@@ -166,7 +166,8 @@ def _reference(
     chosen = score.gather(1, ids)
     value = chosen / chosen.sum(1, keepdim=True) * scale
     # exp, log and root of a few ulps each, of arguments of a few units; a sum of topk, a division, a product.
-    bound = value * (topk + 40) * 2.0**-23
+    # A logit below -87 leaves nothing of exp in fp32, where its root is still 2^-63.
+    bound = value * (topk + 40) * 2.0**-23 + 2.0**-60
     return (Expected("weights", value, bound), Expected("ids", ids.double(), torch.zeros_like(value)))
 
 

@@ -151,7 +151,7 @@ def verdict(kernel, path, mutant, runs, folder):
 def judge():
     """Hash of what judges."""
     folder = Path(autotune.tuning.__file__).parent
-    names = ("validate", "sanitize", "memory", "budget", "cases", "interpret")
+    names = ("validate", "sanitize", "memory", "error_budget", "cases", "interpret")
     return hashlib.sha256(b"".join((folder / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 
 

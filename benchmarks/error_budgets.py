@@ -1,6 +1,6 @@
 """Error budgets beside the error that plain torch makes in float32, kernel by kernel: how loose is a bound?
 
-    TRITON_INTERPRET=1 python benchmarks/budgets.py [KERNEL ...] [--device mi355x] [--distribution normal]
+    TRITON_INTERPRET=1 python benchmarks/error_budgets.py [KERNEL ...] [--device mi355x] [--distribution normal]
 
 For each output of the first check problem: the relative Frobenius error of the reference's own maths in float32 and
 rounded to nothing, that of the kernel's default config in the interpreter, and the budget of the whole output.
@@ -21,7 +21,7 @@ from autotune.device import Device
 from autotune.draw import DISTRIBUTIONS, distribution
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.budget import relative, relative_budget
+from autotune.tuning.error_budget import relative, relative_budget
 from autotune.tuning.cases import Case
 from autotune.tuning.validate import prove
 
