@@ -24,6 +24,7 @@ LAYERS = [
     {"workload"},
     {"tuning"},
     {"check", "interchange"},
+    {"lint"},
     {"cli"},
 ]
 
