@@ -1,8 +1,9 @@
 import pytest
 
 from autotune import device, registry
-from autotune.config import Config
-from autotune.tuning import launch, resources
+from autotune.config import Config, describe
+from autotune.kernel import Work
+from autotune.tuning import launch, matrix, resources, space
 
 GEMM = registry.load("gemm/fp8_block_scaled")
 
@@ -60,3 +61,72 @@ def test_launches_carry_the_grid():
     config = Config({**GEMM.default(problem, gpu), "SPLIT_K": 4})
     main, reduction = launch.launches(GEMM, problem, config, gpu)
     assert (main.grid, reduction.function) == ((16, 4), "add_partials")
+
+
+def defaults(name, arch):
+    """The distinct calls of a kernel's default configs on the models' problems."""
+    kernel, gpu = registry.load(name), device.of_arch(arch)
+    calls = {}
+    for problem in space.load(kernel, gpu).compile:
+        config = kernel.default(problem, gpu)
+        assert kernel.reject(problem, config, gpu) is None, describe(problem)
+        signatures = tuple(one.signature for one in launch.launches(kernel, problem, config, gpu))
+        calls.setdefault((signatures, config), problem)
+    return kernel, gpu, [(problem, config) for (_, config), problem in calls.items()]
+
+
+def check_default(kernel, gpu, problem, config):
+    place = f"{kernel.name} {describe(problem)} on {gpu.arch} with {config}"
+    found = [resources.read([binary], gpu) for binary in launch.compile_launches(kernel, problem, config, gpu)]
+    assert [one.spills for one in found] == [0] * len(found), place
+    used = dict(found[0].matrix_instructions)
+    assert matrix.shortfall(used, kernel.work(problem, config, gpu), config, gpu) is None, place
+
+
+def matrix_kernels():
+    gpu = device.of_arch("gfx950")
+    for name in registry.names():
+        kernel = registry.load(name)
+        problem = space.load(kernel, gpu).compile[0]
+        if kernel.work(problem, kernel.default(problem, gpu), gpu).dtype != "fp32":
+            yield name
+
+
+@pytest.mark.parametrize(("index", "name"), list(enumerate(matrix_kernels())))
+def test_a_default_spills_nothing_and_uses_the_best_matrix_instruction(index, name):
+    # One arch a kernel, in turn, and its first problem: the whole cross below takes some 15 minutes on one core.
+    kernel, gpu, calls = defaults(name, matrix.ARCHS[index % len(matrix.ARCHS)])
+    check_default(kernel, gpu, *calls[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", matrix.ARCHS)
+@pytest.mark.parametrize("name", registry.names())
+def test_no_default_spills_or_is_emulated_on_any_arch(name, arch):
+    kernel, gpu, calls = defaults(name, arch)
+    for problem, config in calls:
+        check_default(kernel, gpu, problem, config)
+
+
+@pytest.mark.parametrize(
+    ("arch", "dtype", "block_m", "instruction", "why"),
+    [
+        ("sm_90", "fp8", 64, "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3", None),
+        ("sm_90", "fp8", 16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", "emulated"),
+        ("sm_90", "bf16", 16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", None),
+        ("sm_90", "bf16", 64, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "is not"),
+        ("sm_100", "fp4", 128, "tcgen05.mma.cta_group::1.kind::mxf4.block_scale.block32", None),
+        ("sm_100", "fp8", 128, "tcgen05.mma.cta_group::1.kind::f16", "emulated"),
+        ("gfx950", "fp8", 64, "v_mfma_f32_16x16x32_bf16", "emulated"),
+        ("gfx950", "fp4", 64, "v_mfma_scale_f32_16x16x128_f8f6f4", None),
+        ("gfx950", "bf16", 64, "v_mfma_f32_16x16x16_bf16", "is not"),
+        ("gfx942", "fp8", 64, "v_mfma_f32_16x16x32_fp8_fp8", None),
+        ("gfx942", "fp4", 64, "v_mfma_f32_16x16x16_bf16", "has no"),
+        ("gfx942", "bf16", 64, None, "no matrix instruction"),
+    ],
+)
+def test_emulation_is_told_from_the_best_instruction(arch, dtype, block_m, instruction, why):
+    work = Work(1, 1.0, 1.0, 1.0, 1, dtype)
+    found = [instruction] if instruction else []
+    said = matrix.shortfall(found, work, Config(BLOCK_M=block_m), device.of_arch(arch))
+    assert said is None if why is None else why in said

@@ -1,4 +1,4 @@
-"""`autotune compile`: what one config costs on one target, or on all."""
+"""`autotune compile`: what one config costs on one target, or on all; or what every kernel's default does."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from autotune import device as devices
 from autotune import registry
 from autotune.cli.output import Commands, command, parse_problem, show_rows
-from autotune.config import Config, Problem, key
+from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
 from autotune.kernel import Kernel
-from autotune.tuning import space
+from autotune.tuning import matrix, space
 from autotune.tuning.cache import state_root
 from autotune.tuning.tasks import compile_job
 from autotune.tuning.worker import Job, Limits, Workers
@@ -22,20 +22,32 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "compile",
-        "registers, spills, shared memory, matrix instructions and occupancy of one config",
+        "registers, spills, shared memory, matrix instructions and occupancy of one config, or of every default",
         "  autotune compile gemm/fp8_block_scaled --target all\n"
-        "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4",
+        "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4\n"
+        "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?",
     )
-    parser.add_argument("kernel")
-    parser.add_argument("problem", nargs="?", help="name=value pairs (default: the last check problem of the space)")
-    parser.add_argument("--target", default="all", help="an arch, a device name, or `all` (default)")
+    parser.add_argument("kernel", nargs="?", help="(default: every kernel, one row a kernel and target)")
+    parser.add_argument("problem", nargs="?", help="name=value pairs (default: the first of the space's `compile`)")
+    parser.add_argument("--target", help=f"arches or devices, comma between, or `all` (every kernel: {_SERVED})")
     parser.add_argument("--config", default="", help="name=value pairs put over the default config")
     parser.set_defaults(run=run)
 
 
+_SERVED = ",".join(matrix.ARCHS)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.kernel:
+        return _one(arguments)
+    if arguments.config:
+        raise UsageError("--config goes with a kernel: name one")
+    return _every(_targets(arguments.target or _SERVED), arguments.json)
+
+
+def _one(arguments: argparse.Namespace) -> int:
     kernel = registry.load(arguments.kernel)
-    targets = _targets(arguments.target)
+    targets = _targets(arguments.target or "all")
     rows: dict[str, dict[str, Any]] = {}
     jobs: dict[Job, str] = {}
     for device in targets:
@@ -53,20 +65,50 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if len(targets) == 1 and rows[targets[0].arch]["reason"] else 0
 
 
-def _targets(name: str) -> list[Device]:
-    if name == "all":
-        return [devices.of_arch(arch) for arch in devices.ARCHS]
+def _every(targets: list[Device], as_json: bool) -> int:
+    jobs = [_default_job(registry.load(name), device) for name in registry.names() for device in targets]
+    with Workers(Limits(), state_root()) as workers:
+        found = dict(workers.run(compile_job, jobs))
+    rows = [_report(job, found[job]) for job in jobs]
+    show_rows(rows, as_json, "every kernel at its default")
+    return 1 if any(row["verdict"] != "best" for row in rows) else 0
+
+
+def _default_job(kernel: Kernel[Any], device: Device) -> Job:
+    problem = _problem(kernel, None, device)
+    return Job(kernel.name, key(problem), kernel.default(problem, device), device.name)
+
+
+def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
+    kernel, device = registry.load(job.kernel), devices.named(job.device)
+    problem = build(kernel.problem, dict(job.problem), job.kernel)
+    columns = _columns(result)
+    verdict = columns["reason"] or (f"spills {columns['spills']}" if columns["spills"] else None)
+    if verdict is None:
+        work = kernel.work(problem, job.config, device)
+        verdict = matrix.shortfall(columns["matrix instructions"], work, job.config, device)
+    shown = ("matrix instructions", "registers", "spills", "shared B", "programs/unit")
+    head = {"kernel": job.kernel, "target": device.arch, "problem": describe(problem)}
+    return {**head, **{name: columns[name] for name in shown}, "verdict": verdict or "best"}
+
+
+def _targets(text: str) -> list[Device]:
+    return [_target(name) for name in (devices.ARCHS if text == "all" else text.split(","))]
+
+
+def _target(name: str) -> Device:
     if name in devices.ARCHS:
-        return [devices.of_arch(name)]
+        return devices.of_arch(name)
     if name in devices.names():
-        return [devices.named(name)]
+        return devices.named(name)
     raise UsageError(f"--target {name!r} is no arch or device{did_you_mean(name, [*devices.ARCHS, *devices.names()])}")
 
 
 def _problem(kernel: Kernel[Any], text: str | None, device: Device) -> Problem:
     if text:
         return parse_problem(kernel, text, device)
-    return space.load(kernel, device).check[-1]
+    loaded = space.load(kernel, device)
+    return (loaded.compile or loaded.check[-1:])[0]
 
 
 def _over(default: Config, text: str) -> Config:

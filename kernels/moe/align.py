@@ -20,7 +20,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config
-from autotune.kernels.moe._align import bins_of, chunk_for, most_blocks, place, sort_slots
+from autotune.kernels.moe._align import bins_of, most_blocks, place, sort_config, sort_slots
 
 ROUTINGS = ("uniform", "one_expert", "other_ranks")
 
@@ -93,10 +93,10 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    chunk = chunk_for(problem.slots)
+    tried = sort_config(problem.slots)
     # A short chunk needs threads for the counts alone: two warps of 32 for 384 experts.
     enough = max(1, 8 * bins_of(problem.experts) // (64 * device.warp_size))
-    return row_config({"CHUNK": chunk, "num_warps": enough if chunk <= 128 else 4}, device)
+    return row_config({**tried, "num_warps": max(enough, tried["num_warps"])}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
