@@ -15,7 +15,7 @@ from torch import Tensor
 from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
 from autotune.kernel import Expected
-from autotune.kernels._launch import require
+from autotune.kernels._launch import require, require_home
 from autotune.kernels._quant import expect_fp8_within, fp8_groups
 
 WIDTH = 512
@@ -112,24 +112,33 @@ def layout_of(cache: Tensor) -> str:
     return {torch.bfloat16: "bf16", torch.uint8: "fp8_584"}.get(cache.dtype, "fp8")
 
 
-def require_cache(kernel: str, cache: Tensor, cache_scale: Tensor | None, page_size: int, name: str = "cache") -> None:
-    """Raises UsageError for a cache of no known layout, or without the scales that it needs."""
+def require_cache(
+    kernel: str,
+    home: torch.device,
+    cache: Tensor,
+    cache_scale: Tensor | None,
+    page_size: int,
+    names: tuple[str, str] = ("cache", "cache_scale"),
+) -> None:
+    """Raises UsageError for a cache of no known layout, elsewhere than `home`, or without the scales that it needs."""
+    name, scale_name = names
     layout = layout_of(cache)
     if layout == "fp8_584":
         require(kernel, **{name: (cache, torch.uint8, (None, page_bytes(page_size)))})
     else:
         require(kernel, **{name: (cache, (torch.bfloat16, *FP8.values()), (None, WIDTH))})
+    require_home(kernel, home, **{name: cache})
     if (layout == "fp8") != (cache_scale is not None):
         raise UsageError(
-            f"{kernel}: {name}_scale goes with an FP8 {name} of rows of {WIDTH}, and only with it; "
-            f"{name} is {cache.dtype}, {name}_scale {'missing' if cache_scale is None else 'given'}"
+            f"{kernel}: {scale_name} must come with an FP8 {name} of rows of {WIDTH}, and only with it; "
+            f"got {name} {cache.dtype}, {scale_name} {'missing' if cache_scale is None else 'given'}"
         )
     if cache_scale is not None:
         require(
             kernel,
             **{
                 name: (cache, cache.dtype, cache.shape),
-                f"{name}_scale": (cache_scale, torch.float32, (cache.shape[0], 8)),
+                scale_name: (cache_scale, torch.float32, (cache.shape[0], 8)),
             },
         )
 

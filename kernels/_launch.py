@@ -34,5 +34,11 @@ def require(kernel: str, **wanted: Wanted) -> None:
             came = f"{tensor.dtype} {list(sizes)} with strides {list(tensor.stride())}"
             raise UsageError(f"{kernel}: {name} must be {rule}, got {came}")
         home = home or tensor.device
+        require_home(kernel, home, **{name: tensor})
+
+
+def require_home(kernel: str, home: torch.device, **tensors: Tensor) -> None:
+    """Raises UsageError for a tensor that is not on `home`."""
+    for name, tensor in tensors.items():
         if tensor.device != home:
             raise UsageError(f"{kernel}: {name} must be on {home} as the first argument is, got {tensor.device}")

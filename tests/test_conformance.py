@@ -1,11 +1,14 @@
 """The suite that every kernel passes, found by walking the registry."""
 
 import dataclasses
+import functools
 import inspect
 import random
+import re
 
 import pytest
 import torch
+from triton.runtime.jit import JITFunction
 
 from autotune import device, registry
 from autotune.config import build, describe, key, parse
@@ -78,24 +81,79 @@ def test_work_is_no_less_than_the_problem(kernel, gpu):
         assert work.programs * work.flops_per_program >= 0.5 * problem.flops
 
 
-def test_wrong_inputs_are_refused_with_the_argument_named(kernel, gpu):
-    problem = space.load(kernel, gpu).check[-1]
-    config = kernel.default(problem, gpu)
-    inputs = list(problem.inputs(0, "meta"))
+POOLS = {"cache", "cache_scale", "extra_cache", "extra_scale", "chunk", "table", "page_table"}
+"""Arguments of any number of rows: what other arguments point into."""
+
+
+def wrong_tensors(tensor):
+    """(what is wrong, tensor) for all but the sizes."""
+    yield "dtype", tensor.to(torch.float64)
+    yield "rank", tensor.unsqueeze(0)
+    if tensor.numel() > 1:
+        yield (
+            "stride",
+            torch.empty((*tensor.shape[:-1], 2 * tensor.shape[-1]), dtype=tensor.dtype, device="meta")[..., ::2],
+        )
+
+
+def put(inputs, index, tensor):
+    return [*inputs[:index], tensor, *inputs[index + 1 :]]
+
+
+@pytest.fixture
+def refusals(kernel, gpu, monkeypatch):
+    """(names of the arguments, indices of tensors among them, inputs, a launcher without launches), one a problem."""
+    monkeypatch.setattr(JITFunction, "run", lambda *args, **kwargs: None)
     names = list(inspect.signature(kernel.launch).parameters)
-    for index, tensor in enumerate(inputs):
-        if isinstance(tensor, torch.Tensor):
-            wrong = [*inputs[:index], tensor.to(torch.float64), *inputs[index + 1 :]]
-            with pytest.raises(UsageError, match=names[index]):
-                kernel.launch(*wrong, config=config, device=gpu)
+    found = []
+    for problem in space.load(kernel, gpu).check:
+        inputs = list(problem.inputs(0, "meta"))
+        tensors = [index for index, value in enumerate(inputs) if isinstance(value, torch.Tensor)]
+        call = functools.partial(kernel.launch, config=kernel.default(problem, gpu), device=gpu)
+        found.append((names, tensors, inputs, call))
+    return found
 
 
-def sample(kernel, gpu):
-    """Default and three seeded allowed configs of every check problem."""
+def test_wrong_dtypes_ranks_and_strides_are_refused_with_the_argument_named(refusals):
+    for names, tensors, inputs, call in refusals:
+        for index in tensors:
+            for _, wrong in wrong_tensors(inputs[index]):
+                with pytest.raises(UsageError, match=rf"\b{names[index]}\b must be .*got"):
+                    call(*put(inputs, index, wrong))
+
+
+def test_tensors_on_two_devices_are_refused(refusals):
+    for _, tensors, inputs, call in refusals:
+        for index in tensors if len(tensors) > 1 else ():
+            elsewhere = torch.empty(inputs[index].shape, dtype=inputs[index].dtype)
+            with pytest.raises(UsageError, match=r"\w+ must be on (cpu|meta) as the first argument is, got"):
+                call(*put(inputs, index, elsewhere))
+
+
+def test_sizes_that_do_not_fit_each_other_are_refused(kernel, refusals):
+    """One more in each dimension in turn: an error that names an argument, or a problem that has just these sizes."""
+    for names, tensors, inputs, call in refusals:
+        for index, dim in [(i, dim) for i in tensors for dim in range(inputs[i].ndim)]:
+            shape = list(inputs[index].shape)
+            shape[dim] += 1
+            changed = put(inputs, index, torch.empty(shape, dtype=inputs[index].dtype, device="meta"))
+            try:
+                call(*changed)
+            except UsageError as error:
+                assert any(re.search(rf"\b{names[i]}\b", str(error)) for i in tensors), error
+                assert "got" in str(error)
+            else:
+                right = kernel.problem.of(*changed).inputs(0, "meta")
+                unlike = {names[i] for i in tensors if right[i].shape != changed[i].shape}
+                assert unlike <= POOLS, f"{names[index]} {shape} was let through"
+
+
+def jobs(kernel, gpu, picks, turn=slice(None)):
+    """The default and `picks` seeded allowed configs of the check problems whose turn it is."""
     loaded = space.load(kernel, gpu)
-    for problem in loaded.check:
+    for problem in loaded.check[turn]:
         allowed = space.feasible(loaded, kernel, problem, gpu)
-        picked = random.Random(describe(problem)).sample(allowed, min(3, len(allowed)))
+        picked = random.Random(describe(problem)).sample(allowed, min(picks, len(allowed)))
         for config in {kernel.default(problem, gpu), *picked}:
             yield Job(kernel.name, key(problem), config, gpu.name)
 
@@ -106,12 +164,24 @@ def provers(tmp_path_factory):
         yield workers
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("gpu_name", ["mi355x", "mi300x"])
-def test_allowed_configs_are_right(name, gpu_name, provers):
-    jobs = list(sample(registry.load(name), device.named(gpu_name)))
-    results = list(provers.run(validate_job, jobs))
-    assert len(results) == len(jobs) > 3
+def check_right(provers, tried):
+    results = list(provers.run(validate_job, tried))
+    assert len(results) == len(tried) > 0
     wrong = [(job, result) for job, result in results if isinstance(result, str) or "failed" in result]
     assert not wrong
     assert all(0 <= result["error"] <= 1 for _, result in results)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_sampled_configs_are_right(name, provers):
+    """Each problem on one of two GPUs, in turn, with its default and another config; the rest is in the slow test."""
+    kernel = registry.load(name)
+    turns = {"mi355x": slice(0, None, 2), "mi300x": slice(1, None, 2)}
+    check_right(provers, [job for gpu, turn in turns.items() for job in jobs(kernel, device.named(gpu), 1, turn)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("gpu_name", GPUS)
+def test_allowed_configs_are_right(name, gpu_name, provers):
+    check_right(provers, list(jobs(registry.load(name), device.named(gpu_name), 4)))

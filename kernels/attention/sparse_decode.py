@@ -235,11 +235,11 @@ def sparse_decode(
         indices=(indices, torch.int32, (tokens, None)),
         sink=(sink, torch.float32, (heads,)),
     )
-    require_cache(name, cache, cache_scale, page_size)
+    require_cache(name, q.device, cache, cache_scale, page_size)
     if (extra_cache is None) != (extra_indices is None):
         raise UsageError(f"{name}: extra_cache and extra_indices go together, got one without the other")
     if extra_cache is not None and extra_indices is not None:
-        require_cache(name, extra_cache, extra_scale, extra_page_size, "extra_cache")
+        require_cache(name, q.device, extra_cache, extra_scale, extra_page_size, ("extra_cache", "extra_scale"))
         require(name, q=(q, q.dtype, q.shape), extra_indices=(extra_indices, torch.int32, (tokens, None)))
     out = torch.empty_like(q)
     split = config.size("SPLIT_KV")

@@ -200,7 +200,7 @@ def sparse_prefill(
         indices=(indices, torch.int32, (tokens, None)),
         sink=(sink, torch.float32, (heads,)),
     )
-    require_cache(name, cache, cache_scale, page_size)
+    require_cache(name, q.device, cache, cache_scale, page_size)
     out = torch.empty_like(q)
     grid = (tokens * triton.cdiv(heads, config.size("BLOCK_H")),)
     _sparse_prefill[grid](

@@ -64,6 +64,9 @@ class Problem:
         positions = draw.integers((self.tokens,), 0, 4 * self.ratio, torch.int32)
         if self.pattern == "closing":
             positions = positions // self.ratio * self.ratio + self.ratio - 1
+        else:  # the first token of all, and one before, at and after the end of the first window
+            edges = [0, self.ratio - 2, self.ratio, self.ratio - 1][: self.tokens]
+            positions[: len(edges)] = torch.tensor(edges, dtype=torch.int32, device=device)
         states = draw_state(draw, positions, self.ratio, self.d)
         # Requests do not lie in the order of the batch.
         rows = torch.arange(self.tokens - 1, -1, -1, dtype=torch.int32, device=device)

@@ -179,7 +179,7 @@ def norm_rope_store(
         positions=(positions, torch.int32, (windows,)),
         slots=(slots, torch.int32, (windows,)),
     )
-    require_cache(name, cache, cache_scale, page_size)
+    require_cache(name, pooled.device, cache, cache_scale, page_size)
     _norm_rope_store[(triton.cdiv(windows, config.size("ROWS")),)](
         pooled, weight, table, positions, slots, cache, cache_scale, windows, page_size, EPS,
         LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),

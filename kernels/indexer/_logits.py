@@ -14,6 +14,7 @@ from torch import Tensor
 from autotune.config import Config, Scalar
 from autotune.device import Device
 from autotune.draw import FP8, Draw
+from autotune.errors import UsageError
 from autotune.kernel import Expected
 from autotune.kernels._launch import require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
@@ -81,6 +82,8 @@ def require_queries(kernel: str, q: Tensor, q_scale: Tensor | None, weights: Ten
     kinds = (torch.uint8,) if fp4 else tuple(FP8.values())
     require(kernel, q=(q, kinds, (None, None, KEY // 2 if fp4 else KEY)))
     tokens, heads, _ = q.shape
+    if heads < 8 or heads & (heads - 1):
+        raise UsageError(f"{kernel}: q must have a power of two of heads, 8 or more, got {heads}")
     require(kernel, q=(q, q.dtype, q.shape), weights=(weights, torch.float32, (tokens, heads)))
     if q_scale is not None:
         require(kernel, q=(q, q.dtype, q.shape), q_scale=(q_scale, torch.uint8, (tokens, heads, 4)))

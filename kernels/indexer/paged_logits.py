@@ -55,8 +55,8 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.pages) < 1 or self.heads < 16 or self.heads & (self.heads - 1):
-            raise ValueError(f"sizes must be positive, heads a power of two from 16; got {self}")
+        if min(self.tokens, self.pages) < 1 or self.heads < 8 or self.heads & (self.heads - 1):
+            raise ValueError(f"sizes must be positive, heads a power of two from 8; got {self}")
         if self.page_size < 1 or self.dtype not in FP8 or self.pattern not in PATTERNS:
             raise ValueError(
                 f"page_size must be positive, dtype one of {', '.join(FP8)}, pattern one of {', '.join(PATTERNS)}; "
@@ -90,6 +90,8 @@ class Problem:
         least = 0 if self.pattern == "ragged" else self.keys
         lengths = draw.integers((self.tokens,), least, self.keys + 1, torch.int32)
         if self.pattern == "ragged" and device != "meta":
+            edges = [length for length in (self.page_size + 1, 0, self.page_size - 1) if length <= self.keys]
+            lengths[1:] = torch.tensor(edges * self.tokens, dtype=torch.int32)[: self.tokens - 1]
             # Pages past a length need not exist.
             used = (lengths + self.page_size - 1) // self.page_size
             page_table[torch.arange(self.pages)[None, :] >= used[:, None]] = -1
@@ -112,6 +114,7 @@ def _paged_logits(
     BLOCK_N: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     WIDE: tl.constexpr = 64 if FP4 else 128
+    COLUMNS: tl.constexpr = max(HEADS, 16)  # a product has no fewer; those of no head weigh 0
     token = tl.program_id(0).to(tl.int64)
     keys = pages * PAGE_SIZE
     length = tl.minimum(tl.load(lengths_ptr + token), keys)
@@ -121,9 +124,10 @@ def _paged_logits(
     last = tl.minimum(first + STEPS, tl.cdiv(keys, BLOCK_N))
     stop = tl.minimum(last, tl.cdiv(length, BLOCK_N))
     if first < stop:
-        row = token * HEADS + tl.arange(0, HEADS)
-        q, q_scale = load_queries(q_ptr, q_scale_ptr, row, row >= 0, HEADS, FP4, NATIVE)
-        weight = tl.load(weights_ptr + row)
+        head = tl.arange(0, COLUMNS)
+        row = token * HEADS + head
+        q, q_scale = load_queries(q_ptr, q_scale_ptr, row, head < HEADS, COLUMNS, FP4, NATIVE)
+        weight = tl.load(weights_ptr + row, mask=head < HEADS, other=0.0)
         byte = tl.arange(0, WIDE)
         for tile in range(first, stop):
             s = tile * BLOCK_N + offs_n
@@ -138,7 +142,7 @@ def _paged_logits(
             else:
                 k = tl.load(cache_ptr.to(tl.pointer_type(tl.float8e4b8 if FNUZ else tl.float8e4nv)) + at)
                 k_scale = tl.load(cache_ptr.to(tl.pointer_type(tl.float32)) + scales // 4)
-            logits = tile_logits(k, k_scale, q, q_scale, weight, BLOCK_N, 1, HEADS, FP4, NATIVE)
+            logits = tile_logits(k, k_scale, q, q_scale, weight, BLOCK_N, 1, COLUMNS, FP4, NATIVE)
             logits = tl.where(s < length, tl.reshape(logits, (BLOCK_N,)), float("-inf"))
             tl.store(out_ptr + s, logits, mask=s < keys)
     for tile in range(tl.maximum(first, stop), last):
@@ -172,7 +176,7 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    refusal = logits_reject(problem.keys, problem.heads, problem.fp4, config, device)
+    refusal = logits_reject(problem.keys, max(16, problem.heads), problem.fp4, config, device)
     return refusal or format_reject(problem.fp4, problem.dtype, device)
 
 

@@ -53,8 +53,8 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.keys) < 1 or self.heads < 16 or self.heads & (self.heads - 1):
-            raise ValueError(f"sizes must be positive, heads a power of two from 16; got {self}")
+        if min(self.tokens, self.keys) < 1 or self.heads < 8 or self.heads & (self.heads - 1):
+            raise ValueError(f"sizes must be positive, heads a power of two from 8; got {self}")
         if self.dtype not in FP8 or self.pattern not in PATTERNS:
             raise ValueError(f"dtype must be one of {', '.join(FP8)}, pattern one of {', '.join(PATTERNS)}; got {self}")
 
@@ -161,15 +161,17 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    block_t = 2 if problem.tokens > 64 and problem.heads <= 64 else 1
+    block_t = 2 if problem.heads < 16 or (problem.tokens > 64 and problem.heads <= 64) else 1
     steps = steps_for(triton.cdiv(problem.tokens, block_t), triton.cdiv(problem.keys, 128), device)
     return logits_config({"BLOCK_T": block_t, "BLOCK_N": 128, "STEPS": steps}, block_t * problem.heads, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    if config.size("BLOCK_T") >= 2 * problem.tokens:
-        return f"BLOCK_T={config['BLOCK_T']} is at least twice the {problem.tokens} tokens"
     columns = config.size("BLOCK_T") * problem.heads
+    if columns < 16:
+        return f"BLOCK_T={config['BLOCK_T']} makes {columns} columns, fewer than a product has"
+    if config.size("BLOCK_T") >= 2 * problem.tokens and columns > 16:
+        return f"BLOCK_T={config['BLOCK_T']} is at least twice the {problem.tokens} tokens"
     refusal = logits_reject(problem.keys, columns, problem.fp4, config, device)
     return refusal or format_reject(problem.fp4, problem.dtype, device)
 

@@ -35,8 +35,8 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("start",)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.requests, self.window) < 1 or self.start < 0 or self.requests > self.tokens:
-            raise ValueError(f"sizes must be positive, start at least 0, a token a request at least; got {self}")
+        if min(self.tokens, self.requests, self.window) < 1 or self.start < 0:
+            raise ValueError(f"sizes must be positive, start at least 0; got {self}")
 
     @classmethod
     def of(cls, positions: Tensor, requests: Tensor, starts: Tensor, window: int = 128) -> Problem:

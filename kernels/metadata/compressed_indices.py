@@ -47,8 +47,12 @@ class Problem:
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
+        positions = draw.integers((self.tokens,), 0, self.ratio * (self.width + 1) - 1, torch.int32)
+        # Before, at and after the first window's end; the last token sees all entries.
+        edges = [self.ratio - 1, max(0, self.ratio - 2), self.ratio, self.ratio * self.width - 1][: self.tokens]
+        positions[: len(edges)] = torch.tensor(edges, dtype=torch.int32, device=device)
         return (
-            draw.integers((self.tokens,), 0, self.ratio * (self.width + 1) - 1, torch.int32),
+            positions,
             draw.integers((self.tokens,), 0, 3, torch.int32),
             draw.integers((3, self.pages), 0, 1 << 20, torch.int32),
             self.ratio,

@@ -39,6 +39,8 @@ class Problem:
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
         positions = draw.integers((self.tokens,), 0, EDGE * self.window, torch.int32)
+        edges = [0, self.window - 1, self.window, max(0, self.window - 2), self.window + 1][: self.tokens]
+        positions[: len(edges)] = torch.tensor(edges, dtype=torch.int32, device=device)
         return positions, draw.integers((self.tokens,), 0, 1000, torch.int32), self.window
 
     @property

@@ -117,8 +117,8 @@ def fp8_group_quant(
     rows, cols = x.shape
     if group not in (64, 128) or cols % group or dtype not in FP8:
         raise UsageError(
-            f"fp8_group_quant: group must be 64 or 128 and divide the columns, dtype one of {', '.join(FP8)}; "
-            f"got group {group}, {cols} columns, dtype {dtype!r}"
+            f"fp8_group_quant: x must have whole groups of columns, group be 64 or 128, dtype one of {', '.join(FP8)}; "
+            f"got {cols} columns, group {group}, dtype {dtype!r}"
         )
     q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
     scale = torch.empty((rows, cols // group), dtype=torch.float32, device=x.device)

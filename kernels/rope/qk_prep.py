@@ -201,7 +201,7 @@ def qk_prep(
         positions=(positions, torch.int32, (tokens,)),
         slots=(slots, torch.int32, (tokens,)),
     )
-    require_cache(name, cache, cache_scale, page_size)
+    require_cache(name, q.device, cache, cache_scale, page_size)
     out = torch.empty_like(q)
     rows = config.size("ROWS")
     grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)
