@@ -21,8 +21,8 @@ from autotune.device import Device
 from autotune.draw import DISTRIBUTIONS, distribution
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.error_budget import relative, relative_budget
 from autotune.tuning.cases import Case
+from autotune.tuning.error_budget import relative, relative_budget
 from autotune.tuning.validate import prove
 
 

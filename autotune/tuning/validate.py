@@ -17,8 +17,8 @@ from autotune.device import Device
 from autotune.draw import distribution
 from autotune.errors import WrongResult
 from autotune.kernel import Expected, Kernel
-from autotune.tuning.error_budget import INDEPENDENT, spent
 from autotune.tuning.cases import NORMAL, Case
+from autotune.tuning.error_budget import INDEPENDENT, spent
 from autotune.tuning.sanitize import Order, sanitized
 
 
