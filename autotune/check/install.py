@@ -36,14 +36,14 @@ def _fetch(requirement: str, folder: Path) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         target = str(temporary / "whole")
-        _pip("install", "--no-deps", "--no-compile", "--only-binary=:all:", "--target", target, requirement)
+        _pip("install", "-q", "--no-deps", "--no-compile", "--only-binary=:all:", "--target", target, requirement)
         (temporary / "whole").rename(folder)
     finally:
         shutil.rmtree(temporary)
 
 
 def _pip(*arguments: str) -> str:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         why = (done.stderr.strip() or "no message").splitlines()[-1]

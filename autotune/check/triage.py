@@ -152,10 +152,10 @@ def _compile_time(pair: Pair, before: Resources, after: Resources) -> Iterator[V
 
 
 _RULES: tuple[Callable[[Pair, Resources, Resources], Iterator[Verdict]], ...] = (
+    _growth,
     _matrix,
     _spills,
     _occupancy,
-    _growth,
     _compile_time,
 )
 
