@@ -12,13 +12,13 @@ import pytest
 
 from autotune import device as devices
 from autotune import registry, table
-from autotune.check import build, install, page, report, reproduce, toolchain
+from autotune.check import build, install, measure, page, report, reproduce, toolchain
 from autotune.check.bisect import bisect, builder_of
 from autotune.check.builder import Builder
 from autotune.check.check import check
 from autotune.check.processes import Call, Processes
 from autotune.check.subject import Subject
-from autotune.check.triage import Pair, strength, triage
+from autotune.check.triage import Pair, Verdict, strength, triage
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
@@ -120,6 +120,43 @@ def test_occupancy_is_no_loss_where_the_grid_is_small_and_old_failures_are_no_re
     failed = built(failed="no", stage="compile", resources=None)
     assert triage(Pair(failed, failed, gpu, 1))[0].kind == "alike"
     assert triage(Pair(failed, built(), gpu, 1))[0].kind == "better"
+
+
+STEADY = (100.0, 101.0, 99.0, 100.0, 100.5)
+
+
+@pytest.mark.parametrize(
+    ("again", "after", "rival", "kind"),
+    [
+        (1.0, 1.0, 1.1, "alike"),
+        (1.0, 1.01, 1.1, "alike"),
+        (1.0, 1.2, 1.3, "slower"),
+        (1.0, 0.8, 1.0, "faster"),
+        (1.0, 1.2, 0.9, "swap"),
+        (1.25, 1.2, 1.3, "alike"),  # the baseline itself drifted by a quarter
+    ],
+)
+def test_times_are_judged_against_their_noise(again, after, rival, kind):
+    def scaled(factor):
+        return [us * factor for us in STEADY]
+
+    times = measure.Times((STEADY, scaled(again)), scaled(after), {Config(a=1): scaled(rival)})
+    assert measure.timed(times).kind == kind
+
+
+def test_measured_findings_take_the_gpus_word(faulty):
+    class Gpu:
+        def times(self, side, calls):
+            slow = 1.5 if side.name == "new" else 1.0
+            wrong = {"failed": "WrongResult: c[0, 0] is 1, must be 0"}
+            answers = {n: {"samples_us": [us * slow for us in STEADY]} for n in calls}
+            return {n: wrong if side.name == "new" and calls[n] is CALLS["fit"] else answers[n] for n in calls}
+
+    sides = tuple(dataclasses.replace(toolchain.installed(), name=name) for name in ("old", "new"))
+    fine = [dataclasses.replace(f, verdicts=(Verdict("alike", "", "", "", ""),)) for f in faulty.findings]
+    found = measure.measured(fine, [[] for _ in fine], sides, Gpu())
+    kinds = {f.subject.call.problem.m: f.worst.kind for f in found}
+    assert kinds == {m: "numerics" if fault == "fit" else "slower" for m, fault in ROWS.items()}
 
 
 def test_strength_orders_instructions_of_an_arch():

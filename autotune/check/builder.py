@@ -69,6 +69,18 @@ class Builder:
         failed = {name: found[name]["failed"] for name in sorted(found) if "failed" in found[name]}
         return {(wanted[n].kernel.name, wanted[n].device.name, wanted[n].config): why for n, why in failed.items()}
 
+    def times(self, toolchain: Toolchain, calls: Mapping[str, Call]) -> dict[str, Answer]:
+        """Checked and timed on the GPU of this machine; times are of today and not kept."""
+        limits = Limits(
+            processes=1, timeout_s=self._limits.timeout_s, memory_gb=64
+        )  # CUDA maps much and touches little
+        found: dict[str, Answer] = {}
+        with Processes(toolchain, limits) as processes:
+            for name, answer in processes.run("time", calls, lambda _, answer: answer):
+                found[name] = answer
+                self._progress(f"time with {toolchain.name}", len(found), len(calls))
+        return found
+
     def _known(
         self, toolchain: Toolchain, wanted: Mapping[str, Call]
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Call]]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+_SAMPLES = 50
+
 
 def main() -> None:
     # What compilers print goes to stderr; only answers go to the old stdout.
@@ -34,7 +36,11 @@ def main() -> None:
     except Exception as error:
         say({"unfit": f"{type(error).__name__}: {error}"})
         return
-    actions: dict[str, Callable[..., dict[str, Any]]] = {"compile": compile_call, "validate": validate_call}
+    actions: dict[str, Callable[..., dict[str, Any]]] = {
+        "compile": compile_call,
+        "validate": validate_call,
+        "time": time_call,
+    }
     for line in sys.stdin:
         request = json.loads(line)
         action = actions[request["action"]]
@@ -60,6 +66,16 @@ def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[s
     from autotune.tuning.validate import validate
 
     return {"error": validate(kernel, problem, config, device)}
+
+
+def time_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Samples in us on the GPU of this machine, after the output was found right there."""
+    from autotune.config import key
+    from autotune.tuning.gpu import Gpu
+    from autotune.tuning.worker import Job
+
+    meter, job = Gpu().open(0), Job(kernel.name, key(problem), config, device.name)
+    return {"error": meter.check(job), "samples_us": list(meter.time([job], _SAMPLES)[0].samples_us)}
 
 
 def _probe() -> str:

@@ -32,7 +32,9 @@ def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) ->
     broken = [finding for finding in findings if finding.subject.row and finding.worst.is_regression]
     broken = [f for f in broken if f.subject.row and (f.subject.row.tier != "measured" or f.worst.kind in _FATAL)]
     tables = {path: table.load(path) for path in {f.subject.table for f in broken} if path}
-    options = [_allowed(finding.subject, tables) for finding in broken]
+    options = [
+        alternatives(finding.subject, tables[finding.subject.table].rows) for finding in broken if finding.subject.table
+    ]
     builds = builder.builds(against, [call for calls in options for call in calls])
     ranked = [_ranked(finding, calls, builds) for finding, calls in zip(broken, options, strict=True)]
     refuted = builder.refuted(against, [call for calls in ranked for call in calls])
@@ -49,16 +51,16 @@ def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) ->
     return [finding for finding in broken if finding not in left], left
 
 
-def _allowed(subject: Subject, tables: dict[Path, Table]) -> list[Call]:
-    assert subject.row and subject.table
-    finalists = subject.row.evidence.get("finalists", [])
-    known = [Config(one) for one in finalists if isinstance(one, dict)]
-    known += [row.config for row in tables[subject.table].rows] + [subject.with_default().config]
+def alternatives(subject: Subject, rows: Iterable[Row]) -> list[Call]:
+    """Other configs that may serve the subject: its row's finalists, those of `rows`, the default."""
+    finalists = subject.row.evidence.get("finalists", []) if subject.row else []
+    default = subject.with_default().config
+    known = [Config(one) for one in finalists if isinstance(one, dict)] + [row.config for row in rows] + [default]
     call = subject.call
     return [
         Call(call.kernel, call.problem, config, call.device)
         for config in dict.fromkeys(known)
-        if config != call.config and config.keys() == subject.with_default().config.keys()
+        if config != call.config and config.keys() == default.keys()
         if call.kernel.reject(call.problem, config, call.device) is None
     ]
 

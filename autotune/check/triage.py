@@ -20,6 +20,8 @@ REGRESSIONS = {
     "matrix": "lost its native matrix instruction",
     "spills": "spills registers",
     "occupancy": "fewer programs share a compute unit",
+    "slower": "is slower, and still the best that is known",
+    "swap": "is beaten by another known config",
     "compile time": "takes far longer to compile",
 }
 NOTICES = {
@@ -27,7 +29,12 @@ NOTICES = {
     "unproved": "could not be proved again",
     "grown": "uses more of something",
 }
-FINE = {"better": "became better", "alike": "other code, same resources", "same": "same machine code"}
+FINE = {
+    "faster": "is faster",
+    "better": "became better",
+    "alike": "other code, same resources",
+    "same": "same machine code",
+}
 KINDS = [*REGRESSIONS, *NOTICES, *FINE]
 """Worst first."""
 

@@ -17,13 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import autotune
 from autotune import device as devices
 from autotune import runtime
-from autotune.check import page, reproduce
+from autotune.check import measure, page, reproduce
 from autotune.check import report as reports
 from autotune.check import subject as subjects
 from autotune.check import toolchain as toolchains
 from autotune.check.builder import Builder
 from autotune.check.check import Finding, Report, check
-from autotune.check.repair import repair
+from autotune.check.processes import Call
+from autotune.check.repair import alternatives, repair
 from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import FINE
@@ -80,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar() as update:
         builder = Builder(state_root(), Limits(processes=arguments.jobs, timeout_s=300), update)
         found = check(chosen, baseline, against, builder)
+        if baseline:
+            _measure(found, (baseline, against), builder)
         repaired, left = repair(found.regressions, against, builder) if arguments.fix else ([], [])
     _write(found, arguments)
     if arguments.json:
@@ -90,6 +93,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"repaired: {finding.subject.name}", file=sys.stderr)
     retuned = _retune(left, against)
     return 1 if len(repaired) + retuned < len(found.regressions) else 0
+
+
+def _measure(found: Report, sides: tuple[Toolchain, Toolchain], builder: Builder) -> None:
+    """Times what changed, where this machine has the GPU of the rows."""
+    gpu = measure.present()
+    chosen = [i for i, f in enumerate(found.findings) if f.subject.device == gpu and f.worst.kind != "same"]
+    chosen = [i for i in chosen if not found.findings[i].after.failed and not found.findings[i].before.failed]
+    findings = [found.findings[i] for i in chosen]
+    others = [_rivals(finding, found) for finding in findings]
+    for index, finding in zip(chosen, measure.measured(findings, others, sides, builder), strict=True):
+        found.findings[index] = finding
+
+
+def _rivals(finding: Finding, found: Report, most: int = 4) -> list[Call]:
+    subjects = [other.subject for other in found.findings if other.subject.table == finding.subject.table]
+    return alternatives(finding.subject, [subject.row for subject in subjects if subject.row])[:most]
 
 
 def _retune(left: Sequence[Finding], against: Toolchain) -> int:
