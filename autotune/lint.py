@@ -1,4 +1,4 @@
-"""What is wrong with tables though each is whole: rows that serve nobody, problems that no row serves, stale sources."""
+"""What is wrong with tables though each is whole: rows that serve nobody, problems that no row serves."""
 
 from __future__ import annotations
 
@@ -87,13 +87,12 @@ def _table(kernel: Kernel[Any], device: Device, root: Path) -> Iterator[Finding]
     lists = space.load(kernel, device).lists
     for row in lookup.rows:
         place = f"{lookup.path}: " + ",".join(f"{name}={value}" for name, value in row.problem)
-        for kind, reason in (
-            ("dead", _dead(kernel, device, row)),
-            ("outside", _outside(row, lists)),
-        ):
-            if reason:
-                yield Finding(kind, place, reason)
-        if not _dead(kernel, device, row):
+        dead, outside = _dead(kernel, device, row), _outside(row, lists)
+        if outside:
+            yield Finding("outside", place, outside)
+        if dead:
+            yield Finding("dead", place, dead)
+        else:
             choice = lookup[tuple(value for _, value in row.problem)]
             if choice.row is not row:
                 yield Finding("shadowed", place, f"its own problem gets the {choice.reason}")

@@ -16,6 +16,7 @@ from autotune.interchange import foreign
 from autotune.interchange.formats import FORMATS
 from autotune.interchange.names import ENGINE_NAMES
 from autotune.table import Row, Table
+from autotune.tuning import space
 
 DENSE = "N=2048,K=7168,device_name={},dtype=fp8_w8a8,block_shape=[128,{}128].json"
 TILE = {"BLOCK_SIZE_M": 64, "BLOCK_SIZE_N": 128, "BLOCK_SIZE_K": 128, "GROUP_SIZE_M": 32, "num_warps": 4}
@@ -217,6 +218,12 @@ def test_imported_rows_are_first_trials(tmp_path):
     one.allow([Config(BLOCK_M=b, num_warps=w) for b in (16, 64) for w in (4, 8)])
     one.enqueue([incumbent])
     assert one.ask(1) == [incumbent]
+
+
+def test_a_foreign_winner_outside_our_space_is_tried_as_its_nearest_neighbour():
+    feasible = [Config(BLOCK_M=b, num_warps=w) for b in (16, 64) for w in (4, 8)]
+    assert space.nearest(feasible, Config(BLOCK_M=64, num_warps=16)) == Config(BLOCK_M=64, num_warps=8)
+    assert space.nearest(feasible, feasible[2]) is feasible[2]
 
 
 PEERS = Path(__file__).parents[1] / "benchmarks" / "peers.py"

@@ -1,5 +1,6 @@
 """lint finds one planted instance of each kind, and nothing in a table that is as it should be."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -105,6 +106,21 @@ def test_holes_are_what_a_workload_or_serving_misses(tmp_path, monkeypatch, caps
     found = list(lint.holes(tmp_path / "tables", GPU, asked))
     assert [one.kind for one in found] == ["hole"]
     assert "tokens=2" in found[0].place
+
+
+def test_tune_takes_misses_and_nothing_else(tmp_path, monkeypatch, capsys):
+    from autotune.cli import tune
+
+    seen = []
+    monkeypatch.setattr(
+        tune.Session, "run", lambda self, problems: seen.append(problems) or tune.Summary("k", "d", tmp_path)
+    )
+    line = {"kernel": MOE.name, "device": "mi355x", "problem": dict(row(77).problem)}
+    (tmp_path / "misses").write_text(json.dumps(line) + "\n")
+    command = ["tune", "--device", "mi355x", "--device", "b200", "--from-misses", str(tmp_path / "misses")]
+    assert main(command) == 0
+    assert [dict(problems) for problems in seen] == [{MOE.problem(77, 6, 384, 768, 7168, True): 1}]
+    assert main([*command, MOE.name, "--problem", "tokens=1"]) == 2
 
 
 def test_the_shipped_tables_are_clean():

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from autotune import device as devices
-from autotune import registry, runtime, workload
+from autotune import lint, misses, registry, runtime, workload
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
 from autotune.config import Problem, build, key
 from autotune.device import Device
@@ -44,6 +44,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default 8)")
     parser.add_argument("--ep", type=int, default=1, help="expert parallelism (default 1: experts are split by width)")
     parser.add_argument("--dp-attention", action="store_true", help="attention is data-parallel over the --tp ranks")
+    parser.add_argument("--from-misses", type=Path, metavar="FILE", help="tune what serving missed (misses.record)")
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
     parser.add_argument(
         "--inputs", action="append", default=[], metavar="FIELD=VALUE",
@@ -71,6 +72,8 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     names, chosen = kernel_names(arguments.kernels), [devices.named(name) for name in arguments.device]
+    if arguments.problem and arguments.from_misses:
+        raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and len(arguments.kernels) != 1:
         raise UsageError("--problem needs exactly one KERNEL, whose fields it names")
     plans = [(device, _plan(arguments, device)) for device in chosen]
@@ -141,7 +144,8 @@ def _bench(text: str | None, device: Device, remote: bool) -> Bench | None:
 def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argparse.Namespace) -> Summary | None:
     problems = _problems(kernel, device, arguments)
     if not problems:
-        print(f"{kernel.name}: {arguments.model} never calls it; skipped", file=sys.stderr)
+        asks = arguments.from_misses or arguments.model
+        print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
         return None
     columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
@@ -162,6 +166,9 @@ def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argpars
 def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace) -> dict[Problem, int]:
     if arguments.problem:
         found: dict[Problem, int] = {parse_problem(kernel, text, device): 1 for text in arguments.problem}
+    elif arguments.from_misses:
+        missed = lint.missed(misses.read(arguments.from_misses))
+        found = dict.fromkeys(missed.get(device.name, {}).get(kernel.name, ()), 1)
     else:
         found = workload.problems(
             kernel,

@@ -157,7 +157,8 @@ class Session:
             feasible = space.feasible(self._space, kernel, problem, device)
             opened.allow(feasible)
             incumbent = incumbents.get(key(served(problem, device)))
-            first = [kernel.default(problem, device), *([incumbent] if incumbent else [])]
+            # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
+            first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
             by_model = sorted(feasible, key=lambda c: predict(kernel.work(problem, c, device), c, device).us)
             opened.enqueue([*first, *by_model[: self._plan.budget.trials // 2 - 1]])
         self.summary.problems += 1

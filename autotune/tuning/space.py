@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,21 @@ class Space:
 def feasible(space: Space, kernel: Kernel[Any], problem: Problem, device: Device) -> list[Config]:
     """The configs that the kernel's rules let through, in the file's order."""
     return [config for config in space.configs if kernel.reject(problem, config, device) is None]
+
+
+def nearest(feasible: Sequence[Config], config: Config) -> Config:
+    """`config`, or the feasible one with the fewest doublings of sizes and changed choices between them."""
+    return config if config in feasible else min(feasible, key=lambda one: _doublings(one, config), default=config)
+
+
+def _doublings(a: Config, b: Config) -> float:
+    return sum(_doubling(value, b.get(name, value)) for name, value in a.items())
+
+
+def _doubling(a: Scalar, b: Scalar) -> float:
+    if isinstance(a, str) or isinstance(b, str):
+        return float(a != b)
+    return abs(math.log2((a + 1) / (b + 1)))
 
 
 def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
