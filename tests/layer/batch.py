@@ -1,0 +1,53 @@
+"""What an engine hands to every layer of a step: who the tokens are, where they are, and where their keys go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from layer.scene import Scene, Step
+
+
+def int32(values: Tensor | list[int] | tuple[int, ...]) -> Tensor:
+    return torch.as_tensor(values).int().contiguous()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`rows` int64 into the trace; of each token (int32) its id, position, request, and where its chunk begins; of each
+    request in the step (int32) its number, and its chunk's start, length and first row."""
+
+    rows: Tensor
+    tokens: Tensor
+    positions: Tensor
+    requests: Tensor
+    chunk_starts: Tensor
+    request_ids: Tensor
+    starts: Tensor
+    lengths: Tensor
+    offsets: Tensor
+    decode: bool
+
+    @classmethod
+    def of(cls, scene: Scene, step: Step, token_ids: Tensor) -> Batch:
+        rows = scene.rows(step)
+        lengths = torch.tensor(step.lengths)
+        return cls(
+            rows,
+            token_ids[rows],
+            int32(scene.positions[rows]),
+            int32(torch.tensor(step.requests).repeat_interleave(lengths)),
+            int32(torch.tensor(step.starts).repeat_interleave(lengths)),
+            int32(step.requests),
+            int32(step.starts),
+            int32(step.lengths),
+            int32(lengths.cumsum(0) - lengths),
+            step.decode,
+        )
+
+    def tails(self, window: int) -> Tensor:
+        """Rows of the batch that the window's ring must hold after the step."""
+        parts = zip(self.offsets.tolist(), self.lengths.tolist(), strict=True)
+        return torch.cat([torch.arange(max(at, at + n - window), at + n) for at, n in parts])
