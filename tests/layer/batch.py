@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from layer.scene import Scene, Step
+from torch import Tensor
 
 
 def int32(values: Tensor | list[int] | tuple[int, ...]) -> Tensor:
@@ -16,34 +15,37 @@ def int32(values: Tensor | list[int] | tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """`rows` int64 into the trace; of each token (int32) its id, position, request, and where its chunk begins; of each
-    request in the step (int32) its number, and its chunk's start, length and first row."""
+    """`rows` int64 into the trace and `tokens` int64 ids; of each token (int32) its position and request; of each
+    request in the step (int32) its number, and its chunk's start, length and first row; `begins` int32 of every request
+    of the scene, where its chunk begins."""
 
     rows: Tensor
     tokens: Tensor
     positions: Tensor
     requests: Tensor
-    chunk_starts: Tensor
     request_ids: Tensor
     starts: Tensor
     lengths: Tensor
     offsets: Tensor
+    begins: Tensor
     decode: bool
 
     @classmethod
     def of(cls, scene: Scene, step: Step, token_ids: Tensor) -> Batch:
         rows = scene.rows(step)
         lengths = torch.tensor(step.lengths)
+        begins = torch.zeros(scene.requests, dtype=torch.int32)
+        begins[list(step.requests)] = int32(step.starts)
         return cls(
             rows,
             token_ids[rows],
             int32(scene.positions[rows]),
             int32(torch.tensor(step.requests).repeat_interleave(lengths)),
-            int32(torch.tensor(step.starts).repeat_interleave(lengths)),
             int32(step.requests),
             int32(step.starts),
             int32(step.lengths),
             int32(lengths.cumsum(0) - lengths),
+            begins,
             step.decode,
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from layer.scene import SCENES, Scene
+from layer.weights import KINDS, STREAMS, Plan, Sizes, Weights, draw_layer
 from torch import Tensor
 
 from autotune.draw import Draw
-from layer.scene import SCENES, Scene
-from layer.weights import KINDS, STREAMS, Plan, Sizes, Weights, draw_layer
 
 
 @dataclass(frozen=True)

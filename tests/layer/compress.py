@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from layer.batch import Batch
+from layer.parts import Site
+from layer.pool import poisoned
 from torch import Tensor
 
-from autotune.device import Device
 from autotune.kernels import compressor, gemm, metadata
 from autotune.kernels.compressor._pool import state_rows_of
-from layer.batch import Batch
-from layer.pool import poisoned
-from layer.scene import Scene
-from layer.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -31,35 +29,35 @@ class Closed:
 
 
 class Compressor:
-    def __init__(self, ratio: int, name: str, weights: Weights, scene: Scene, gpu: Device) -> None:
-        self.ratio, self.gpu = ratio, gpu
-        self.w, self.ape = weights[f"{name}.w"], weights[f"{name}.ape"]
-        shape = (scene.requests, state_rows_of(ratio), self.ape.shape[1])
+    def __init__(self, site: Site, name: str) -> None:
+        self.ratio, self.launch = site.plan.ratio, site.launch
+        self.w, self.ape = site.weights[f"{name}.w"], site.weights[f"{name}.ape"]
+        shape = (site.scene.requests, state_rows_of(self.ratio), self.ape.shape[1])
         self.kv, self.score = poisoned(shape, torch.float32), poisoned(shape, torch.float32)
-        if ratio == 4:  # before the first token there is a closed window of nothing
-            self.kv[:, :ratio], self.score[:, :ratio] = 0.0, float("-inf")
+        if self.ratio == 4:  # before the first token there is a closed window of nothing
+            self.kv[:, : self.ratio], self.score[:, : self.ratio] = 0.0, float("-inf")
 
     def step(self, h: Tensor, batch: Batch) -> tuple[Tensor, Closed]:
         """(keys | scores of the tokens, the windows that they close)."""
-        x = gemm.bf16_linear(h, self.w, device=self.gpu)
+        x = self.launch(gemm.bf16_linear, h, self.w)
         return x, self._decode(x, batch) if batch.decode else self._prefill(x, batch)
 
     def _decode(self, x: Tensor, batch: Batch) -> Closed:
-        pooled, _, _ = compressor.decode_pool(
-            x, self.ape, batch.positions, batch.requests, self.kv, self.score, device=self.gpu
+        pooled, _, _ = self.launch(
+            compressor.decode_pool, x, self.ape, batch.positions, batch.requests, self.kv, self.score
         )
         live = (batch.positions + 1) % self.ratio == 0
         return Closed(pooled, batch.requests, batch.positions // self.ratio, live)
 
     def _prefill(self, x: Tensor, batch: Batch) -> Closed:
         room = len(x) // self.ratio + len(batch.request_ids)
-        plan = metadata.compress_plan(batch.starts, batch.lengths, self.ratio, room, device=self.gpu)
+        plan = self.launch(metadata.compress_plan, batch.starts, batch.lengths, self.ratio, room)
         states = (self.kv, self.score)
-        pooled = compressor.prefill_pool(
-            x, self.ape, plan, batch.starts, *states, batch.request_ids, device=self.gpu
+        pooled = self.launch(compressor.prefill_pool,
+            x, self.ape, plan, batch.starts, *states, batch.request_ids
         )  # fmt: skip
-        compressor.state_write(
-            x, self.ape, batch.starts, batch.lengths, batch.offsets, batch.request_ids, *states, device=self.gpu
+        self.launch(
+            compressor.state_write, x, self.ape, batch.starts, batch.lengths, batch.offsets, batch.request_ids, *states
         )
         live = plan[:, 0] >= 0
         return Closed(pooled, batch.request_ids[torch.where(live, plan[:, 0], 0).long()], plan[:, 1], live)

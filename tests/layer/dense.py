@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from layer.launch import Launcher
+from layer.weights import Fp8
 from torch import Tensor
 
-from autotune.device import Device
 from autotune.kernels import gemm
-from layer.weights import Fp8
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class Fp8Rows:
         return self.q.double() * self.scale.double().repeat_interleave(128, -1)
 
 
-def linear(x: Fp8Rows, weight: Fp8, gpu: Device) -> Tensor:
-    return gemm.fp8_block_scaled(x.q, weight.q, x.scale, weight.scale, device=gpu)
+def linear(x: Fp8Rows, weight: Fp8, launch: Launcher) -> Tensor:
+    return launch(gemm.fp8_block_scaled, x.q, weight.q, x.scale, weight.scale)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
-
-from autotune.device import Device
-from autotune.kernels import compressor, gemm, indexer
-from autotune.kernels._quant import decode_e8m0, decode_fp4
-from autotune.kernels.indexer._index_cache import decode_keys, page_bytes
 from layer.batch import Batch
 from layer.compress import Compressor
 from layer.dense import Fp8Rows, linear
+from layer.parts import Site
 from layer.pool import Pool, poisoned
-from layer.scene import Scene
-from layer.weights import KEY, Plan, Weights
+from layer.weights import KEY, NOTHING
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from layer.ours import Recorder
+from autotune.kernels import compressor, gemm, indexer
+from autotune.kernels._quant import decode_e8m0, decode_fp4
+from autotune.kernels.indexer._index_cache import decode_keys, page_bytes
 
 
 class Indexer:
-    def __init__(self, plan: Plan, weights: Weights, scene: Scene, pool: Pool, gpu: Device, record: Recorder) -> None:
-        self.plan, self.weights, self.scene, self.pool, self.gpu, self.record = plan, weights, scene, pool, gpu, record
-        self.compressor = Compressor(plan.ratio, "index", weights, scene, gpu)
-        self.topk = record.sizes["topk"]
+    def __init__(self, site: Site, pool: Pool) -> None:
+        self.plan, self.weights, self.scene, self.pool = site.plan, site.weights, site.scene, pool
+        self.launch, self.record = site.launch, site.record
+        self.compressor = Compressor(site, "index")
+        self.topk = site.sizes.index_topk
         pages = pool.index_table.numel()
-        self.cache = poisoned((pages, page_bytes(pool.page_size, plan.fp4_index)), torch.uint8)
+        self.cache = poisoned((pages, page_bytes(pool.page_size, site.plan.fp4_index)), torch.uint8)
 
     def step(self, h: Tensor, latent: Fp8Rows, table: Tensor, batch: Batch) -> Tensor:
         """Slots of the entries that each token attends to, int32 [tokens, topk]."""
@@ -36,35 +31,36 @@ class Indexer:
         q, q_scale, weights = self._queries(h, latent, table, batch)
         pool, requests = self.pool, batch.requests.long()
         seen = ((batch.positions + 1) // self.plan.ratio).int()
-        logits = indexer.paged_logits(
-            q, q_scale, weights, self.cache, pool.index_table[requests], seen, pool.page_size, device=self.gpu
+        logits = self.launch(
+            indexer.paged_logits, q, q_scale, weights, self.cache, pool.index_table[requests], seen, pool.page_size
         )
-        slots = indexer.topk(logits, seen, pool.table[requests], self.topk, pool.page_size, device=self.gpu)
-        self.record("index.logits", logits, batch.rows)
-        self.record("index.chosen", self._chosen(slots, pool.table[requests], logits.shape[1]), batch.rows)
+        slots = self.launch(indexer.topk, logits, seen, pool.table[requests], self.topk, pool.page_size)
+        most = max(self.scene.entries(self.plan.ratio))
+        self.record("index.logits", logits[:, :most].clamp_min(NOTHING), batch.rows)
+        self.record("index.chosen", self._chosen(slots, pool.table[requests], most), batch.rows)
         return slots
 
     def _store(self, h: Tensor, table: Tensor, batch: Batch) -> None:
         plan, pool = self.plan, self.pool
         x, closed = self.compressor.step(h, batch)
         slots = pool.index_slots(closed.requests, closed.windows, closed.live)
-        compressor.index_key_store(
+        self.launch(compressor.index_key_store,
             closed.pooled, self.weights["index.norm"], table, closed.firsts(plan.ratio), slots, self.cache,
-            pool.page_size, device=self.gpu,
+            pool.page_size,
         )  # fmt: skip
         rows = torch.tensor(self.scene.entry_offsets(plan.ratio))[closed.requests.long()] + closed.windows
         rows, live = rows[closed.live], closed.live
-        keys = decode_keys(self.cache, pool.page_size, plan.fp4_index, self.gpu.fp8)
+        keys = decode_keys(self.cache, pool.page_size, plan.fp4_index, self.launch.fp8)
         self.record("index.x", x, batch.rows)
         self.record("index.pooled", closed.pooled[live], rows, "entries")
         self.record("index.key", keys[slots[live].long()], rows, "entries")
 
     def _queries(self, h: Tensor, latent: Fp8Rows, table: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        w, gpu = self.weights, self.gpu
-        heads = linear(latent, w["index.wq_b"], gpu).view(len(h), -1, KEY)
-        raw = gemm.bf16_linear(h, w["index.weights"], device=gpu)
-        q, *scale, weights = indexer.query_prep(
-            heads, raw, table, batch.positions, self.plan.fp4_index, False, gpu.fp8, device=gpu
+        w, launch = self.weights, self.launch
+        heads = linear(latent, w["index.wq_b"], launch).view(len(h), -1, KEY)
+        raw = launch(gemm.bf16_linear, h, w["index.weights"])
+        q, *scale, weights = launch(
+            indexer.query_prep, heads, raw, table, batch.positions, self.plan.fp4_index, False, launch.fp8
         )
         self.record("index.q_heads", heads, batch.rows)
         self.record("index.raw_weights", raw, batch.rows)

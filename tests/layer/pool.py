@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
-from autotune.device import Device
-from autotune.draw import FP8
-from autotune.kernels._kv_cache import decode_cache, page_bytes
 from layer.scene import Scene
 from layer.weights import HEAD, Plan
+from torch import Tensor
+
+from autotune.draw import FP8
+from autotune.kernels._kv_cache import decode_cache, page_bytes
 
 
 def poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """NaN in every format: what is read before it was written shows."""
-    return torch.full((*shape, dtype.itemsize), 0x80 if dtype == torch.float8_e4m3fnuz else 0xFF, dtype=torch.uint8).view(
-        dtype
-    )[..., 0]
+    bits = torch.full((*shape, dtype.itemsize), 0x80 if dtype == torch.float8_e4m3fnuz else 0xFF, dtype=torch.uint8)
+    return bits.view(dtype)[..., 0]
 
 
 class Pool:
     """`table` int32 [requests, pages] says where a request's entries lie, `index_table` the same without the rings."""
 
-    def __init__(self, plan: Plan, window: int, scene: Scene, gpu: Device) -> None:
-        self.page_size, self.dtype = plan.page_size, gpu.fp8
+    def __init__(self, plan: Plan, window: int, scene: Scene, fp8: str) -> None:
+        self.page_size, self.dtype = plan.page_size, fp8
         rings = -(-scene.requests * window // self.page_size)
         most = max(scene.entries(plan.ratio)) if plan.ratio else 0
         pages = -(-most // self.page_size) + 1

@@ -1,35 +1,33 @@
 """Runs in a process with TRITON_INTERPRET=1: our kernels over a scene of each kind, their trace to a file.
 
-Usage: run.py OUT DEVICE KIND...
+Usage, in the tests folder: python -m layer.run OUT DEVICE KIND...
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from autotune import device
-from autotune.tuning.interpret import correct_interpreter
-from autotune.tuning.validate import poisoned_outputs
 from layer.batch import Batch
 from layer.cases import case
-from layer.ours import Layer, Recorder, Trace
+from layer.launch import Launcher
+from layer.ours import Layer
+from layer.parts import Recorder, Site, Trace
+
+from autotune import device
+from autotune.tuning.sanitize import sanitized
 
 
 def run(kind: str, gpu: device.Device) -> Trace:
     """Everything that the layers of `kind` make of its scene."""
     trace: Trace = {}
     here = case(kind, gpu.fp8)
-    scene, layers = here.scene, []
+    scene, launch, layers = here.scene, Launcher(gpu), []
     for number, (plan, weights) in enumerate(zip(here.plans, here.weights, strict=True)):
-        rows = {"tokens": scene.tokens, "topk": here.sizes.index_topk}
+        rows = {"tokens": scene.tokens}
         if plan.ratio:
             rows["entries"] = sum(scene.entries(plan.ratio))
-        layers.append(Layer(plan, here.sizes, weights, scene, gpu, Recorder(trace, str(number), rows)))
+        layers.append(Layer(Site(plan, here.sizes, weights, scene, launch, Recorder(trace, str(number), rows))))
     for step in scene.steps():
         batch = Batch.of(scene, step, here.token_ids)
         streams = here.streams[batch.rows]
@@ -40,7 +38,6 @@ def run(kind: str, gpu: device.Device) -> Trace:
 
 if __name__ == "__main__":
     out, name, *kinds = sys.argv[1:]
-    correct_interpreter()
-    with poisoned_outputs():
+    with sanitized():
         traces = {kind: run(kind, device.named(name)) for kind in kinds}
     torch.save(traces, out)

@@ -11,6 +11,8 @@ from autotune.draw import FP8, Draw
 from autotune.kernels._quant import decode_e8m0, decode_fp4
 
 HEAD, ROPE, KEY, STREAMS = 512, 64, 128, 4
+NOTHING = -1e30
+"""Stands for -inf in comparisons, where inf - inf would be NaN."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Sizes:
     experts_per_token: int = 3
     inner: int = 128
     index_heads: int = 16
-    index_topk: int = 4
-    window: int = 16
+    index_topk: int = 2
+    window: int = 8
     vocab: int = 64
     route_scale: float = 2.5
 
