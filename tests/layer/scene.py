@@ -94,8 +94,8 @@ class Scene:
 # Shorter than one window, then lengths at a window's edge and either side of it; the last prompt comes in two chunks,
 # the second of which begins within a window. Decoded tokens close windows and leave them open.
 SCENES = {
-    "csa": Scene(((2,), (11,), (12,), (13,), (6, 5)), 2),
+    "csa": Scene(((2,), (11,), (13,), (6, 6)), 2),
     "hca": Scene(((5,), (70, 57)), 2),
-    "window": Scene(((3,), (7,), (8,), (9,), (6, 5)), 2),
+    "window": Scene(((3,), (7,), (9,), (5, 3)), 2),
     "full": Scene(((1,), (4, 6)), 2),
 }
