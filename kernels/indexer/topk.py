@@ -7,7 +7,9 @@ packed in the order of their index. One program owns a row.
 Triton is a poor tool for this. A row within BLOCK stays in registers and is read once; a longer one is read
 32 / BITS + 1 times, so at 262144 keys and 8 bits 5 MiB instead of 1 MiB, by a single program; there is no compaction of
 candidates between passes, because a program cannot keep lists in shared memory, and each pass has barriers in its
-histogram and scan. Rows longer than some ten thousand keys in small batches call for a kernel outside Triton.
+histogram and scan. 8192 keys in registers take 225 of them a thread on sm_90 and 94 on gfx950 (8 warps; one and two
+programs a unit) and 71 kB and 39 kB of code; at 262144 keys in tiles of 4096 it is 128 and 91 registers, 50 kB and
+26 kB. Rows longer than some ten thousand keys in small batches call for a kernel outside Triton.
 """
 
 from __future__ import annotations
