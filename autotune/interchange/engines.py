@@ -51,6 +51,14 @@ class _Shape:
     down: bool
 
 
+def identity(name: str) -> tuple[int | str, int, int, str, bool]:
+    """(E or "", N, K or 0, dtype or "", down) of a file name that `write` made."""
+    match = _NAME.fullmatch(name)
+    assert match is not None, name
+    experts = int(match["e"]) if match["e"] else ""
+    return experts, int(match["n"]), int(match["k"] or 0), match["dtype"] or "", bool(match["down"])
+
+
 def read(path: Path, hints: Hints, engine: str) -> tuple[list[Entry], list[Unmapped]]:
     """The entries of one file. Raises UsageError for a file that is not a table of configs."""
     data = read_json(path)
@@ -73,8 +81,9 @@ def read(path: Path, hints: Hints, engine: str) -> tuple[list[Entry], list[Unmap
         if unknown := fields.keys() - OURS.keys() - KEPT:
             left.append(Unmapped(place, f"unknown field {', '.join(sorted(unknown))}"))
             continue
-        options = {OURS[name]: value for name, value in fields.items() if name in OURS}
-        kept = {name: value for name, value in fields.items() if name in KEPT}
+        ours = {**OURS, **({"SPLIT_K": "SPLIT_K"} if shape.kernel == DENSE else {})}
+        options = {ours[name]: value for name, value in fields.items() if name in ours}
+        kept = {name: value for name, value in fields.items() if name not in ours}
         origin = {"from": engine, "file": path.name, "entry": tokens, "fields": list(fields)}
         if version:
             origin["triton_version"] = version
@@ -94,7 +103,7 @@ def write(tables: list[Table], engine: str) -> tuple[dict[str, str], list[Unmapp
             continue
         for row in sorted(table.rows, key=lambda row: _tokens(row)):
             place = f"{table.kernel} on {table.device}: " + ",".join(f"{n}={v}" for n, v in row.problem)
-            entry = _entry(row)
+            entry = _entry(row, splits=engine == "sglang" and table.arch == "sm_90")
             if isinstance(entry, str):
                 left.append(Unmapped(place, entry))
                 continue
@@ -153,17 +162,19 @@ def _tokens(row: Row) -> int:
     return int(fields["m"] if "m" in fields else fields["tokens"])
 
 
-def _entry(row: Row) -> dict[str, Any] | str:
-    """The row's config in the engine's names, in the order in which it came."""
+def _entry(row: Row, splits: bool) -> dict[str, Any] | str:
+    """The row's config in the engine's names, in the order in which it came; SGLang splits K on Hopper alone."""
     config = dict(row.config)
     for name in ("SPLIT_K", "PERSISTENT"):
-        if config.get(name, NEUTRAL[name]) != NEUTRAL[name]:
+        if config.get(name, NEUTRAL[name]) != NEUTRAL[name] and not (splits and name == "SPLIT_K"):
             return f"{name}={config[name]}: the engine's kernel has no such parameter"
-    values = {**row.evidence.get("kept", {}), **{THEIRS[n]: v for n, v in config.items() if n in THEIRS}}
+    names = {**THEIRS, "SPLIT_K": "SPLIT_K"}
+    values = {**row.evidence.get("kept", {}), **{names[n]: v for n, v in config.items() if n in names}}
     if row.evidence.get("from") in ("vllm", "sglang"):
         return {name: values.get(name, values.get(OURS.get(name, ""))) for name in row.evidence["fields"]}
     order = [name for name in OURS if name in values and (name.isupper() or values[name] != NEUTRAL.get(OURS[name]))]
-    return {name: values[name] for name in order} | ({} if "GROUP_SIZE_M" in values else {"GROUP_SIZE_M": 1})
+    entry = {name: values[name] for name in order} | ({} if "GROUP_SIZE_M" in values else {"GROUP_SIZE_M": 1})
+    return entry | ({"SPLIT_K": config["SPLIT_K"]} if config.get("SPLIT_K", 1) != 1 else {})
 
 
 def _place(files: dict[str, dict[str, Any]], table: Table, row: Row, entry: dict[str, Any], engine: str) -> str | None:
