@@ -15,8 +15,9 @@ from autotune import registry, table
 from autotune.check import build, install, measure, page, report, reproduce, toolchain
 from autotune.check.bisect import bisect, builder_of
 from autotune.check.builder import Builder
+from autotune.check.call import Call
 from autotune.check.check import check
-from autotune.check.processes import Call, Processes
+from autotune.check.processes import Processes
 from autotune.check.subject import Subject
 from autotune.check.triage import Pair, Verdict, strength, triage
 from autotune.cli import main

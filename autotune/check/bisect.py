@@ -10,8 +10,7 @@ from pathlib import Path
 from autotune.check import install
 from autotune.check.build import Build
 from autotune.check.builder import Builder
-from autotune.check.processes import Call
-from autotune.check.subject import programs, signature
+from autotune.check.call import Call
 from autotune.check.toolchain import named
 from autotune.check.triage import Pair, Verdict, triage
 from autotune.errors import UsageError
@@ -42,7 +41,7 @@ def bisect(call: Call, releases: Sequence[str], build: Callable[[str], Build]) -
     steps: list[Step] = []
 
     def is_bad(index: int) -> bool:
-        pair = Pair(good, build(releases[index]), call.device, programs(call))
+        pair = Pair(good, build(releases[index]), call.device, call.programs)
         steps.append(Step(releases[index], triage(pair)[0]))
         return steps[-1].verdict.is_regression
 
@@ -71,7 +70,7 @@ def builder_of(call: Call, builder: Builder, state: Path) -> Callable[[str], Bui
     """Builds `call` with a release, fetched where it is not there yet."""
 
     def build(release: str) -> Build:
-        return builder.builds(named(release, state), [call])[signature(call)]
+        return builder.builds(named(release, state), [call])[call.signature]
 
     return build
 

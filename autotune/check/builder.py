@@ -8,8 +8,8 @@ from typing import Any
 
 from autotune import registry
 from autotune.check.build import Build, of_answer
-from autotune.check.processes import Answer, Call, Processes
-from autotune.check.subject import signature
+from autotune.check.call import Call
+from autotune.check.processes import Answer, Processes
 from autotune.check.toolchain import Toolchain
 from autotune.config import Config, describe
 from autotune.tuning import space
@@ -36,7 +36,7 @@ class Builder:
 
     def builds(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[str, Build]:
         """By `signature`. Raises UsageError where the toolchain does not work at all."""
-        wanted = {signature(call): call for call in calls}
+        wanted = {call.signature: call for call in calls}
         found, missing = self._known(toolchain, wanted)
         builds = {name: Build.from_json(data) for name, data in found.items()}
         self.from_cache += len(found)
@@ -56,7 +56,7 @@ class Builder:
     def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
         """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""
         checks = [one for call in calls for one in check_calls(call)]
-        wanted = {f"proof {call.device.name} {describe(call.problem)} {signature(call)}": call for call in checks}
+        wanted = {f"proof {call.device.name} {describe(call.problem)} {call.signature}": call for call in checks}
         found, missing = self._known(toolchain, wanted)
         self.proved += len(missing)
         with Processes(toolchain, self._limits, interpret=True) as processes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from autotune.check.build import Build
 from autotune.check.builder import Builder, Proved
-from autotune.check.subject import Subject, programs, signature
+from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain, named
 from autotune.check.triage import KINDS, Pair, Verdict, triage
 
@@ -53,7 +53,7 @@ def check(subjects: Sequence[Subject], baseline: Toolchain | None, against: Tool
     Raises UsageError where a toolchain does not work at all.
     """
     builds = builder.builds(against, [subject.call for subject in subjects])
-    after = [builds[signature(subject.call)] for subject in subjects]
+    after = [builds[subject.call.signature] for subject in subjects]
     before = _before(subjects, baseline, after, builder)
     strange = [_breaks_record(*three) for three in zip(subjects, before, after, strict=True)]
     before = _defaults_before(subjects, strange, before, against, builder)
@@ -80,7 +80,7 @@ def _before(
     """Builds of the baseline; without one, of the Triton that each row records, where that is another."""
     if baseline:
         builds = builder.builds(baseline, [subject.call for subject in subjects])
-        return [builds[signature(subject.call)] for subject in subjects]
+        return [builds[subject.call.signature] for subject in subjects]
     before = list(after)
     recorded: dict[str, list[int]] = {}
     for index, (subject, now) in enumerate(zip(subjects, after, strict=True)):
@@ -91,7 +91,7 @@ def _before(
         toolchain = named(f"triton=={release}", builder.state)
         builds = builder.builds(toolchain, [subjects[index].call for index in indices])
         for index in indices:
-            before[index] = builds[signature(subjects[index].call)]
+            before[index] = builds[subjects[index].call.signature]
     return before
 
 
@@ -106,17 +106,17 @@ def _defaults_before(
     subjects: Sequence[Subject], strange: Sequence[bool], before: list[Build], against: Toolchain, builder: Builder
 ) -> list[Build]:
     """A row that is not what was proved has no past of its own: it has to hold against the default config."""
-    calls = [subject.with_default() for subject, odd in zip(subjects, strange, strict=True) if odd]
+    calls = [subject.with_default for subject, odd in zip(subjects, strange, strict=True) if odd]
     builds = builder.builds(against, calls)
     return [
-        builds[signature(subject.with_default())] if odd else was
+        builds[subject.with_default.signature] if odd else was
         for subject, odd, was in zip(subjects, strange, before, strict=True)
     ]
 
 
 def _verdicts(subject: Subject, before: Build, after: Build, strange: bool) -> list[Verdict]:
     call = subject.call
-    pair = Pair(before, after, call.device, programs(call))
+    pair = Pair(before, after, call.device, call.programs)
     found = list(triage(pair))
     if after.failed and before.failed and subject.row:
         found = [Verdict(after.stage, after.stage, "", after.failed, "certain", "with both")]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from autotune import device as devices
 from autotune.check.builder import Builder
+from autotune.check.call import Call
 from autotune.check.check import Finding
-from autotune.check.processes import Answer, Call
-from autotune.check.subject import signature
+from autotune.check.processes import Answer
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import KINDS, Verdict
 from autotune.config import Config, describe
@@ -101,4 +101,4 @@ def _error(samples: Sequence[float]) -> float:
 
 def _name(call: Call) -> str:
     # Grids differ between problems of one binary.
-    return f"{describe(call.problem)} {signature(call)}"
+    return f"{describe(call.problem)} {call.signature}"

@@ -10,16 +10,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from autotune.check.call import Call
 from autotune.check.toolchain import Toolchain
-from autotune.config import Config, Problem, key
-from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
 from autotune.tuning.worker import Limits
 
 _CHILD = Path(__file__).with_name("child.py")
@@ -27,26 +24,6 @@ _STARTING_S = 300.0
 
 T = TypeVar("T")
 Answer = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of one kernel on one device."""
-
-    kernel: Kernel[Any]
-    problem: Problem
-    config: Config
-    device: Device
-
-    def request(self, action: str) -> dict[str, Any]:
-        return {
-            "action": action,
-            "kernel": self.kernel.name,
-            "path": str(self.kernel.path),
-            "problem": dict(key(self.problem)),
-            "config": dict(self.config),
-            "device": self.device.name,
-        }
 
 
 class Processes:

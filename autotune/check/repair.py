@@ -9,9 +9,9 @@ from pathlib import Path
 from autotune import table
 from autotune.check.build import Build
 from autotune.check.builder import Builder, check_calls
+from autotune.check.call import Call
 from autotune.check.check import Finding
-from autotune.check.processes import Call
-from autotune.check.subject import Subject, programs, signature
+from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import Pair, triage
 from autotune.config import Config, describe
@@ -43,7 +43,7 @@ def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) ->
     for finding, calls in zip(broken, ranked, strict=True):
         sound = [c for c in calls if (c.kernel.name, c.device.name, c.config) not in refuted]
         if sound and finding.subject.table:
-            repaired.setdefault(finding.subject.table, []).append(_row(finding, sound[0], builds[signature(sound[0])]))
+            repaired.setdefault(finding.subject.table, []).append(_row(finding, sound[0], builds[sound[0].signature]))
         else:
             left.append(finding)
     for path, rows in repaired.items():
@@ -54,7 +54,7 @@ def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) ->
 def alternatives(subject: Subject, rows: Iterable[Row]) -> list[Call]:
     """Other configs that may serve the subject: its row's finalists, those of `rows`, the default."""
     finalists = subject.row.evidence.get("finalists", []) if subject.row else []
-    default = subject.with_default().config
+    default = subject.with_default.config
     known = [Config(one) for one in finalists if isinstance(one, dict)] + [row.config for row in rows] + [default]
     call = subject.call
     return [
@@ -69,14 +69,14 @@ def _ranked(finding: Finding, calls: Iterable[Call], builds: dict[str, Build]) -
     """Those that are no regression against the row's old build, fastest in the model first."""
 
     def is_sound(call: Call) -> bool:
-        pair = Pair(finding.before, builds[signature(call)], call.device, programs(call))
+        pair = Pair(finding.before, builds[call.signature], call.device, call.programs)
         return (
             not pair.after.failed
             and bool(check_calls(call))
             and not any(verdict.is_regression for verdict in triage(pair))
         )
 
-    return sorted(filter(is_sound, calls), key=lambda call: _modeled(call, builds[signature(call)]).us)
+    return sorted(filter(is_sound, calls), key=lambda call: _modeled(call, builds[call.signature]).us)
 
 
 def _modeled(call: Call, build: Build) -> Prediction:

@@ -14,7 +14,7 @@ import triton.language as tl
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from autotune.check.processes import Call
+from autotune.check.call import Call
 from autotune.errors import UsageError
 from autotune.tuning.launch import StubDriver, meta_inputs, target_of
 

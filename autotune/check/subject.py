@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from autotune import device as devices
 from autotune import registry, table
-from autotune.check.processes import Call
+from autotune.check.call import Call
 from autotune.config import build, describe
 from autotune.device import Device
 from autotune.errors import TableError
 from autotune.kernel import Kernel
 from autotune.table import Row
 from autotune.tuning import space
-from autotune.tuning.launch import launches
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Subject:
     def name(self) -> str:
         return f"{self.kernel.name} {describe(self.call.problem)} on {self.device.name}"
 
-    @property
+    @cached_property
     def is_stale(self) -> bool:
         """Whether the kernel has changed since the row was tuned."""
         return self.row is not None and self.source != self.kernel.source_hash()
@@ -50,6 +50,7 @@ class Subject:
     def refusal(self) -> str | None:
         return self.kernel.reject(self.call.problem, self.call.config, self.device)
 
+    @cached_property
     def with_default(self) -> Call:
         problem = self.call.problem
         return Call(self.kernel, problem, self.kernel.default(problem, self.device), self.device)
@@ -95,20 +96,3 @@ def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[Sub
 def _of_defaults(kernel: Kernel[Any], device: Device) -> list[Subject]:
     calls = [Call(kernel, p, kernel.default(p, device), device) for p in space.load(kernel, device).check]
     return [Subject(call) for call in calls if kernel.reject(call.problem, call.config, device) is None]
-
-
-def signature(call: Call) -> str:
-    """Equal for calls that a toolchain compiles to the same binaries, on every device of an arch."""
-    try:
-        seen = " ".join(launch.signature for launch in launches(call.kernel, call.problem, call.config, call.device))
-    except Exception:  # a row may hold any config; the compiler will say what is wrong with it
-        seen = describe(call.problem)
-    return f"{call.kernel.name} {call.kernel.source_hash()} {call.device.arch} {seen} {call.config}"
-
-
-def programs(call: Call) -> int:
-    """Of the heaviest launch: how many may share a compute unit matters only up to that many."""
-    try:
-        return call.kernel.work(call.problem, call.config, call.device).programs
-    except (KeyError, ZeroDivisionError):
-        return 1  # a row that the kernel's rules refuse

@@ -11,7 +11,7 @@ from autotune import registry, runtime
 from autotune.check import reproduce
 from autotune.check.bisect import Bisection, bisect, builder_of, releases_between
 from autotune.check.builder import Builder
-from autotune.check.processes import Call
+from autotune.check.call import Call
 from autotune.cli.check import progress_bar
 from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.tuning.cache import state_root

@@ -22,8 +22,8 @@ from autotune.check import report as reports
 from autotune.check import subject as subjects
 from autotune.check import toolchain as toolchains
 from autotune.check.builder import Builder
+from autotune.check.call import Call
 from autotune.check.check import Finding, Report, check
-from autotune.check.processes import Call
 from autotune.check.repair import alternatives, repair
 from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain

@@ -1,0 +1,49 @@
+"""One call of one kernel on one device: the unit that compilers are compared on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autotune.config import Config, Problem, describe, key
+from autotune.device import Device
+from autotune.kernel import Kernel
+from autotune.tuning.launch import launches
+
+
+@dataclass(frozen=True)
+class Call:
+    kernel: Kernel[Any]
+    problem: Problem
+    config: Config
+    device: Device
+
+    @cached_property
+    def signature(self) -> str:
+        """Equal for calls that a toolchain compiles to the same binaries, on every device of an arch."""
+        try:
+            found = launches(self.kernel, self.problem, self.config, self.device)
+            seen = " ".join(launch.signature for launch in found)
+        except Exception:  # a row may hold any config; the compiler will say what is wrong with it
+            seen = describe(self.problem)
+        return f"{self.kernel.name} {self.kernel.source_hash()} {self.device.arch} {seen} {self.config}"
+
+    @property
+    def programs(self) -> int:
+        """Of the heaviest launch: how many may share a compute unit matters only up to that many."""
+        try:
+            return self.kernel.work(self.problem, self.config, self.device).programs
+        except (KeyError, ZeroDivisionError):
+            return 1  # a row that the kernel's rules refuse
+
+    def request(self, action: str) -> dict[str, Any]:
+        """The line that asks a child for `action`."""
+        return {
+            "action": action,
+            "kernel": self.kernel.name,
+            "path": str(self.kernel.path),
+            "problem": dict(key(self.problem)),
+            "config": dict(self.config),
+            "device": self.device.name,
+        }
