@@ -75,6 +75,14 @@ def test_wrong_maths_show_in_the_whole(kind, trap, ours, limits):
     assert distance(case(kind, "e4m3fn"), ours[kind], TRAPS[trap][0]) > 1.5 * limits[kind]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_right_in_fnuz_with_fp4_widened(kind, tmp_path):
+    trace, here = traces(tmp_path, "mi300x", (kind,))[kind], case(kind, "e4m3fnuz")
+    forward(here, RIGHT, Follow(trace))
+    assert distance(here, trace) <= allowed(here, trace)
+
+
 def test_a_wrong_number_is_noticed_in_its_stage(ours):
     right = ours["csa"]
     for name in (name for name in right if name.startswith("0.")):
