@@ -60,8 +60,10 @@ class Problem:
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
-        # Ranks of random numbers: no two logits of a row are equal.
-        logits = draw.normal((self.tokens, self.n), torch.float32).argsort(1).float() * 0.37 - 0.1 * self.n
+        # Ranks of random numbers: no two logits of a row are equal; in every second row nine are.
+        ranks = draw.normal((self.tokens, self.n), torch.float32).argsort(1)
+        ranks[1::2] //= 9
+        logits = ranks.float() * 0.37 - 0.1 * self.n
         shape = (self.tokens,)
         lengths = {
             "full": draw.integers(shape, self.n, self.n + 1, torch.int32),
@@ -148,7 +150,7 @@ def _reference(
 ) -> tuple[Expected, ...]:
     slots = torch.full((problem.tokens, k), -1.0, dtype=torch.float64)
     for row, length in enumerate(lengths.tolist()):
-        index = logits[row, :length].topk(min(k, length)).indices
+        index = logits[row, :length].sort(descending=True, stable=True).indices[:k]
         slots[row, : len(index)] = (page_table[row, index // page_size] * page_size + index % page_size).double()
     return (Expected("slots", slots.sort(1).values, torch.zeros_like(slots)),)
 
