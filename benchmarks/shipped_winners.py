@@ -1,0 +1,144 @@
+"""Where shipped winners rank in the whole space that their tuner searched: model alone, prior alone, both.
+
+    python benchmarks/shipped_winners.py --data ../shared/data/shipped
+
+Block-scaled FP8 GEMM of vLLM and SGLang; copied tables dropped, GROUP_M merged, configs that do not fit left out. A
+rank of 0 % is the first; ties count half. `occupancy and waves` is the heuristic to beat. The prior is trained on one
+half of the shapes (N, K) and judged on the other, or on all devices but the one judged and its twins.
+Printed with the ceiling that winners' own noise sets: how often two tunings of one problem agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import train_prior
+import winners
+
+from autotune.tuning import prior
+from autotune.tuning.encoding import Floats
+
+BUCKETS = {"all": (1, 10**9), "decode m<=64": (1, 64), "middle": (65, 511), "prefill m>=512": (512, 10**9)}
+TWINS = {
+    "h100": {"h100", "h200"},
+    "h200": {"h100", "h200"},
+    "mi300x": {"mi300x", "mi325x"},
+    "mi325x": {"mi300x", "mi325x"},
+}
+
+Score = Callable[[Floats], Floats]
+"""Rows of `prior.features` to a score each, higher is better."""
+
+
+def _column(name: str) -> int:
+    return prior.FEATURES.index(name)
+
+
+def by_model(rows: Floats) -> Floats:
+    return -rows[:, _column("behind")]
+
+
+def by_occupancy(rows: Floats) -> Floats:
+    """Least idle in the last wave of resident programs, then the most intense tile, then deeper rings."""
+    idle = np.round(rows[:, _column("resident_idle")], 2)
+    scores: Floats = -1e3 * idle + rows[:, _column("intensity")] + 1e-3 * rows[:, _column("stages")]
+    return scores
+
+
+def ranks(chosen: Sequence[winners.Winner], rows: dict[object, Floats], score: Score) -> list[tuple[int, float, int]]:
+    """(m, rank, size of the space) of each winner; a tie counts half."""
+    found = []
+    for winner in chosen:
+        scores = score(rows[train_prior.key(winner)])
+        own = scores[winners.space(winner.device).index(winner.config)]
+        found.append((winner.m, float((scores > own).sum() + ((scores == own).sum() - 1) / 2), len(scores)))
+    return found
+
+
+def show(title: str, found: list[tuple[int, float, int]], buckets: Sequence[str]) -> None:
+    for bucket in buckets:
+        low, high = BUCKETS[bucket]
+        here = [(rank, size) for m, rank, size in found if low <= m <= high]
+        if not here:
+            continue
+        share = 100 * np.array([rank / size for rank, size in here])
+        rank = np.array([rank for rank, _ in here])
+        print(
+            f"{title:44} {bucket:14} {len(here):5d} {np.median(share):7.2f} {share.mean():6.1f} "
+            f"{np.quantile(share, 0.9):6.1f} {np.mean(rank < 16):6.2f} {np.mean(rank < 32):6.2f}"
+        )
+
+
+def agreement(chosen: Sequence[winners.Winner]) -> None:
+    """How often two independent tunings of one problem on one device agree: what no ranking can exceed by much."""
+    by_problem = defaultdict(list)
+    for winner in chosen:
+        by_problem[train_prior.key(winner)].append(winner.config)
+    for bucket, (low, high) in list(BUCKETS.items())[1:]:
+        pairs = [v for (_, m, _, _), v in by_problem.items() if low <= m <= high and len(v) > 1]
+        if pairs:
+            same = np.mean([pair[0] == pair[1] for pair in pairs])
+            print(f"ceiling, {bucket}: two tunings agree on {same:.0%} of {len(pairs)} problems tuned twice")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=3, help="seeds of the prior's random losers (default 3)")
+    arguments = parser.parse_args()
+    if not (arguments.data / "vllm_sglang_best.csv.xz").exists():
+        print(f"skipped: {arguments.data}/vllm_sglang_best.csv.xz is absent; give the folder with --data")
+        return
+    chosen, left_out = winners.load(arguments.data)
+    print(f"{len(chosen)} winners; left out: " + "; ".join(f"{count} {why}" for why, count in left_out.items()))
+    agreement(chosen)
+    rows = {train_prior.key(winner): train_prior.rows_of(winner) for winner in chosen}
+    print(f"\n{'':44} {'':14} {'n':>5} {'median%':>7} {'mean%':>6} {'p90%':>6} {'top16':>6} {'top32':>6}")
+    _alone(chosen, rows)
+    _by_shape(chosen, rows, arguments.repeats)
+    _by_device(chosen, rows, arguments.repeats)
+
+
+def _alone(chosen: Sequence[winners.Winner], rows: dict[object, Floats]) -> None:
+    for device in sorted({winner.device for winner in chosen}):
+        here = [winner for winner in chosen if winner.device == device]
+        show(f"{device}: occupancy and waves", ranks(here, rows, by_occupancy), ["all"])
+        show(f"{device}: model alone", ranks(here, rows, by_model), list(BUCKETS))
+
+
+def _by_shape(chosen: Sequence[winners.Winner], rows: dict[object, Floats], repeats: int) -> None:
+    print()
+    test = [winner for winner in chosen if winner.half == 1]
+    learned = [winner for winner in chosen if winner.half == 0]
+    for title, score in _priors(learned, rows, repeats):
+        show(f"unseen shapes: {title}", ranks(test, rows, score), list(BUCKETS))
+        for device in sorted({winner.device for winner in test}):
+            here = [winner for winner in test if winner.device == device]
+            show(f"unseen shapes, {device}: {title}", ranks(here, rows, score), ["all"])
+
+
+def _by_device(chosen: Sequence[winners.Winner], rows: dict[object, Floats], repeats: int) -> None:
+    print()
+    for device in sorted({winner.device for winner in chosen}):
+        twins = TWINS.get(device, {device})
+        learned = [winner for winner in chosen if winner.device not in twins]
+        test = [winner for winner in chosen if winner.device == device]
+        for title, score in _priors(learned, rows, repeats):
+            show(f"unseen device {device}: {title}", ranks(test, rows, score), ["all"])
+
+
+def _priors(learned: Sequence[winners.Winner], rows: dict[object, Floats], repeats: int) -> list[tuple[str, Score]]:
+    def mean_of(names: Sequence[str]) -> Score:
+        trained = [train_prior.train(learned, rows, names, seed) for seed in range(repeats)]
+        return lambda values: np.mean([one.score(values) for one in trained], 0)
+
+    both = mean_of(prior.FEATURES)
+    return [("model alone", by_model), ("prior alone", mean_of(prior.SHAPE)), ("both", both)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Trains the community's prior on shipped winners and writes `autotune/tuning/prior.json`.
+
+pip install scikit-learn
+python benchmarks/train_prior.py --data ../shared/data/shipped [--out prior.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import winners
+
+from autotune import device as devices
+from autotune import registry
+from autotune.tuning import prior
+from autotune.tuning.encoding import Floats
+from autotune.tuning.predict import predict
+
+NEGATIVES = 24
+
+
+def rows_of(winner: winners.Winner) -> Floats:
+    """Features of the whole space of a winner's problem, in the space's order."""
+    kernel, device = registry.load(winners.KERNEL), devices.named(winner.device)
+    problem, configs = winners.problem(winner), winners.space(winner.device)
+    works = [kernel.work(problem, config, device) for config in configs]
+    predictions = [predict(work, config, device) for work, config in zip(works, configs, strict=True)]
+    return prior.features(works, configs, device, predictions)
+
+
+def train(
+    chosen: Sequence[winners.Winner], rows: dict[Any, Floats], names: Sequence[str], seed: int = 0
+) -> prior.Prior:
+    """Gradient-boosted trees telling winners from random losers of their own spaces, by the features `names`."""
+    return prior.from_trees(_trees(chosen, rows, names, seed), {})
+
+
+def _trees(
+    chosen: Sequence[winners.Winner], rows: dict[Any, Floats], names: Sequence[str], seed: int
+) -> list[list[list[float]]]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rng = np.random.default_rng(seed)
+    columns = [prior.FEATURES.index(name) for name in names]
+    samples, labels = [], []
+    for winner in chosen:
+        space = rows[key(winner)][:, columns]
+        won = winners.space(winner.device).index(winner.config)
+        lost = rng.choice(np.delete(np.arange(len(space)), won), min(NEGATIVES, len(space) - 1), replace=False)
+        samples += [space[won : won + 1], space[lost]]
+        labels += [np.ones(1), np.zeros(len(lost))]
+    model = HistGradientBoostingClassifier(
+        max_iter=120,
+        max_leaf_nodes=16,
+        learning_rate=0.08,
+        l2_regularization=1.0,
+        min_samples_leaf=20,
+        random_state=seed,
+    )
+    model.fit(np.concatenate(samples), np.concatenate(labels))
+    return [_nodes(predictors[0].nodes, columns) for predictors in model._predictors]
+
+
+def _nodes(nodes: Any, columns: Sequence[int]) -> list[list[float]]:  # noqa: ANN401 - a structured array
+    return [
+        [0, 0.0, i, i, round(float(n["value"]), 5)]
+        if n["is_leaf"]
+        else [columns[n["feature_idx"]], float(f"{n['num_threshold']:.7g}"), int(n["left"]), int(n["right"]), 0.0]
+        for i, n in enumerate(nodes)
+    ]
+
+
+def key(winner: winners.Winner) -> tuple[str, int, int, int]:
+    return winner.device, winner.m, winner.n, winner.k
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=prior.PATH)
+    arguments = parser.parse_args()
+    path = arguments.data / "vllm_sglang_best.csv.xz"
+    if not path.exists():
+        print(f"skipped: {path} is absent; give the folder of shipped winners with --data")
+        return
+    chosen, left_out = winners.load(arguments.data)
+    rows = {key(winner): rows_of(winner) for winner in chosen}
+    trained_on = {
+        "data": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "source": "best configs that vLLM and SGLang ship (Apache-2.0), block-scaled FP8 GEMM",
+        "winners": dict(sorted(Counter(winner.device for winner in chosen).items())),
+        "left_out": left_out,
+    }
+    trees = _trees(chosen, rows, prior.FEATURES, 0)
+    data = {"version": prior.VERSION, "features": prior.FEATURES, "trained_on": trained_on, "trees": trees}
+    arguments.out.write_text(json.dumps(data, separators=(",", ":")) + "\n")
+    print(f"{arguments.out}: {len(chosen)} winners, {len(trees)} trees, {arguments.out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
