@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotune.config import Config
 from autotune.device import Device
@@ -23,6 +24,8 @@ from autotune.kernel import Work
 from autotune.tuning.encoding import Floats
 from autotune.tuning.footprint import footprint
 from autotune.tuning.predict import Prediction
+
+Indices = NDArray[np.intp]
 
 PATH = Path(__file__).with_name("prior.json")
 VERSION = 1
@@ -91,10 +94,10 @@ class Prior:
     """Trees as arrays [trees, nodes]; a leaf's children are itself."""
 
     trained_on: dict[str, Any]
-    feature: Floats
+    feature: Indices
     threshold: Floats
-    left: Floats
-    right: Floats
+    left: Indices
+    right: Indices
     value: Floats
 
     def score(self, rows: Floats) -> Floats:
@@ -103,7 +106,7 @@ class Prior:
         for feature, threshold, left, right, value in zip(
             self.feature, self.threshold, self.left, self.right, self.value, strict=True
         ):
-            node = np.zeros(len(rows), np.intp)
+            node: Indices = np.zeros(len(rows), np.intp)
             while not np.array_equal(node, step := _step(rows, node, feature, threshold, left, right)):
                 node = step
             total += value[node]
@@ -115,9 +118,9 @@ class Prior:
         return times
 
 
-def _step(rows: Floats, node: Floats, feature: Floats, threshold: Floats, left: Floats, right: Floats) -> Floats:
+def _step(rows: Floats, node: Indices, feature: Indices, threshold: Floats, left: Indices, right: Indices) -> Indices:
     below = rows[np.arange(len(rows)), feature[node]] <= threshold[node]
-    step: Floats = np.where(below, left[node], right[node])
+    step: Indices = np.where(below, left[node], right[node])
     return step
 
 

@@ -25,6 +25,7 @@ from autotune.tuning.cache import Cache
 from autotune.tuning.compiling import Candidate, Compiler, Subject
 from autotune.tuning.ledger import Ledger
 from autotune.tuning.measuring import Measurer
+from autotune.tuning.opinions import opinions
 from autotune.tuning.predict import predict
 from autotune.tuning.promotion import Promotion, Searched, served, superseded
 from autotune.tuning.proving import Prover
@@ -155,12 +156,11 @@ class Session:
         opened = Search(trials, self._study(problem), self._space.lists, self._plan.seed)
         if opened.feasible_count is None or self._plan.budget.left(_times(opened)):
             feasible = space.feasible(self._space, kernel, problem, device)
-            opened.allow(feasible)
+            opened.allow(feasible, opinions(kernel, problem, feasible, device))
             incumbent = incumbents.get(key(served(problem, device)))
             # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
             first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
-            by_model = sorted(feasible, key=lambda c: predict(kernel.work(problem, c, device), c, device).us)
-            opened.enqueue([*first, *by_model[: self._plan.budget.trials // 2 - 1]])
+            opened.enqueue(first)
         self.summary.problems += 1
         self.summary.considered += self._space.size
         self.summary.rejected += self._space.size - (opened.feasible_count or 0)
