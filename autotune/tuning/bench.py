@@ -74,6 +74,10 @@ class Bench(Protocol):
     def slots(self) -> int:
         """How many GPUs."""
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether equal machine code on equal grids takes equal time here, so that one of equals is measured."""
+
     def table_device(self, device: str) -> str:
         """The device name under which rows measured here are filed."""
 

@@ -12,9 +12,6 @@ from typing import Any, Protocol
 from autotune.tuning.bench import Bench
 from autotune.tuning.worker import Limits, Workers
 
-MEASURE_TIMEOUT_S = 60.0
-"""Healthy measurements take under 5 s; a hang is known only by waiting."""
-
 
 class Pool(Protocol):
     def submit(self, task: Callable[[Any], Any], argument: Any) -> Future[Any]:  # noqa: ANN401
@@ -36,6 +33,6 @@ def local(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
     """Processes of this machine."""
     with ExitStack() as stack:
         compilers = stack.enter_context(Workers(limits, state))
-        one = replace(limits, processes=1, timeout_s=min(limits.timeout_s, MEASURE_TIMEOUT_S))
+        one = replace(limits, processes=1, timeout_s=limits.measure_timeout_s)
         lanes = [stack.enter_context(Workers(one, state)) for _ in range(bench.slots if bench else 0)]
         yield Crew(compilers, lanes)

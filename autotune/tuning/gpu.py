@@ -53,6 +53,7 @@ class Gpu:
 
     name = "gpu"
     tier = "measured"
+    runs_code = True
 
     def table_device(self, device: str) -> str:
         return device

@@ -35,6 +35,8 @@ class Measurer:
 
     def twin(self, candidate: Candidate, code: str) -> Config | None:
         """The config that was first seen to run the same machine code on the same grids for this problem."""
+        if not self.bench.runs_code:
+            return None
         first = self._first.setdefault((candidate.problem, code, candidate.grids), candidate.config)
         return None if first == candidate.config else first
 

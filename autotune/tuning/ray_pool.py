@@ -17,7 +17,7 @@ from typing import Any
 
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.bench import Bench
-from autotune.tuning.crew import MEASURE_TIMEOUT_S, Crew, Hire
+from autotune.tuning.crew import Crew, Hire
 from autotune.tuning.worker import Limits, Workers
 
 _TRIES = 5
@@ -37,7 +37,7 @@ def hire(address: str, arch: str) -> Hire:
                 f"--ray {address}: no node offers {arch}; start nodes with --resources='{{\"{arch}\": GPUS}}'"
             )
         compilers = [_Remote(ray, {"num_cpus": 1}, limits, state) for _ in range(max(1, min(cpus, limits.processes)))]
-        one = replace(limits, timeout_s=min(limits.timeout_s, MEASURE_TIMEOUT_S))
+        one = replace(limits, timeout_s=limits.measure_timeout_s)
         slots = min(bench.slots, gpus) if bench and bench.tier == "simulated" else gpus
         lanes = [_Remote(ray, {"num_cpus": 0, "resources": {arch: 1}}, one, state) for _ in range(slots)]
         try:

@@ -135,9 +135,10 @@ class Simulated:
     seconds: float = 0.0
     """How long one measurement takes."""
     trace: Path | None = None
-    """One line is appended when a measurement ends, so that a test can count them from outside the session."""
+    """One line is appended when a checked job was timed alone, so that a test can count them from outside."""
 
     tier = "simulated"
+    runs_code = False
 
     @property
     def name(self) -> str:
@@ -160,6 +161,7 @@ class SimulatedMeter:
         self._bench, self._slot = bench, slot
         self._samples = 0
         self._lost = False
+        self._checked: Job | None = None
 
     @cached_property
     def _random(self) -> random.Random:
@@ -174,6 +176,7 @@ class SimulatedMeter:
         for launch in range(_LAUNCHES):
             if fault == "wrong" and launch == hash_of(job) % _LAUNCHES:
                 raise WrongResult(f"simulated: launch {launch + 1} of {_LAUNCHES} differs from the reference")
+        self._checked = job
         return 0.25
 
     def time(self, jobs: Sequence[Job], samples: int) -> tuple[Timing, ...]:
@@ -220,12 +223,12 @@ class SimulatedMeter:
             raise OutOfMemory("simulated: out of memory")
 
     def _note(self, jobs: Sequence[Job]) -> None:
-        if self._bench.trace is not None:
-            lines = "".join(f"{_text(job)}\n" for job in jobs)
+        if self._bench.trace is not None and tuple(jobs) == (self._checked,):
             # One write in append mode: lines of several processes do not mix.
             handle = os.open(self._bench.trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            os.write(handle, lines.encode())
+            os.write(handle, f"{_text(jobs[0])}\n".encode())
             os.close(handle)
+        self._checked = None
 
 
 def parse(text: str) -> Simulated:

@@ -30,6 +30,8 @@ class Limits:
     processes: int = max(1, os.cpu_count() or 1)
     timeout_s: float = 120.0
     """Healthy compiles take 0.2 to 2 s; FP8 emulation has been seen to take 237 s."""
+    measure_timeout_s: float = 60.0
+    """Healthy measurements take under 5 s; a hang is known only by waiting."""
     memory_gb: float = 6.0
 
 

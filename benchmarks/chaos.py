@@ -1,0 +1,207 @@
+"""A session on simulated GPUs where configs hang, crash, lie and lose contexts, and that is killed again and again.
+
+    python benchmarks/chaos.py                                            # 2,016 candidates, 20 kills: 15 to 30 minutes
+    python benchmarks/chaos.py --rows 64 --cols 1536 --trials 24 --kills 2 --rate 2
+
+Prints one JSON object; exit code 1 where a trial was lost or measured twice, a wrong config got into the table, or the
+winners are not those of a calm run within the noise. Search is exhaustive, so that winners may be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+
+from autotune import device as devices
+from autotune import registry, table
+from autotune.config import Config, Problem, build, key
+from autotune.tuning import space
+from autotune.tuning.budget import Budget
+from autotune.tuning.session import Plan, Session, Status
+from autotune.tuning.simulated import Faults, Modeled, Simulated, Weather
+from autotune.tuning.storage import journal
+from autotune.tuning.worker import Job, Limits
+
+KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
+NOISE = 0.01
+TOLERANCE = 0.03
+"""An interval may lose 1 %, a race of this noise another 1 to 2 %."""
+FAULTS = {"hang": 0.05, "segfault": 0.05, "sticky": 0.05, "wrong": 0.05, "out_of_memory": 0.02}
+KINDS = {"hang": "hang", "segfault": "crash", "sticky": "sticky", "wrong": "wrong", "out_of_memory": "memory"}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[16, 64, 512, 4096])
+    parser.add_argument("--cols", type=int, nargs="+", default=[1536, 4096, 7168])
+    parser.add_argument("--trials", type=int, default=168, help="of each problem; 168 is the whole space")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the rates of all faults")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--timeout", type=float, default=5.0, help="seconds after which a measurement hangs")
+    parser.add_argument("--folder", type=Path, help="internal: the folder of the session to be killed")
+    return parser.parse_args()
+
+
+def bench(given: argparse.Namespace, folder: Path, calm: bool) -> Simulated:
+    """Both benches have one surface; only one of them has faults."""
+    rates = {name: 0.0 if calm else share * given.rate for name, share in FAULTS.items()}
+    seed = 2 * given.seed + (0 if calm else 1)
+    trace = folder / ("calm.trace" if calm else "chaos.trace")
+    weather = Weather(noise=NOISE, drift=0.02, throttle=0.05)
+    return Simulated(seed, Modeled(given.seed), weather, Faults(**rates), slots=2, trace=trace)
+
+
+def problems(given: argparse.Namespace) -> dict[Problem, int]:
+    kernel = registry.load(KERNEL)
+    sizes = itertools.product(given.rows, given.cols)
+    return {build(kernel.problem, {"rows": rows, "cols": cols}, "chaos"): 1 for rows, cols in sizes}
+
+
+def session(given: argparse.Namespace, folder: Path, calm: bool) -> Session:
+    plan = Plan(
+        tables=folder / "tables",
+        state=folder / "state",
+        budget=Budget(trials=given.trials),
+        limits=Limits(processes=2, measure_timeout_s=given.timeout),
+        bench=bench(given, folder, calm),
+    )
+    return Session(registry.load(KERNEL), devices.named(DEVICE), plan, _print)
+
+
+def _print(status: Status) -> None:
+    print(status.stage, status.done, flush=True)
+
+
+def run_and_kill(given: argparse.Namespace, folder: Path) -> tuple[int, dict[str, str]]:
+    """Runs the session to its end, with kills at random numbers of finished trials; (kills, trials seen at kills)."""
+    chance = random.Random(given.seed)
+    total = given.trials * len(problems(given))
+    moments = sorted(chance.randrange(1, total) for _ in range(given.kills))
+    command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)]
+    kills, seen = 0, {}
+    while True:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        for line in child.stdout:
+            stage, done = line.split()
+            if moments and stage == "search" and int(done) >= moments[0]:
+                time.sleep(chance.uniform(0, 0.3))  # in the midst of whatever it does next
+                os.kill(child.pid, signal.SIGKILL)
+                moments = [moment for moment in moments[1:] if moment > int(done)] or []
+                kills += 1
+                break
+        child.stdout.close()
+        if child.wait() == 0:
+            return kills, seen
+        assert child.returncode == -signal.SIGKILL, f"the session ended by itself with {child.returncode}"
+        for name, outcome in finished(given, folder).items():
+            assert seen.setdefault(name, outcome) == outcome, f"{name} changed after a kill"
+
+
+def finished(given: argparse.Namespace, folder: Path, calm: bool = False) -> dict[str, str]:
+    """Outcomes by problem and config, read from the journal as a stranger would."""
+    filed = bench(given, folder, calm).table_device(DEVICE)
+    storage = journal(folder / "state/journal" / filed / f"{KERNEL}.log")
+    found: dict[str, str] = {}
+    for study in optuna.get_all_study_summaries(storage):
+        for trial in optuna.load_study(study_name=study.study_name, storage=storage).get_trials(deepcopy=False):
+            if trial.state == optuna.trial.TrialState.COMPLETE and "outcome" in trial.user_attrs:
+                name = f"{study.study_name.split()[0]} {sorted(trial.params.items())}"
+                assert name not in found, f"{name} was tried twice"
+                found[name] = trial.user_attrs["outcome"]
+    return found
+
+
+def served(rows: tuple[table.Row, ...], problem: Problem) -> table.Row | None:
+    here = dict(key(problem))
+    for row in rows:
+        ends = {name: (low, high) for name, low, high in row.serves}
+        there = dict(row.problem)
+        same = all(here[n] == there[n] or (n in ends and ends[n][0] <= here[n] <= ends[n][1]) for n in here)
+        if same:
+            return row
+    return None
+
+
+def regrets(given: argparse.Namespace, folder: Path, calm: bool) -> tuple[list[float], int]:
+    """True loss of each served config against the best that works; and how many rows hold a faulty config."""
+    device, kernel, here = devices.named(DEVICE), registry.load(KERNEL), bench(given, folder, calm)
+    loaded = space.load(kernel, device)
+    rows = table.load(table.path_of(folder / "tables", device.arch, here.table_device(DEVICE), KERNEL)).rows
+    found, wrong = [], 0
+
+    def job(problem: Problem, config: Config) -> Job:
+        return Job(KERNEL, key(problem), config, DEVICE)
+
+    for problem in problems(given):
+        feasible = space.feasible(loaded, kernel, problem, device)
+        healthy = [config for config in feasible if not here.fault(job(problem, config))]
+        row = served(rows, problem)
+        assert row is not None, f"no row serves {problem}"
+        wrong += bool(here.fault(job(problem, row.config)))
+        best = min(here.surface.us(job(problem, config)) or 0 for config in healthy)
+        found.append((here.surface.us(job(problem, row.config)) or 0) / best - 1)
+    return found, wrong
+
+
+def main() -> int:
+    given = arguments()
+    if given.folder:
+        session(given, given.folder, calm=False).run(problems(given))
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        begin = time.monotonic()
+        kills, seen = run_and_kill(given, folder)
+        seconds = time.monotonic() - begin
+        result = judge(given, folder, seen) | {"kills": kills, "seconds": round(seconds, 1)}
+    print(json.dumps(result, indent=1))
+    return 0 if result["fine"] else 1
+
+
+def judge(given: argparse.Namespace, folder: Path, seen: dict[str, str]) -> dict[str, object]:
+    after = finished(given, folder)
+    lost = sum(after.get(name) != outcome for name, outcome in seen.items())
+    measured = Counter((folder / "chaos.trace").read_text().splitlines())
+    twice = sum(count > 1 for count in measured.values())
+    kinds = Counter(json.loads(outcome).get("kind", "fine") for outcome in after.values())
+    sys.stdout, out = sys.stderr, sys.stdout
+    session(given, folder, calm=True).run(problems(given))
+    sys.stdout = out
+    chaos, wrong = regrets(given, folder, calm=False)
+    calm, _ = regrets(given, folder, calm=True)
+    total = given.trials * len(problems(given))
+    worse = max(chaos) - max(0.0, max(calm))
+    fine = len(after) == total and not (lost or twice or wrong) and max(chaos) <= TOLERANCE
+    return {
+        "candidates": len(after),
+        "expected": total,
+        "outcomes": dict(kinds),
+        "trials lost": lost,
+        "trials checked at kills": len(seen),
+        "measured twice": twice,
+        "rows with a faulty config": wrong,
+        "regret against the best healthy config": {
+            "chaos": [round(value, 4) for value in chaos],
+            "calm": [round(value, 4) for value in calm],
+            "worst chaos - worst calm": round(worse, 4),
+        },
+        "fine": fine,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
