@@ -1,10 +1,15 @@
-"""Seeded random tensors for problems' inputs; on the meta device they have shapes and cost nothing."""
+"""Seeded random tensors for problems' inputs; on the meta device they have shapes and cost nothing.
+
+Routing of tokens to experts is a problem's field: `uniform`, `zipf:1.2` (the exponent), or `captured:` and two hex
+digits an expert, its load relative to the heaviest, as `captured` writes them from counts of real traffic.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -47,6 +52,47 @@ class Draw:
         if self._device == "meta":
             return torch.empty(shape, dtype=dtype, device="meta")
         return torch.randint(low, high, shape, generator=self._generator).to(dtype).to(self._device)
+
+    def routes(self, shape: tuple[int, int], shares: Sequence[float]) -> Tensor:
+        """int32 [tokens, topk]: distinct experts of each token, drawn by their shares."""
+        if self._device == "meta":
+            return torch.empty(shape, dtype=torch.int32, device="meta")
+        weights = torch.tensor(shares, dtype=torch.float32).expand(shape[0], -1)
+        return torch.multinomial(weights, shape[1], generator=self._generator).int().to(self._device)
+
+
+@cache
+def shares(routing: str, experts: int) -> tuple[float, ...]:
+    """Of all slots, by expert, heaviest wherever the routing says. Raises ValueError for a routing of no known form."""
+    kind, _, detail = routing.partition(":")
+    if routing == "uniform":
+        loads = [1.0] * experts
+    elif kind == "zipf" and _positive(detail):
+        loads = [(rank + 1) ** -float(detail) for rank in range(experts)]
+    elif kind == "captured" and len(detail) == 2 * experts and set(detail) <= set("0123456789abcdef"):
+        # An expert that was never seen may be drawn, hardly: a token has to find topk distinct ones.
+        loads = [max(int(detail[i : i + 2], 16), 1e-3) for i in range(0, len(detail), 2)]
+    else:
+        raise ValueError(
+            f"routing must be uniform, zipf:EXPONENT, or captured: and 2 hex digits for each of {experts} experts, "
+            f"got {routing!r}"
+        )
+    return tuple(load / sum(loads) for load in loads)
+
+
+def captured(counts: Sequence[int]) -> str:
+    """The routing with these counts of tokens an expert, to 1 in 255 of the heaviest. Raises ValueError."""
+    heaviest = max(counts, default=0)
+    if heaviest < 1 or min(counts) < 0:
+        raise ValueError(f"counts must be 0 or more and not all 0, got {list(counts)}")
+    return "captured:" + "".join(f"{round(255 * count / heaviest):02x}" for count in counts)
+
+
+def _positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < 10
+    except ValueError:
+        return False
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.config import Config
-from autotune.tuning.budget import Budget, expected_gain
+from autotune.tuning.budget import Budget
 from autotune.tuning.race import LOOKS, gain_over, noise_floor, race, student, trimmed
 from autotune.tuning.simulated import Simulated, Weather
 from autotune.tuning.worker import Job
@@ -121,11 +121,8 @@ def test_trimmed_means_move_with_their_values(values, shift):
 
 
 def test_a_search_ends_by_trials_by_minutes_or_when_it_promises_little():
-    assert Budget(trials=12).left([1.0] * 5) == 7
-    assert Budget(minutes=0).left([]) == 0
-    flat = [100.0] * 10 + [99.5] * 10
-    assert expected_gain(flat) == pytest.approx(0.005)
-    assert Budget(trials=40, until_gain=0.01).left(flat) == 0
-    assert Budget(trials=40, until_gain=0.001).left(flat) == 20
-    assert Budget(trials=40, until_gain=0.01).left([100.0] * 15) == 25
-    assert Budget(trials=40, until_gain=0.01).left([None] * 20) == 20
+    assert Budget(trials=12).left(5, lambda: 0.0) == 7
+    assert Budget(minutes=0).left(0, lambda: 1.0) == 0
+    assert Budget(trials=40, until_gain=0.01).left(20, lambda: 0.005) == 0
+    assert Budget(trials=40, until_gain=0.01).left(20, lambda: 0.02) == 20
+    assert Budget(trials=40, until_gain=0.01).left(15, lambda: 0.0) == 25, "too early to tell"

@@ -8,7 +8,8 @@ import pytest
 
 from autotune.config import Config
 from autotune.tuning.sampler import FeasibleSampler
-from autotune.tuning.search import Search, open_storage
+from autotune.tuning.search import Search
+from autotune.tuning.storage import journal
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -155,7 +156,7 @@ def outcome(config):
 
 def test_a_search_resumes_from_its_journal(tmp_path):
     def opened():
-        search = Search(open_storage(tmp_path / "journal.log"), "p", LISTS, seed=0)
+        search = Search(journal(tmp_path / "journal.log"), "p", LISTS, seed=0)
         search.allow(CONFIGS)
         return search
 
@@ -176,7 +177,7 @@ def test_a_search_resumes_from_its_journal(tmp_path):
 
 
 def test_a_search_knows_what_failed(tmp_path):
-    search = Search(open_storage(tmp_path / "journal.log"), "p", LISTS, seed=0)
+    search = Search(journal(tmp_path / "journal.log"), "p", LISTS, seed=0)
     search.allow(CONFIGS)
     assert search.outlook(0.01) is None
     for _ in range(8):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _FEWEST = 16
@@ -23,22 +22,10 @@ class Budget:
     def out_of_time(self) -> bool:
         return self.minutes is not None and time.monotonic() - self.started >= 60 * self.minutes
 
-    def left(self, times_us: Sequence[float | None]) -> int:
-        """Trials still to be asked for a problem whose trials, in order, took `times_us` (None: failed)."""
+    def left(self, done: int, expected_gain: Callable[[], float]) -> int:
+        """Trials still to be asked for a problem after `done`; `expected_gain` of one more is asked late and seldom."""
         if self.out_of_time():
             return 0
-        if self.until_gain is not None and expected_gain(times_us) < self.until_gain:
+        if self.until_gain is not None and done >= _FEWEST and expected_gain() < self.until_gain:
             return 0
-        return max(0, self.trials - len(times_us))
-
-
-def expected_gain(times_us: Sequence[float | None]) -> float:
-    """What as many trials again may gain: as much as the last half of them did, as a fraction of the best time.
-
-    Bests of a search fall roughly evenly in the logarithm of its length, so a doubling gains what the last one did.
-    """
-    if len(times_us) < _FEWEST:
-        return math.inf
-    half = [us for us in times_us[: len(times_us) // 2] if us is not None]
-    whole = [us for us in times_us if us is not None]
-    return 1 - min(whole) / min(half) if half else math.inf
+        return max(0, self.trials - done)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from autotune.config import Config
@@ -20,12 +18,6 @@ from autotune.tuning.space import Lists
 from autotune.tuning.suggest import Outlook
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def open_storage(path: Path) -> BaseStorage:
-    """The journal at `path`; every finished trial is in it before the next one starts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 class Search:

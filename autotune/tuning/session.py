@@ -154,7 +154,7 @@ class Session:
     def _open(self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config]) -> Search:
         kernel, device = self._kernel, self._device
         opened = Search(trials, self._study(problem), self._space.lists, self._plan.seed)
-        if opened.feasible_count is None or self._plan.budget.left(_times(opened)):
+        if opened.feasible_count is None or self._left(opened):
             feasible = space.feasible(self._space, kernel, problem, device)
             opened.allow(feasible, opinions(kernel, problem, feasible, device))
             incumbent = incumbents.get(key(served(problem, device)))
@@ -166,10 +166,18 @@ class Session:
         self.summary.rejected += self._space.size - (opened.feasible_count or 0)
         return opened
 
+    def _left(self, one: Search) -> int:
+        def gain() -> float:
+            outlook = one.outlook(0.0)
+            return outlook.gain if outlook else math.inf
+
+        return self._plan.budget.left(len(one.outcomes), gain)
+
     def _study(self, problem: Problem) -> str:
         """Names the trials of a problem: those of another source, toolchain, device or bench are others."""
         subject = self._subject
-        name = f"{describe(problem)} source={subject.source} {subject.toolchain} seed={self._plan.seed}"
+        # Studies of the first release held other distributions, which Optuna does not mix.
+        name = f"{describe(problem)} trials=2 source={subject.source} {subject.toolchain} seed={self._plan.seed}"
         if self._plan.storage:
             name = f"{self._kernel.name} {self._filed} {name}"  # a database holds all kernels and devices
         name += f" bench={self._plan.bench.name}" if self._plan.bench else ""
@@ -177,9 +185,7 @@ class Session:
 
     def _search(self, searches: Mapping[Problem, Search], threads: ThreadPoolExecutor) -> None:
         while asked := [
-            (problem, config)
-            for problem, one in searches.items()
-            for config in one.ask(min(_BATCH, self._plan.budget.left(_times(one))))
+            (problem, config) for problem, one in searches.items() for config in one.ask(min(_BATCH, self._left(one)))
         ]:
             # Futures are read in the order asked, so that equal results give equal searches.
             compiled = [(c, threads.submit(self._compiler.resources, c)) for c in self._candidates(asked)]
@@ -262,10 +268,6 @@ def _distinct(problems: Mapping[Problem, int], device: Device) -> None:
                 f"{count} problems differ from {describe(seen)} only in how inputs are drawn, which no lookup can see; "
                 f"tune them in separate sessions with --tables of their own"
             )
-
-
-def _times(one: Search) -> list[float | None]:
-    return [outcome.get("us") for outcome in one.outcomes.values()]
 
 
 def _failures(searches: Mapping[Problem, Search]) -> dict[str, int]:

@@ -18,7 +18,8 @@ from autotune.kernels._kv_cache import load_rows
 
 WIDTH = 512
 LOG2E = 1.4426950408889634
-PATTERNS = ("full", "short", "holes", "none")
+PATTERNS = ("full", "short", "holes", "none", "clustered")
+RUN = 64
 """Index lists: all keys there; tails of -1; -1 anywhere; every second list empty."""
 
 
@@ -127,17 +128,20 @@ def add_up(out: Tensor, partial: Tensor | None, peaks: Tensor | None, sink: Tens
 
 
 def draw_indices(draw: Draw, shape: tuple[int, int], slots: int, pattern: str) -> Tensor:
-    """int32 [tokens, keys] of slots, patterned."""
+    """int32 [tokens, keys] of slots, patterned; `clustered`: runs of RUN neighbours, as pages of a request lie."""
     indices = draw.integers(shape, 0, slots, torch.int32)
     if indices.is_meta or pattern == "full":
         return indices
     tokens, keys = shape
+    if pattern == "clustered":
+        place = torch.arange(keys, device=indices.device)
+        return ((indices[:, place // RUN * RUN] + place % RUN) % slots).int()
     if pattern == "short":
         length = draw.integers((tokens, 1), 0, keys + 1, torch.int32)
-        return torch.where(torch.arange(keys) < length, indices, -1).int()
+        return torch.where(torch.arange(keys, device=indices.device) < length, indices, -1).int()
     if pattern == "holes":
         return torch.where(draw.integers(shape, 0, 3, torch.int32) == 0, -1, indices).int()
-    return torch.where(torch.arange(tokens)[:, None] % 2 == 0, -1, indices).int()
+    return torch.where(torch.arange(tokens, device=indices.device)[:, None] % 2 == 0, -1, indices).int()
 
 
 def check_pattern(pattern: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autotune.config import Config
-from autotune.draw import Draw
+from autotune.draw import Draw, shares
 from autotune.errors import UsageError
 from autotune.kernel import Work
 
@@ -34,8 +34,8 @@ class Slots:
             raise ValueError(f"sizes must be positive, got {self}")
         if self.topk > self.experts:
             raise ValueError(f"topk must be at most experts, got {self.topk} of {self.experts}")
-        if self.routing not in ("uniform", "one_expert"):
-            raise ValueError(f"routing must be uniform or one_expert, got {self.routing!r}")
+        if self.routing != "one_expert":
+            shares(self.routing, self.experts)
 
     @property
     def slots(self) -> int:
@@ -48,10 +48,10 @@ class Slots:
 
     @property
     def experts_touched(self) -> float:
-        """Expected number of distinct experts under uniform routing: what the weights' traffic scales with."""
+        """Expected number of distinct experts under the routing: what the weights' traffic scales with."""
         if self.routing == "one_expert":
             return 1.0
-        return self.experts * (1 - (1 - 1 / self.experts) ** self.slots)
+        return sum(1 - (1 - share) ** self.slots for share in shares(self.routing, self.experts))
 
     @property
     def flops(self) -> int:
@@ -59,7 +59,10 @@ class Slots:
 
     def draw_ids(self, draw: Draw) -> Tensor:
         """int32 [tokens, topk] experts."""
-        ids = draw.integers((self.tokens, self.topk), 0, self.experts, torch.int32)
+        shape = (self.tokens, self.topk)
+        if self.routing not in ("uniform", "one_expert"):
+            return draw.routes(shape, shares(self.routing, self.experts))
+        ids = draw.integers(shape, 0, self.experts, torch.int32)
         return torch.full_like(ids, self.experts - 1) if self.routing == "one_expert" else ids
 
     def product(self, wide_a: Tensor, wide_w: Tensor, expert_ids: Tensor) -> tuple[Tensor, Tensor]:
