@@ -6,22 +6,18 @@ actor keeps the isolated process of a local lane, so that what a config does to 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.bench import Bench
 from autotune.tuning.crew import Crew, Hire
 from autotune.tuning.worker import Limits, Workers
-
-_TRIES = 5
-"""Nodes that one task may lose before the session gives up."""
 
 
 def hire(address: str, arch: str) -> Hire:
@@ -41,7 +37,7 @@ def hire(address: str, arch: str) -> Hire:
         slots = min(bench.slots, gpus) if bench and bench.tier == "simulated" else gpus
         lanes = [_Remote(ray, {"num_cpus": 0, "resources": {arch: 1}}, one, state) for _ in range(slots)]
         try:
-            yield Crew(_Pool(compilers), [_Pool([lane]) for lane in lanes])
+            yield Crew(_Pool(compilers, len(compilers)), [_Pool([*lanes[i:], *lanes[:i]], 1) for i in range(slots)])
         finally:
             for remote in (*compilers, *lanes):
                 remote.close()
@@ -62,30 +58,34 @@ def _connected(address: str) -> Any:  # noqa: ANN401 - Ray is an optional extra 
     return ray
 
 
+class _NodeLost(Exception):
+    pass
+
+
 @dataclass
 class _Remote:
-    """An actor somewhere; another is started where its node is lost."""
+    """An actor on whichever node Ray found for it, one call at a time; gone for good with its node."""
 
     ray: Any
     options: dict[str, Any]
     limits: Limits
     state: Path
     actor: Any = None
+    lost: bool = False
+    busy: Lock = field(default_factory=Lock)
 
     def call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
-        """What `task` returns; raises what the actor's process raised, Lost among it."""
-        for _ in range(_TRIES):
+        """What `task` returns; raises what it raised there, Lost among it, or _NodeLost."""
+        try:
             if self.actor is None:
-                # A node that is lost must not be waited for: Ray places the actor on one that lives.
                 remote = self.ray.remote(**self.options)(_Actor)
-                self.actor = remote.remote(replace(self.limits, processes=1), self.state, dict(os.environ))
-            try:
-                return self.ray.get(self.actor.call.remote(task, argument))
-            except self.ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            except self.ray.exceptions.RayError:
-                self.actor = None  # the node is gone, not the config: the same task again, elsewhere
-        raise DeviceError(f"{_TRIES} Ray nodes were lost under one task; look at the cluster before going on")
+                self.actor = remote.remote(replace(self.limits, processes=1), self.state)
+            return self.ray.get(self.actor.call.remote(task, argument))
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self.ray.exceptions.RayError as error:
+            self.lost = True
+            raise _NodeLost(str(error)) from None
 
     def close(self) -> None:
         if self.actor is not None:
@@ -95,8 +95,7 @@ class _Remote:
 class _Actor:
     """On its node: one isolated process, as in a local crew."""
 
-    def __init__(self, limits: Limits, state: Path, environment: dict[str, str]) -> None:
-        os.environ.update({name: value for name, value in environment.items() if name == "PYTHONPATH"})
+    def __init__(self, limits: Limits, state: Path) -> None:
         self._workers = Workers(limits, state)
 
     def call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
@@ -104,18 +103,32 @@ class _Actor:
 
 
 class _Pool:
-    def __init__(self, remotes: list[_Remote]) -> None:
-        self._idle: SimpleQueue[_Remote] = SimpleQueue()
-        for remote in remotes:
-            self._idle.put(remote)
-        self._threads = ThreadPoolExecutor(len(remotes), thread_name_prefix="ray")
+    """Prefers its first remotes; where a node is lost, the same task goes to another one that lives."""
+
+    def __init__(self, remotes: Sequence[_Remote], threads: int) -> None:
+        self._remotes, self._spreads = remotes, threads > 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="ray")
 
     def submit(self, task: Callable[[Any], Any], argument: Any) -> Future[Any]:  # noqa: ANN401
         return self._threads.submit(self._call, task, argument)
 
     def _call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
-        remote = self._idle.get()
-        try:
-            return remote.call(task, argument)
-        finally:
-            self._idle.put(remote)
+        while True:
+            remote = self._take()
+            try:
+                return remote.call(task, argument)
+            except _NodeLost:
+                continue  # of the node, not of the config: nothing is blamed on what ran there
+            finally:
+                remote.busy.release()
+
+    def _take(self) -> _Remote:
+        """The first idle one that lives, else the first that lives, once it is idle. Raises DeviceError."""
+        living = [remote for remote in self._remotes if not remote.lost]
+        if not living:
+            raise DeviceError("every Ray node of this session was lost; finished trials are on disk, run it again")
+        for remote in living if self._spreads else living[:1]:
+            if remote.busy.acquire(blocking=False):
+                return remote
+        living[0].busy.acquire()
+        return living[0]

@@ -51,14 +51,17 @@ def database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
+        shown = parsed.render_as_string(hide_password=True)
     except SQLAlchemyError as error:
         raise UsageError(f"--storage: not a database URL ({error}); write postgresql://user@host/database") from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")  # SQLAlchemy's own choice changed with 2.1
     try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
         raise UsageError(
-            f"--storage {shown}: {error.name} is not installed; pip install 'deepseek-autotune[postgresql]'"
+            f"--storage {shown}: its driver is not installed; pip install 'deepseek-autotune[postgresql]'"
         ) from error
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
