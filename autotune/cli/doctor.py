@@ -7,27 +7,73 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
+from autotune.device import Device
 from autotune.errors import AutotuneError
+from autotune.tuning import gpu, simulated
+from autotune.tuning.bench import Bench
 from autotune.tuning.cache import state_root
+from autotune.tuning.noise import Noise, noise
+from autotune.tuning.race import LOOKS
 from autotune.tuning.toolchain import toolchain
 
 Finding = tuple[str, bool, str]
 
 
 def add(commands: Commands) -> None:
-    parser = command(commands, "doctor", "what this machine can do, and what is missing", "  autotune doctor")
+    parser = command(
+        commands,
+        "doctor",
+        "what this machine can do, and what is missing; with --timing, the smallest gain that its GPUs can tell",
+        "  autotune doctor\n  autotune doctor --timing\n"
+        "  autotune doctor --timing --bench simulated:0 --device mi355x   # a rehearsal",
+    )
+    parser.add_argument("--timing", action="store_true", help="race a kernel against itself and print the noise floor")
+    parser.add_argument("--bench", metavar="BENCH", help="gpu (default) or simulated:SEED; with --timing")
+    parser.add_argument("--device", help="the device that a simulated bench stands for")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.timing:
+        return _timing(arguments)
     rows = [{"check": name, "ok": "yes" if fine else "NO", "detail": detail} for name, fine, detail in _findings()]
     show_rows(rows, arguments.json)
     # A machine with no GPU tunes to the model: worth saying, no failure.
     return 1 if any(row["ok"] == "NO" and row["check"] != "measure on a GPU" for row in rows) else 0
+
+
+def _timing(arguments: argparse.Namespace) -> int:
+    bench: Bench
+    if arguments.bench in (None, "gpu"):
+        device, bench = devices.current(), gpu.Gpu(slots=gpu.count())
+    else:
+        bench = simulated.parse(arguments.bench)
+        device = devices.named(arguments.device or "mi355x")
+    found = [(slot, one) for slot in range(bench.slots) for one in noise(bench, device, slot, state_root())]
+    rows = [_noise_row(bench, device, slot, one) for slot, one in found]
+    flushed = f"{device.name}: inputs rotate over more than {device.last_level_mb:.0f} MB of last-level cache"
+    show_rows(rows, arguments.json, f"{flushed}; floors in % after {', '.join(map(str, LOOKS))} blocks")
+    return 0
+
+
+def _noise_row(bench: Bench, device: Device, slot: int, one: Noise) -> dict[str, Any]:
+    return {
+        "bench": bench.name,
+        "device": bench.table_device(device.name),
+        "gpu": slot,
+        "problem": one.problem,
+        "us": round(one.us, 3),
+        "spread %": round(100 * one.spread, 2),
+        **{f"floor {blocks}": round(100 * floor, 2) for blocks, floor in zip(LOOKS, one.floors, strict=True)},
+        "gain over itself %": round(100 * one.twin, 2),
+        "clock MHz": one.clock_mhz,
+        "throttled": "yes" if one.throttled else "no",
+    }
 
 
 def _findings() -> Iterator[Finding]:

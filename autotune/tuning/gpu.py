@@ -190,8 +190,8 @@ def copies_for(bytes_each: int, device: Device, room: int) -> int:
 
 def launches_for(one_us: float, copies: int) -> int:
     """Launches in one graph: whole rounds over the copies, and long enough that launching it is under 5 %."""
-    wanted = math.ceil(_GRAPH_US / max(one_us, 1.0))
-    return min(max(1, math.ceil(wanted / copies)) * copies, max(copies, _MOST_LAUNCHES))
+    rounds = math.ceil(_GRAPH_US / max(one_us, 1.0) / copies)
+    return copies * max(1, min(rounds, _MOST_LAUNCHES // copies))
 
 
 def _elapsed_us(call: Callable[[], None]) -> float:

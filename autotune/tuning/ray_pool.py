@@ -71,7 +71,8 @@ class _Remote:
     limits: Limits
     state: Path
     actor: Any = None
-    lost: bool = False
+    lost: str = ""
+    """Why, in Ray's words."""
     busy: Lock = field(default_factory=Lock)
 
     def call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
@@ -84,8 +85,8 @@ class _Remote:
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self.ray.exceptions.RayError as error:
-            self.lost = True
-            raise _NodeLost(str(error)) from None
+            self.lost = f"{type(error).__name__}: {error}"
+            raise _NodeLost from None
 
     def close(self) -> None:
         if self.actor is not None:
@@ -126,7 +127,10 @@ class _Pool:
         """The first idle one that lives, else the first that lives, once it is idle. Raises DeviceError."""
         living = [remote for remote in self._remotes if not remote.lost]
         if not living:
-            raise DeviceError("every Ray node of this session was lost; finished trials are on disk, run it again")
+            raise DeviceError(
+                f"every Ray actor of this session was lost ({self._remotes[0].lost}); finished trials are on disk: "
+                "look at the cluster, then run the same command again"
+            )
         for remote in living if self._spreads else living[:1]:
             if remote.busy.acquire(blocking=False):
                 return remote

@@ -1,0 +1,190 @@
+"""Whole sessions on simulated GPUs, and what they leave behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autotune import device, registry, table
+from autotune.cli import main
+from autotune.config import build, key
+from autotune.errors import UsageError
+from autotune.tuning.budget import Budget
+from autotune.tuning.ledger import Crash, Ledger
+from autotune.tuning.session import Plan, Session
+from autotune.tuning.simulated import Faults, Modeled, Simulated
+from autotune.tuning.worker import Job, Limits
+
+KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
+SIZES = (64, 1024)
+FAULTS = Faults(hang=0.05, segfault=0.1, sticky=0.1, wrong=0.2, out_of_memory=0.05)
+
+
+def problems():
+    return {build(registry.load(KERNEL).problem, {"rows": rows, "cols": 1536}, "test"): 1 for rows in SIZES}
+
+
+class World:
+    def __init__(self, folder):
+        self.folder, self.statuses = folder, []
+        self.bench = Simulated(1, Modeled(1), faults=FAULTS, trace=folder / "trace")
+
+    def tune(self, **more):
+        limits = Limits(processes=1, measure_timeout_s=5)
+        plan = Plan(
+            self.folder / "tables", self.folder / "state", Budget(trials=20), limits=limits, bench=self.bench, **more
+        )
+        return Session(registry.load(KERNEL), device.named(DEVICE), plan, self.statuses.append).run(problems())
+
+    @property
+    def trace(self):
+        return (self.folder / "trace").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = World(tmp_path_factory.mktemp("world"))
+    made.summary = made.tune()
+    made.measured = made.trace
+    return made
+
+
+def test_rows_are_of_a_tier_and_a_folder_that_no_runtime_serves(world):
+    assert world.summary.table == world.folder / f"tables/gfx950/mi355x.simulated-1/{KERNEL}.json"
+    assert "mi355x.simulated-1" not in device.names()
+    rows = table.load(world.summary.table).rows
+    assert {row.tier for row in rows} == {"simulated"} == {world.summary.tier}
+    assert table.TIERS[-1] == "simulated"
+
+
+def test_every_problem_is_served_by_a_config_without_fault_and_its_evidence_is_whole(world):
+    rows = table.load(world.summary.table).rows
+    covered = set()
+    for row in rows:
+        ((name, low, high),) = row.serves or (("rows", dict(row.problem)["rows"], dict(row.problem)["rows"]),)
+        assert name == "rows"
+        covered |= {size for size in SIZES if low <= size <= high}
+        assert world.bench.fault(Job(KERNEL, row.problem, row.config, DEVICE)) == ""
+        evidence = row.evidence
+        assert evidence["us"] > 0 and evidence["samples"] >= 10 and 0 <= evidence["spread"] < 0.05
+        assert evidence["bench"] == "simulated:1"
+        assert evidence["proved_on"] and evidence["device_error_over_bound"] <= 1
+        if row.serves:
+            assert {low, high} <= set(evidence["measured_at"])
+            assert evidence["regret"] >= 0
+            sizes = [dict(part.split("=") for part in text.split(","))["rows"] for text in evidence["proved_on"]]
+            assert {str(low), str(high)} <= set(sizes), "proved at both ends"
+    assert covered == set(SIZES)
+
+
+def test_failures_are_told_by_kind_while_it_runs(world):
+    kinds = {"hang", "crash", "sticky", "wrong", "memory"}
+    assert set(world.summary.failed) <= kinds
+    assert len(world.summary.failed) >= 3
+    last = [status for status in world.statuses if status.stage == "search"][-1]
+    assert last.failed == world.summary.failed
+    assert (last.done, last.of) == (40, 40)
+    assert last.speedup >= 1
+
+
+def test_nothing_is_measured_twice_and_a_second_session_measures_nothing(world):
+    assert len(set(world.measured)) == len(world.measured)
+    before = world.summary.table.read_bytes()
+    again = world.tune()
+    assert world.trace == world.measured
+    assert again.compiled == 0
+    assert again.failed == world.summary.failed
+    old, new = json.loads(before), json.loads(world.summary.table.read_text())
+    assert [row["config"] for row in old["rows"]] == [row["config"] for row in new["rows"]]
+
+
+def test_what_crashed_is_in_the_ledger_and_another_seed_does_not_try_it_again(world):
+    ledger = Ledger(world.folder / "state", "mi355x.simulated-1")
+    assert len(ledger) >= sum(count for kind, count in world.summary.failed.items() if kind != "memory") > 0
+    other = world.tune(seed=9)
+    jobs = [line for line in world.trace if line not in world.measured]
+    assert len(jobs) < 40
+    assert len(Ledger(world.folder / "state", "mi355x.simulated-1")) >= len(ledger)
+    assert other.trials == 40
+
+
+CRASH = Crash("k", "source", "triton 3.9.0", "m=1", "BLOCK=16", "measure", "hang", "took longer than 5 s")
+
+
+def test_the_ledger_is_shared_survives_torn_lines_and_can_be_forgotten(tmp_path):
+    one, other = Ledger(tmp_path, "mi355x"), Ledger(tmp_path, "mi355x")
+    one.add(CRASH)
+    path = tmp_path / "ledger/mi355x.jsonl"
+    with path.open("a") as file:
+        file.write('{"kernel": "torn')
+    other.add(Crash(**{**vars(CRASH), "config": "BLOCK=32"}))
+    other.add(Crash(**{**vars(CRASH), "config": "BLOCK=64", "kind": "memory"}))
+    read = Ledger(tmp_path, "mi355x")
+    assert len(read) == 2
+    assert read.find(*CRASH.where) == CRASH
+    assert read.find("k", "source", "triton 3.8.0", "m=1", "BLOCK=16") is None, "another toolchain tries again"
+    assert len(Ledger(tmp_path, "h100")) == 0
+    read.forget()
+    assert (len(read), len(Ledger(tmp_path, "mi355x")), Ledger(tmp_path, "mi355x").epoch) == (0, 0, 1)
+
+
+def test_chaos_in_short(tmp_path):
+    benchmark = Path(__file__).parents[1] / "benchmarks/chaos.py"
+    short = ["--rows", "64", "--cols", "1536", "--trials", "16", "--kills", "2", "--rate", "2.5", "--skip-calm"]
+    result = subprocess.run([sys.executable, str(benchmark), *short], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr[-2000:]
+    found = json.loads(result.stdout)
+    assert found["candidates"] == 16
+    assert (found["trials lost"], found["measured twice"], found["problems served by a faulty config"]) == (0, 0, 0)
+    assert found["kills"] >= 1
+    assert found["trials checked at kills"] >= 1
+
+
+def test_problems_that_no_lookup_can_tell_apart_are_refused(tmp_path):
+    kernel = registry.load("moe/fp8_grouped_gemm")
+    fields = {"tokens": 4, "topk": 2, "experts": 8, "n": 128, "k": 128}
+    both = {build(kernel.problem, {**fields, "routing": routing}, "test"): 1 for routing in ("uniform", "zipf:1.2")}
+    plan = Plan(tmp_path / "tables", tmp_path / "state")
+    with pytest.raises(UsageError, match="only in how inputs are drawn"):
+        Session(kernel, device.named(DEVICE), plan, lambda status: None).run(both)
+
+
+def test_how_inputs_are_drawn_is_evidence_and_not_key():
+    from autotune.tuning.promotion import served
+
+    kernel = registry.load("moe/fp8_grouped_gemm")
+    fields = {"tokens": 4, "topk": 2, "experts": 8, "n": 128, "k": 128}
+    skewed = build(kernel.problem, {**fields, "routing": "zipf:1.2"}, "test")
+    assert key(served(skewed, device.named(DEVICE))) == key(build(kernel.problem, fields, "test"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bench", "simulated"], "simulated:SEED"),
+        (["--bench", "gpu"], "no GPU is visible"),
+        (["--minutes", "0"], "--minutes must be positive"),
+        (["--until-gain", "-1"], "--until-gain must be positive"),
+        (["--inputs", "routing=zipf:1"], "draws its inputs in one way only"),
+        (["--storage", "nonsense"], "not a database URL"),
+    ],
+)
+def test_usage_errors_of_benches_and_budgets(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "tables"))
+    assert main(["tune", KERNEL, "--device", DEVICE, "--problem", "rows=64,cols=1536", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "tables").exists()
+
+
+def test_doctor_tells_the_noise_floor_of_a_bench(capsys):
+    assert main(["doctor", "--timing", "--bench", "simulated:0", "--device", "mi355x", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 3
+    for row in rows:
+        assert row["device"] == "mi355x.simulated-0"
+        assert 0 < row["floor 64"] < row["floor 8"]
+        assert abs(row["gain over itself %"]) < row["floor 8"]
+    assert main(["doctor", "--timing"]) == 2
+    assert "no GPU is visible" in capsys.readouterr().err
