@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import pickle
 
 import pytest
 
@@ -95,3 +96,8 @@ def test_a_simulated_bench_is_never_filed_under_the_real_device():
     for text in ("simulated", "simulated:x", "gpu:1"):
         with pytest.raises(UsageError, match="simulated:SEED"):
             parse(text)
+
+
+def test_a_lost_call_travels_between_machines():
+    lost = pickle.loads(pickle.dumps(Lost("hang", "took longer than 5 s")))
+    assert (lost.kind, str(lost)) == ("hang", "took longer than 5 s")

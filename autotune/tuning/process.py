@@ -24,8 +24,11 @@ class Lost(Exception):
     """A call without an answer. `kind` is hang, crash or memory; the text is a reason for people."""
 
     def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
+        super().__init__(kind, reason)  # all of them: it is pickled by its arguments
+        self.kind, self.reason = kind, reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class LastAnswer(Exception):
