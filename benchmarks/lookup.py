@@ -3,7 +3,7 @@
     python benchmarks/lookup.py [--vllm FOLDER] [--sglang FOLDER]
 
 FOLDER is an unpacked wheel or source archive of the engine, from which its functions are taken as they are. Prints
-nanoseconds, the median of short batches on one core, and how many times each peer takes.
+nanoseconds, the median of short batches on one core, and how many times each peer takes; and the cost at start.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -117,11 +119,31 @@ def engine(name: str, folder: Path, home: Path) -> dict[str, float]:
     return {f"{name} block FP8": nanoseconds(block_fp8), f"{name} fused MoE": nanoseconds(moe)}
 
 
+START = """
+import time, torch, triton.language
+wall, cpu = time.perf_counter(), time.process_time()
+from autotune import device, runtime
+gpu = device.named("mi355x")
+paths = sorted(runtime.tables_root().glob(f"{gpu.arch}/{gpu.name}/*/*.json"))
+rows = sum(len(runtime.rows(f"{path.parent.name}/{path.stem}", gpu)) for path in paths)
+print((time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3, rows)
+"""
+
+
+def start() -> tuple[float, float, int]:
+    """Best of five fresh processes: ms of wall time, of processor time, and rows read, beyond torch and triton."""
+    runs = [subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True) for _ in range(5)]
+    wall, cpu, rows = zip(*(map(float, run.stdout.split()) for run in runs), strict=True)
+    return min(wall), min(cpu), int(rows[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vllm", type=Path)
     parser.add_argument("--sglang", type=Path)
     arguments = parser.parse_args()
+    wall, cpu, rows = start()
+    print(f"import autotune.runtime and {rows} rows of mi355x: {wall:.1f} ms, of which processor {cpu:.1f} ms")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         tables(Path(folder))
