@@ -136,6 +136,27 @@ def test_measured_rows_go_out_and_come_in(tmp_path, name):
     assert (found.problem, found.config, found.tier) == (ours[0].problem, ours[0].config, "imported")
 
 
+def test_flas_own_lookup_finds_what_we_export(tmp_path, monkeypatch):
+    folder = os.environ.get("FLA_SOURCE") or _installed("fla")
+    if folder is None:
+        pytest.skip("fla-core is not installed, and FLA_SOURCE names no unpacked wheel of it")
+    monkeypatch.setenv("FLA_CACHE_MODE", "strict")
+    monkeypatch.setenv("FLA_CONFIG_DIR", str(tmp_path / "mi355x"))
+    spec = importlib.util.spec_from_file_location("fla_cache", Path(folder) / "fla/ops/utils/cache.py")
+    fla = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fla_cache", fla)
+    spec.loader.exec_module(fla)
+    ours = row(8192, "mi355x", us=12.5)
+    files, _ = FORMATS["fla"].write([Table("gemm/fp8_block_scaled", "gfx950", "mi355x", "s", (ours,))])
+    ((name, text),) = files.items()
+    write(tmp_path / name, text)
+    values = tuple(value for _, value in ours.problem)
+    found = fla.load_cached_config(Path(name).stem, fla.AutotuneKey(values))
+    assert (found["num_warps"], found["num_ctas"], found["maxnreg"]) == (ours.config["num_warps"], 1, None)
+    assert found["kwargs"]["BLOCK_M"] == ours.config["BLOCK_M"]
+    assert fla.load_cached_config(Path(name).stem, fla.AutotuneKey((1, *values[1:]))) is None
+
+
 def test_a_modelled_range_is_never_written_as_a_time():
     ours = Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", (row(64, "h200", "modeled", modeled_us_range=[1, 4]),))
     files, left = FORMATS["triton"].write([ours])

@@ -16,7 +16,7 @@ from typing import Any
 from autotune import registry
 from autotune.config import Scalar
 from autotune.errors import UsageError
-from autotune.interchange.foreign import Entry, Hints, Unmapped, read_json, scalars
+from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, read_json, scalars
 from autotune.table import Row, Table
 
 SCHEMA = "1.0.0"
@@ -196,7 +196,7 @@ def _options(config: Any, place: str) -> dict[str, Scalar]:  # noqa: ANN401
 
 def _triton_config(row: Row) -> dict[str, Any]:
     config: Mapping[str, Scalar] = row.config
-    outer = {name: config[name] for name in _LAUNCH if name in config and not (name == "maxnreg" and not config[name])}
+    outer = {name: config.get(name, NEUTRAL.get(name)) or None for name in _LAUNCH}  # FLA reads all four
     return {"kwargs": {name: value for name, value in config.items() if name not in _LAUNCH}, **outer}
 
 
