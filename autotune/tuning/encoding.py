@@ -31,7 +31,7 @@ def encode(configs: Sequence[Mapping[str, Scalar]]) -> Points:
     """Sizes as the mean of log2 and rank, both in [0, 1]; every value also as itself; parity of powers of two.
 
     A size alone lets the surrogate reason from 32 and 128 to 64; its one-hot copy lets 96 be bad between two good
-    ones (without it 200 evaluations of the replay spaces end 5 % further from the optimum).
+    ones: without it the replay spaces stand at .949 of the optimum after 100 evaluations, with it at .978.
     """
     columns: list[Floats] = []
     groups: list[int] = []
