@@ -32,8 +32,11 @@ def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) ->
     broken = [finding for finding in findings if finding.subject.row and finding.worst.is_regression]
     broken = [f for f in broken if f.subject.row and (f.subject.row.tier != "measured" or f.worst.kind in _FATAL)]
     tables = {path: table.load(path) for path in {f.subject.table for f in broken} if path}
+    regressed = {(f.subject.table, f.subject.row.problem) for f in findings if f.subject.row and f.worst.is_regression}
     options = [
-        alternatives(finding.subject, tables[finding.subject.table].rows) for finding in broken if finding.subject.table
+        alternatives(finding.subject, [row for row in tables[path].rows if (path, row.problem) not in regressed])
+        for finding in broken
+        if (path := finding.subject.table)
     ]
     builds = builder.builds(against, [call for calls in options for call in calls])
     ranked = [_ranked(finding, calls, builds) for finding, calls in zip(broken, options, strict=True)]
