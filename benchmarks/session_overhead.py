@@ -3,7 +3,7 @@
     python benchmarks/session_overhead.py [--trials 60] [--seconds 0.2]
 
 Both sides have one compile process and one GPU whose measurements take `--seconds`; both are cold, and both are timed
-from the first compile to the last measurement (importing torch, and proofs, are left out on both sides). The bare loop
+without the start of processes and without proofs; enumerating the space and its opinions is the session's own work. The bare loop
 compiles a config, waits, and goes on; the session compiles the next ones meanwhile, so its ratio may be under 1:
 `--serial` keeps it from that, to show what its own work costs.
 """
@@ -50,19 +50,20 @@ def warm(job: Job) -> str:
 
 
 def session(given: argparse.Namespace, folder: Path) -> tuple[float, list[Config]]:
-    """Seconds from the first compile to the last told trial, and the configs in their order."""
+    """Seconds from `run` to the last told trial, the start of processes left out; and the configs in their order."""
     kernel, device = registry.load(KERNEL), devices.named(DEVICE)
     problem = build(kernel.problem, {"m": 64, "n": 2048, "k": 7168, "dtype": device.fp8}, "overhead")
     ends: list[float] = []
-    begins: list[float] = []
+    starting: list[float] = []
 
     @contextmanager
     def warmed(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
         with crew.local(limits, state, bench) as hired:
+            begin = time.perf_counter()
             first = Subject.of(kernel, device).job(problem, kernel.default(problem, device))
             for pool in (hired.compilers, *hired.lanes):
                 pool.submit(warm, first).result()
-            begins.append(time.perf_counter())
+            starting.append(time.perf_counter() - begin)
             yield Crew(hired.compilers, [hired.compilers] if given.serial else hired.lanes)
 
     def progress(status: Status) -> None:
@@ -73,11 +74,12 @@ def session(given: argparse.Namespace, folder: Path) -> tuple[float, list[Config
     bench = Simulated(weather=Weather(noise=0.0), seconds=given.seconds)
     plan = Plan(folder / "t", folder / "s", Budget(given.trials), limits=Limits(processes=1), bench=bench, hire=warmed)
     one = Session(kernel, device, plan, progress)
+    begin = time.perf_counter()
     with suppress(_Done):
         one.run({problem: 1})
     path = folder / f"s/journal/{bench.table_device(DEVICE)}/{KERNEL}.log"
     kept = Search(journal(path), one._study(problem), space.load(kernel, device).lists, 0)
-    return ends[-1] - begins[0], list(kept.outcomes)
+    return ends[-1] - begin - starting[0], list(kept.outcomes)
 
 
 def bare(given: argparse.Namespace, folder: Path, configs: list[Config]) -> float:
