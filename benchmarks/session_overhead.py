@@ -3,7 +3,7 @@
     python benchmarks/session_overhead.py [--trials 60] [--seconds 0.2]
 
 Both sides have one compile process and one GPU whose measurements take `--seconds`; both are cold, and both are timed
-without the start of processes and without proofs; enumerating the space and its opinions is the session's own work. The bare loop
+without the start of processes and without proofs; enumerating the space is the session's own work. The bare loop
 compiles a config, waits, and goes on; the session compiles the next ones meanwhile, so its ratio may be under 1:
 `--serial` keeps it from that, to show what its own work costs.
 """
