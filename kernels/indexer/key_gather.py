@@ -192,9 +192,10 @@ def key_gather(
         offsets=(offsets, torch.int32, (requests,)),
     )
     widths = {page_bytes(page_size, fp4): fp4 for fp4 in (False, True)}
-    if cache.shape[1] not in widths:
-        raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {cache.shape[1]}")
-    fp4 = widths[cache.shape[1]]
+    width = int(cache.shape[1])  # while torch traces, sizes are symbols, and no keys of a dictionary
+    if width not in widths:
+        raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {width}")
+    fp4 = widths[width]
     k = torch.empty((keys, KEY // 2 if fp4 else KEY), dtype=torch.uint8, device=cache.device)
     words = torch.empty((keys, 1), dtype=torch.int32, device=cache.device)
     _key_gather[(triton.cdiv(keys, config.size("BLOCK")),)](
