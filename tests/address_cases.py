@@ -74,7 +74,9 @@ LARGEST_INDEX = {
     "counts_ptr": lambda call: 0,
     "k_ptr": lambda call: 40,
     "index_ptr": lambda call: 0,
-    "offsets_ptr": lambda call: call["x_ptr"].shape[0] - LAST_POSITION % 128 - 2,
+    "cache_ptr": lambda call: 0,  # scales moved as words
+    # Rows of a chunk; or where a request's keys begin, of which 0 leaves the furthest key.
+    "offsets_ptr": lambda call: call["x_ptr"].shape[0] - LAST_POSITION % 128 - 2 if "x_ptr" in call else 0,
 }
 """By parameter name, since one word means one thing in every kernel; a kernel with another one fails here."""
 
