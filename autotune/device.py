@@ -111,7 +111,7 @@ def current() -> Device:
     import torch
 
     if not torch.cuda.is_available():
-        raise DeviceError("no GPU is visible to torch; name a device, for example device.named('mi355x')")
+        raise DeviceError("no GPU is visible to torch; name a device, such as mi355x")
     return at(torch.cuda.current_device())
 
 

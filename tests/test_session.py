@@ -97,6 +97,12 @@ def test_usage_errors_exit_2_with_a_remedy(arguments, message, capsys, tables):
     assert not tables.exists()
 
 
+def test_without_a_gpu_a_session_wants_a_device(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["tune"]) == 2
+    assert "name a device, such as mi355x" in capsys.readouterr().err
+
+
 def test_a_damaged_table_stops_a_session_and_stays_as_it_was(tables, capsys):
     path = tables / "gfx950/mi355x/norm/rms_norm_quant.json"
     path.parent.mkdir(parents=True)

@@ -38,7 +38,9 @@ def add(commands: Commands) -> None:
         "  autotune tune --device mi355x --ray auto --storage postgresql://tuner@db/trials",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: every kernel that the model calls")
-    parser.add_argument("--device", action="append", required=True, help="name of a device record; may be repeated")
+    parser.add_argument(
+        "--device", action="append", help="name of a device record; may be repeated (default: this machine's GPU)"
+    )
     parser.add_argument("--model", default="deepseek-v4-pro")
     parser.add_argument("--scenario", default="8k1k")
     parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default 8)")
@@ -71,7 +73,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    names, chosen = kernel_names(arguments.kernels), [devices.named(name) for name in arguments.device]
+    names = kernel_names(arguments.kernels)
+    chosen = [devices.named(name) for name in arguments.device or ()] or [devices.current()]
     if arguments.problem and arguments.from_misses:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and len(arguments.kernels) != 1:
