@@ -23,17 +23,19 @@ LANES = "two lanes write one address"
 # kernel -> (kind, argument, text, its replacement); `# planted` marks the line that must be named.
 PLANTED = {
     "norm/rms_norm": [
-        (BOUNDS, "x_ptr", "mask=in_rows & (col < cols)[None, :], other=0.0)", "mask=in_rows, other=0.0)  # planted"),
+        (BOUNDS, "x_ptr", "h = load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)\n        weight",
+         "h = tl.load(x_ptr + offs, mask=in_rows, other=0.0).to(tl.float32)  # planted\n        weight"),
         (BOUNDS, "weight_ptr", "weight_ptr + col, mask=col < cols, other=0.0)",
          "weight_ptr + col + 1, mask=col < cols, other=0.0)  # planted"),
         (BOUNDS, "y_ptr", "tl.store(y_ptr + offs, ", "tl.store(y_ptr + offs + cols, "),
-        (UNWRITTEN, "y_ptr", "x = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)",
-         "x = tl.load(y_ptr + offs, mask=mask, other=0.0).to(tl.float32)  # planted"),
+        (UNWRITTEN, "y_ptr", "h = load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL)\n        weight",
+         "h = tl.load(y_ptr + offs, mask=mask, other=0.0).to(tl.float32)  # planted\n        weight"),
         (TWICE, "y_ptr", "tl.store(y_ptr + offs, ", "tl.store(y_ptr + offs % cols, "),
         (RACE, "y_ptr", "weight = tl.load(weight_ptr + col, mask=col < cols, other=0.0)",
          "weight = tl.load(weight_ptr + col, mask=col < cols, other=0.0) + 0 * tl.sum(tl.load("
          "y_ptr + offs - cols, mask=mask & (row > 0)[:, None], other=0.0))  # planted"),
-        (HOLES, "output 0", ".to(tl.bfloat16), mask=mask)", ".to(tl.bfloat16), mask=mask & (col > 0)[None, :])"),
+        (HOLES, "output 0", "weight[None, :]).to(tl.bfloat16), mask=mask)",
+         "weight[None, :]).to(tl.bfloat16), mask=mask & (col > 0)[None, :])"),
         (LANES, "y_ptr", "tl.store(y_ptr + offs, ", "tl.store(y_ptr + offs // 2 * 2, "),
     ],
     "moe/combine": [
