@@ -150,14 +150,19 @@ def _kept(logits: Tensor, temperature: Tensor, k: int, p: float) -> Tensor:
 
 def _clear(logits: Tensor, temperature: Tensor, k: int, p: float, u: float) -> tuple[float, float]:
     """p and u moved to the middle of the weights that they fall on, which no rounding of weights can then change."""
-    among_k = _kept(logits, temperature, k, 1.0).sort(descending=True).values / 1.0
-    heavy = among_k[among_k > among_k.sum() * 1e-3]
+    among_k = _kept(logits, temperature, k, 1.0).sort(descending=True).values
+    heavy = among_k[_heavy(among_k)]
     last = int(p * len(heavy))
     p = float((heavy[: last + 1].sum() - heavy[last] / 2) / among_k.sum())
     kept = _kept(logits, temperature, k, p)
-    chosen = (kept > kept.sum() * 1e-3).nonzero()[:, 0]
+    chosen = _heavy(kept).nonzero()[:, 0]
     token = int(chosen[int(u * len(chosen))])
     return p, float((kept[: token + 1].sum() - kept[token] / 2) / kept.sum())
+
+
+def _heavy(weight: Tensor) -> Tensor:
+    """Which weights are wide enough to aim at: a thousandth of all, or half the largest where all are small."""
+    return weight > torch.minimum(weight.sum() * 1e-3, weight.max() / 2)
 
 
 def _reference(
@@ -176,7 +181,7 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    return row_config({"BLOCK": 1024, "BITS": 2, "num_warps": 8}, device)
+    return row_config({"BLOCK": 1024 if problem.vocab > 512 else 512, "BITS": 2, "num_warps": 8}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
