@@ -29,11 +29,11 @@ from autotune import device as devices
 from autotune import registry, table
 from autotune.config import Config, Problem, build, describe, key
 from autotune.tuning import space
-from autotune.tuning.budget import Budget
-from autotune.tuning.session import Plan, Session, Status
-from autotune.tuning.simulated import Faults, Modeled, Simulated, Weather
-from autotune.tuning.storage import journal
-from autotune.tuning.worker import Job, Limits
+from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.storage import journal
+from autotune.tuning.session.session import Plan, Session, Status
+from autotune.tuning.workers.worker import Job, Limits
 
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
 NOISE = 0.01

@@ -19,8 +19,8 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import key
 from autotune.tuning import space
-from autotune.tuning.tasks import compile_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL = "gemm/fp8_block_scaled"
 
@@ -34,7 +34,7 @@ def _bare(jobs: list[Job], cache: str) -> float:
     from autotune.kernels._launch import options
     from autotune.kernels.gemm import fp8_block_scaled as kernel
     from autotune.kernels.gemm._tiles import add_partials
-    from autotune.tuning.launch import StubDriver, target_of
+    from autotune.tuning.compilation.launch import StubDriver, target_of
 
     driver.set_active(StubDriver(target_of(devices.named(jobs[0].device).arch)))
     begin = time.perf_counter()
@@ -63,10 +63,10 @@ def _jobs(device_name: str, count: int) -> list[Job]:
 def _warm(job: Job) -> dict[str, object]:
     """Imports everything that compiling needs, so that both sides are timed without start-up."""
     registry.load(job.kernel)
-    import autotune.tuning.launch
-    import autotune.tuning.resources
+    import autotune.tuning.compilation.launch
+    import autotune.tuning.compilation.resources
 
-    return {"ready": autotune.tuning.launch is not None}
+    return {"ready": autotune.tuning.compilation.launch is not None}
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ from autotune.device import Device
 from autotune.draw import DISTRIBUTIONS, distribution
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.cases import Case
-from autotune.tuning.error_budget import relative, relative_budget
-from autotune.tuning.validate import prove
+from autotune.tuning.validation.cases import Case
+from autotune.tuning.validation.error_budget import relative, relative_budget
+from autotune.tuning.validation.validate import prove
 
 
 class Narrow(TorchDispatchMode):

@@ -23,7 +23,7 @@ from autotune import device as devices
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
-from autotune.tuning.predict import predict
+from autotune.tuning.prediction.predict import predict
 
 FILE = "triton_fused_moe_h100.csv.xz"
 PICKS = (1, 8, 16)

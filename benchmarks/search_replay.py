@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from autotune.tuning.sampler import FeasibleSampler
-from autotune.tuning.suggest import opinion
+from autotune.tuning.search.sampler import FeasibleSampler
+from autotune.tuning.search.suggest import opinion
 
 BUDGETS = (10, 25, 50, 100, 200)
 OURS, NEIGHBOURS = "ours", "ours+neighbours"

@@ -22,17 +22,18 @@ from pathlib import Path
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, build
-from autotune.tuning import crew, space
-from autotune.tuning.bench import Bench
-from autotune.tuning.budget import Budget
-from autotune.tuning.compiling import Subject
-from autotune.tuning.crew import Crew
-from autotune.tuning.search import Search
-from autotune.tuning.session import Plan, Session, Status
-from autotune.tuning.simulated import Simulated, Weather
-from autotune.tuning.storage import journal
-from autotune.tuning.tasks import compile_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning import space
+from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.measurement.simulated import Simulated, Weather
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.storage import journal
+from autotune.tuning.search.study import Search
+from autotune.tuning.session import crew
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.crew import Crew
+from autotune.tuning.session.session import Plan, Session, Status
+from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL, DEVICE = "gemm/fp8_block_scaled", "mi355x"
 
@@ -42,11 +43,11 @@ class _Done(Exception):
 
 
 def warm(job: Job) -> str:
-    import autotune.tuning.launch
-    import autotune.tuning.resources
+    import autotune.tuning.compilation.launch
+    import autotune.tuning.compilation.resources
 
     registry.load(job.kernel)
-    return autotune.tuning.launch.__name__ + autotune.tuning.resources.__name__
+    return autotune.tuning.compilation.launch.__name__ + autotune.tuning.compilation.resources.__name__
 
 
 def session(given: argparse.Namespace, folder: Path) -> tuple[float, list[Config]]:

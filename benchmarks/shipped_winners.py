@@ -19,8 +19,8 @@ import numpy as np
 import train_prior
 import winners
 
-from autotune.tuning import prior
-from autotune.tuning.encoding import Floats
+from autotune.tuning.prediction import prior
+from autotune.tuning.search.encoding import Floats
 
 BUCKETS = {"all": (1, 10**9), "decode m<=64": (1, 64), "middle": (65, 511), "prefill m>=512": (512, 10**9)}
 TWINS = {

@@ -17,10 +17,10 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, key
 from autotune.tuning import space
-from autotune.tuning.opinions import opinions
-from autotune.tuning.search import Search
-from autotune.tuning.simulated import Modeled
-from autotune.tuning.worker import Job
+from autotune.tuning.measurement.simulated import Modeled
+from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.search.study import Search
+from autotune.tuning.workers.worker import Job
 
 KERNELS = (
     *("gemm/fp8_block_scaled", "gemm/bf16_linear", "moe/fp8_grouped_gemm"),

@@ -1,4 +1,4 @@
-"""Trains the community's prior on shipped winners and writes `autotune/tuning/prior.json`.
+"""Trains the community's prior on shipped winners and writes `autotune/tuning/prediction/prior.json`.
 
 pip install scikit-learn
 python benchmarks/train_prior.py --data ../shared/data/shipped [--out prior.json]
@@ -19,9 +19,9 @@ import winners
 
 from autotune import device as devices
 from autotune import registry
-from autotune.tuning import prior
-from autotune.tuning.encoding import Floats
-from autotune.tuning.predict import predict
+from autotune.tuning.prediction import prior
+from autotune.tuning.prediction.predict import predict
+from autotune.tuning.search.encoding import Floats
 
 NEGATIVES = 24
 

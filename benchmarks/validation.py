@@ -8,8 +8,8 @@ import time
 
 from autotune import device, registry
 from autotune.tuning import space
-from autotune.tuning.cases import cases_of
-from autotune.tuning.validate import validate
+from autotune.tuning.validation.cases import cases_of
+from autotune.tuning.validation.validate import validate
 
 
 def main() -> None:

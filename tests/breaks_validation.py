@@ -6,7 +6,7 @@ import torch
 
 from autotune import device, registry
 from autotune.errors import WrongResult
-from autotune.tuning.validate import validate
+from autotune.tuning.validation.validate import validate
 
 GPU = device.named("mi355x")
 kernel = registry.load("gemm/fp8_block_scaled")

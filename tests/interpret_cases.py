@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from autotune.tuning import interpret
+from autotune.tuning.validation import interpret
 
 
 @triton.jit

@@ -11,11 +11,11 @@ from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import build, key
 from autotune.errors import UsageError
-from autotune.tuning.budget import Budget
-from autotune.tuning.ledger import Crash, Ledger
-from autotune.tuning.session import Plan, Session
-from autotune.tuning.simulated import Faults, Modeled, Simulated
-from autotune.tuning.worker import Job, Limits
+from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.session.ledger import Crash, Ledger
+from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.workers.worker import Job, Limits
 
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
 SIZES = (64, 1024)
@@ -150,7 +150,7 @@ def test_problems_that_no_lookup_can_tell_apart_are_refused(tmp_path):
 
 
 def test_how_inputs_are_drawn_is_evidence_and_not_key():
-    from autotune.tuning.promotion import served
+    from autotune.tuning.session.promotion import served
 
     kernel = registry.load("moe/fp8_grouped_gemm")
     fields = {"tokens": 4, "topk": 2, "experts": 8, "n": 128, "k": 128}

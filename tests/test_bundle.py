@@ -14,8 +14,8 @@ from autotune.cli import main
 from autotune.config import key
 from autotune.errors import UsageError
 from autotune.table import Row, Table
-from autotune.tuning import bundling
-from autotune.tuning.worker import Limits
+from autotune.tuning.compilation import bundling
+from autotune.tuning.workers.worker import Limits
 
 KERNEL = registry.load("norm/rms_norm_quant")
 
@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 from triton.compiler.compiler import ASTSource
 from autotune import bundle, device, registry, runtime
-from autotune.tuning import launch
+from autotune.tuning.compilation import launch
 
 compiled = []
 original = ASTSource.make_ir

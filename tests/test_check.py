@@ -23,8 +23,8 @@ from autotune.check.triage import Pair, Verdict, strength, triage
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
-from autotune.tuning.resources import Resources
-from autotune.tuning.worker import Limits
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.workers.worker import Limits
 
 sys.path.insert(0, str(Path(__file__).parent / "release_kernels"))
 from plain_gemm import FAULTS, ROWS, plain_gemm
@@ -334,7 +334,7 @@ RELEASES = [
 def test_known_regressions_of_triton_are_found_and_bisected(arch, format, first_bad, kind, monkeypatch):
     """Fetches five releases of Triton, 4 GB on disk, into the state folder of this machine."""
     monkeypatch.delenv("AUTOTUNE_STATE")
-    from autotune.tuning.cache import state_root
+    from autotune.tuning.session.cache import state_root
 
     call = gemm(arch, format, m=4096)
     made = builder_of(call, builder(state_root()), state_root())

@@ -13,11 +13,12 @@ import pytest
 from autotune import device, registry, table
 from autotune.config import build
 from autotune.errors import UsageError
-from autotune.tuning import crew, ray_pool, storage
-from autotune.tuning.budget import Budget
-from autotune.tuning.session import Plan, Session
-from autotune.tuning.simulated import Faults, Modeled, Simulated, Weather
-from autotune.tuning.worker import Limits
+from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather
+from autotune.tuning.search import storage
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.session import crew, ray_pool
+from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.workers.worker import Limits
 
 KERNEL, DEVICE, TRIALS = "quant/fp8_group_quant", "mi355x", 24
 SIZES = [64, 256, 1024]

@@ -3,7 +3,8 @@ import pytest
 from autotune import device, registry
 from autotune.config import Config, describe
 from autotune.kernel import Work
-from autotune.tuning import launch, matrix, resources, space
+from autotune.tuning import space
+from autotune.tuning.compilation import launch, matrix, resources
 
 GEMM = registry.load("gemm/fp8_block_scaled")
 

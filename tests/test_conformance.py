@@ -13,9 +13,10 @@ from triton.runtime.jit import JITFunction
 from autotune import device, registry
 from autotune.config import build, describe, key, parse
 from autotune.errors import UsageError
-from autotune.tuning import launch, space
-from autotune.tuning.tasks import validate_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning import space
+from autotune.tuning.compilation import launch
+from autotune.tuning.session.tasks import validate_job
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 GPUS = ["mi355x", "b200", "mi300x", "h100"]
 KERNELS = registry.names()

@@ -8,8 +8,8 @@ from autotune.draw import DISTRIBUTIONS, Draw, distribution
 from autotune.errors import WrongResult
 from autotune.kernel import Expected
 from autotune.tuning import space
-from autotune.tuning.cases import NORMAL, cases_of
-from autotune.tuning.error_budget import relative_budget, spent
+from autotune.tuning.validation.cases import NORMAL, cases_of
+from autotune.tuning.validation.error_budget import relative_budget, spent
 
 GPU = device.named("mi355x")
 

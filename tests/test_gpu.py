@@ -6,12 +6,12 @@ import torch
 from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import build
-from autotune.tuning import gpu
-from autotune.tuning.bench import Measurement
-from autotune.tuning.compiling import Subject
-from autotune.tuning.noise import noise
-from autotune.tuning.tasks import measure_job
-from autotune.tuning.worker import Limits, Workers
+from autotune.tuning.measurement import gpu
+from autotune.tuning.measurement.bench import Measurement
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.noise import noise
+from autotune.tuning.session.tasks import measure_job
+from autotune.tuning.workers.worker import Limits, Workers
 
 KERNEL = "norm/rms_norm_quant"
 

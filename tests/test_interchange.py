@@ -234,10 +234,10 @@ def test_the_command_line_imports_all_or_nothing(tmp_path, capsys):
 
 def test_imported_rows_are_first_trials(tmp_path):
     """An imported row is an incumbent of the session: its config is tried whatever the model thinks of it."""
-    from autotune.tuning import search, storage
+    from autotune.tuning.search import storage, study
 
     lists = {"BLOCK_M": (16, 64), "num_warps": (4, 8)}
-    one = search.Search(storage.journal(tmp_path / "log"), "p", lists, 0)
+    one = study.Search(storage.journal(tmp_path / "log"), "p", lists, 0)
     incumbent = Config(BLOCK_M=64, num_warps=8)
     one.allow([Config(BLOCK_M=b, num_warps=w) for b in (16, 64) for w in (4, 8)])
     one.enqueue([incumbent])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.config import Config
-from autotune.tuning.intervals import Times, cover, spans
+from autotune.tuning.session.intervals import Times, cover, spans
 
 SMALL, MIDDLE, LARGE = (Config(BLOCK=block) for block in (16, 64, 256))
 CONFIGS = [SMALL, MIDDLE, LARGE]

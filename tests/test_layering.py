@@ -33,7 +33,7 @@ def layer(name):
     return next(i for i, names in enumerate(LAYERS) if name in names)
 
 
-def imports(path):
+def modules(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             for inner in ast.walk(node):
@@ -43,7 +43,11 @@ def imports(path):
             names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "autotune" else [node.module]
         elif isinstance(node, ast.Import) and not node.__dict__.get("typing_only"):
             names = [a.name for a in node.names]
-        yield from (name.split(".")[1] for name in names if name.startswith("autotune."))
+        yield from (name for name in names if name.startswith("autotune."))
+
+
+def imports(path):
+    return (name.split(".")[1] for name in modules(path))
 
 
 def test_imports_point_one_way():
@@ -56,6 +60,23 @@ def test_imports_point_one_way():
         here = layer(home.removesuffix(".py"))
         wrong += [f"{path}: imports {name}" for name in imports(path) if layer(name) > here]
     assert len(sources) > 25
+    assert not wrong
+
+
+# The rooms of a tuning session, in the order of its stages.
+ROOMS = ["space", "workers", "compilation", "search", "prediction", "validation", "measurement", "session"]
+
+
+def test_rooms_of_tuning_import_one_way():
+    wrong, seen = [], set()
+    for path in (ROOT / "tuning").glob("*/*.py"):
+        here = ROOMS.index(path.parent.name)
+        seen.add(path.parent.name)
+        for name in modules(path):
+            parts = name.split(".")
+            if parts[:2] == ["autotune", "tuning"] and len(parts) > 2 and ROOMS.index(parts[2]) > here:
+                wrong.append(f"{path}: imports {name}")
+    assert seen == set(ROOMS) - {"space"}
     assert not wrong
 
 

@@ -10,12 +10,12 @@ from autotune import device, registry
 from autotune.config import Config, key
 from autotune.errors import UsageError
 from autotune.tuning import space
-from autotune.tuning.bench import Measurement, Timing
-from autotune.tuning.cache import Cache
-from autotune.tuning.process import Lost
-from autotune.tuning.simulated import Faults, Modeled, Replay, Simulated, Weather, parse
-from autotune.tuning.tasks import measure_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning.measurement.bench import Measurement, Timing
+from autotune.tuning.measurement.simulated import Faults, Modeled, Replay, Simulated, Weather, parse
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.session.tasks import measure_job
+from autotune.tuning.workers.process import Lost
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL = "quant/fp8_group_quant"
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from autotune import device, registry
-from autotune.tuning import launch, resources
-from autotune.tuning.occupancy import programs_per_unit
+from autotune.tuning.compilation import launch, resources
+from autotune.tuning.compilation.occupancy import programs_per_unit
 
 H100, MI300X, MI355X = map(device.named, ("h100", "mi300x", "mi355x"))
 

@@ -8,10 +8,11 @@ import pytest
 from autotune import device, registry
 from autotune.cli import main
 from autotune.config import Config
-from autotune.tuning import launch, resources, space
-from autotune.tuning.constants import constants
-from autotune.tuning.footprint import footprint
-from autotune.tuning.predict import predict
+from autotune.tuning import space
+from autotune.tuning.compilation import launch, resources
+from autotune.tuning.prediction.constants import constants
+from autotune.tuning.prediction.footprint import footprint
+from autotune.tuning.prediction.predict import predict
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
 H100, H200, B200, MI300X = map(device.named, ("h100", "h200", "b200", "mi300x"))

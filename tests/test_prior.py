@@ -8,8 +8,8 @@ import pytest
 from autotune import device, registry
 from autotune.config import Config
 from autotune.errors import UsageError
-from autotune.tuning import prior
-from autotune.tuning.opinions import opinions
+from autotune.tuning.prediction import prior
+from autotune.tuning.prediction.opinions import opinions
 from autotune.tuning.space import feasible, load
 
 KERNEL = registry.load("gemm/fp8_block_scaled")

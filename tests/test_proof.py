@@ -4,7 +4,7 @@ import pytest
 
 from autotune import device, registry
 from autotune.tuning import space
-from autotune.tuning.proof import inner, period, problems_to_prove, tails
+from autotune.tuning.validation.proof import inner, period, problems_to_prove, tails
 
 GPU = device.named("mi355x")
 

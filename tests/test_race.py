@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.config import Config
-from autotune.tuning.budget import Budget
-from autotune.tuning.race import LOOKS, gain_over, noise_floor, race, student, trimmed
-from autotune.tuning.simulated import Simulated, Weather
-from autotune.tuning.worker import Job
+from autotune.tuning.measurement.race import LOOKS, gain_over, noise_floor, race, student, trimmed
+from autotune.tuning.measurement.simulated import Simulated, Weather
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.workers.worker import Job
 
 TRIALS = 200
 

@@ -7,9 +7,9 @@ import optuna
 import pytest
 
 from autotune.config import Config
-from autotune.tuning.sampler import FeasibleSampler
-from autotune.tuning.search import Search
-from autotune.tuning.storage import journal
+from autotune.tuning.search.sampler import FeasibleSampler
+from autotune.tuning.search.storage import journal
+from autotune.tuning.search.study import Search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from autotune.device import Device
 from autotune.errors import DoesNotFit
-from autotune.tuning import resources
-from autotune.tuning.instructions import Loop, hot_loop, mix, nvidia_listing
-from autotune.tuning.resources import Resources
+from autotune.tuning.compilation import resources
+from autotune.tuning.compilation.instructions import Loop, hot_loop, mix, nvidia_listing
+from autotune.tuning.compilation.resources import Resources
 
 
 @dataclass(frozen=True)

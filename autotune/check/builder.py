@@ -13,8 +13,8 @@ from autotune.check.processes import Answer, Processes
 from autotune.check.toolchain import Toolchain
 from autotune.config import Config, describe
 from autotune.tuning import space
-from autotune.tuning.cache import Cache
-from autotune.tuning.worker import Limits
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.workers.worker import Limits
 
 _FORMAT = "check 1"
 

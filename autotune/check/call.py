@@ -9,7 +9,7 @@ from typing import Any
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.kernel import Kernel
-from autotune.tuning.launch import launches
+from autotune.tuning.compilation.launch import launches
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def main() -> None:
 
 def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
     """Texts, machine code (base64) and launch attributes of each launch, and the processor seconds it took."""
-    from autotune.tuning.launch import compile_launches
-    from autotune.tuning.toolchain import toolchain
+    from autotune.tuning.compilation.launch import compile_launches
+    from autotune.tuning.compilation.toolchain import toolchain
 
     before = _processor_s()
     binaries = compile_launches(kernel, problem, config, device)
@@ -63,7 +63,7 @@ def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[st
 
 def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
     """The worst error as a fraction of its bound; the process interprets (TRITON_INTERPRET=1)."""
-    from autotune.tuning.validate import validate
+    from autotune.tuning.validation.validate import validate
 
     return {"error": validate(kernel, problem, config, device)}
 
@@ -71,8 +71,8 @@ def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[s
 def time_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
     """Samples in us on the GPU of this machine, after the output was found right there."""
     from autotune.config import key
-    from autotune.tuning.gpu import Gpu
-    from autotune.tuning.worker import Job
+    from autotune.tuning.measurement.gpu import Gpu
+    from autotune.tuning.workers.worker import Job
 
     meter, job = Gpu().open(0), Job(kernel.name, key(problem), config, device.name)
     return {"error": meter.check(job), "samples_us": list(meter.time([job], _SAMPLES)[0].samples_us)}
@@ -83,7 +83,7 @@ def _probe() -> str:
     import triton
     from triton.runtime.jit import JITFunction
 
-    from autotune.tuning import launch
+    from autotune.tuning.compilation import launch
 
     if not (hasattr(JITFunction, "run") and hasattr(launch, "compile_launches")):
         raise ImportError(f"triton {triton.__version__} has no JITFunction.run; 3.6 to 3.9 are known to work")

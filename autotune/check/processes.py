@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from autotune.check.call import Call
 from autotune.check.toolchain import Toolchain
 from autotune.errors import UsageError
-from autotune.tuning.worker import Limits
+from autotune.tuning.workers.worker import Limits
 
 _CHILD = Path(__file__).with_name("child.py")
 _STARTING_S = 300.0

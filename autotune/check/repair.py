@@ -16,7 +16,7 @@ from autotune.check.toolchain import Toolchain
 from autotune.check.triage import Pair, triage
 from autotune.config import Config, describe
 from autotune.table import Row, Table
-from autotune.tuning.predict import Prediction, predict
+from autotune.tuning.prediction.predict import Prediction, predict
 
 _FATAL = ("compile", "fit", "numerics", "refused", "record")
 """What no measurement can excuse: such a row gives way even to a modeled one."""

@@ -16,7 +16,7 @@ from triton.runtime.jit import JITFunction
 
 from autotune.check.call import Call
 from autotune.errors import UsageError
-from autotune.tuning.launch import StubDriver, meta_inputs, target_of
+from autotune.tuning.compilation.launch import StubDriver, meta_inputs, target_of
 
 _SCRIPT = '''"""{about}
 

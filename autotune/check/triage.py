@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from autotune.check.build import Build
 from autotune.device import Device
-from autotune.tuning.resources import Resources
+from autotune.tuning.compilation.resources import Resources
 
 REGRESSIONS = {
     "compile": "does not compile",

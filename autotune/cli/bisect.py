@@ -14,8 +14,8 @@ from autotune.check.builder import Builder
 from autotune.check.call import Call
 from autotune.cli.check import progress_bar
 from autotune.cli.output import Commands, command, parse_problem, show_rows
-from autotune.tuning.cache import state_root
-from autotune.tuning.worker import Limits
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.workers.worker import Limits
 
 
 def add(commands: Commands) -> None:

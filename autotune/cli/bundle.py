@@ -10,8 +10,8 @@ from autotune import device as devices
 from autotune import registry, runtime, workload
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.errors import UsageError
-from autotune.tuning import bundling
-from autotune.tuning.worker import Limits
+from autotune.tuning.compilation import bundling
+from autotune.tuning.workers.worker import Limits
 
 
 def add(commands: Commands) -> None:

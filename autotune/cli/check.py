@@ -31,8 +31,8 @@ from autotune.check.triage import FINE
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.config import describe
 from autotune.errors import AutotuneError, UsageError, did_you_mean
-from autotune.tuning.cache import state_root
-from autotune.tuning.worker import Limits
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.workers.worker import Limits
 
 
 def add(commands: Commands) -> None:

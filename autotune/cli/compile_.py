@@ -12,10 +12,11 @@ from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
 from autotune.kernel import Kernel
-from autotune.tuning import matrix, space
-from autotune.tuning.cache import state_root
-from autotune.tuning.tasks import compile_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning import space
+from autotune.tuning.compilation import matrix
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 
 def add(commands: Commands) -> None:

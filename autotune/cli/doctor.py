@@ -14,12 +14,12 @@ from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
 from autotune.errors import AutotuneError
-from autotune.tuning import gpu, simulated
-from autotune.tuning.bench import Bench
-from autotune.tuning.cache import state_root
-from autotune.tuning.noise import Noise, noise
-from autotune.tuning.race import LOOKS
-from autotune.tuning.toolchain import toolchain
+from autotune.tuning.compilation.toolchain import toolchain
+from autotune.tuning.measurement import gpu, simulated
+from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.measurement.race import LOOKS
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.noise import Noise, noise
 
 Finding = tuple[str, bool, str]
 

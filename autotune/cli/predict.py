@@ -13,11 +13,11 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.cache import state_root
-from autotune.tuning.predict import Prediction, predict
-from autotune.tuning.resources import Resources
-from autotune.tuning.tasks import compile_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.prediction.predict import Prediction, predict
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 
 def add(commands: Commands) -> None:

@@ -18,12 +18,13 @@ from autotune.config import Problem, build, key
 from autotune.device import Device
 from autotune.errors import DeviceError, UsageError
 from autotune.kernel import Kernel
-from autotune.tuning import crew, gpu, ray_pool, simulated
-from autotune.tuning.bench import Bench
-from autotune.tuning.budget import Budget
-from autotune.tuning.cache import state_root
-from autotune.tuning.session import Plan, Session, Status, Summary
-from autotune.tuning.worker import Limits
+from autotune.tuning.measurement import gpu, simulated
+from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.session import crew, ray_pool
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.session import Plan, Session, Status, Summary
+from autotune.tuning.workers.worker import Limits
 
 
 def add(commands: Commands) -> None:

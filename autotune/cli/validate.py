@@ -12,9 +12,9 @@ from autotune.config import Config, key
 from autotune.device import Device
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.cache import state_root
-from autotune.tuning.tasks import validate_job
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.tasks import validate_job
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 
 def add(commands: Commands) -> None:

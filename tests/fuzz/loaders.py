@@ -11,7 +11,8 @@ from autotune.config import Config, parse
 from autotune.errors import UsageError
 from autotune.interchange.foreign import Hints
 from autotune.interchange.formats import FORMATS
-from autotune.tuning import search, space, storage
+from autotune.tuning import space
+from autotune.tuning.search import storage, study
 
 GPU = device.named("mi355x")
 KERNEL = registry.load("norm/rms_norm_quant")
@@ -76,7 +77,7 @@ def journal():
     lists = space.load(KERNEL, GPU).lists
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "j.log"
-        opened = search.Search(storage.journal(path), "s", lists, 0)
+        opened = study.Search(storage.journal(path), "s", lists, 0)
         configs = space.feasible(space.load(KERNEL, GPU), KERNEL, space.load(KERNEL, GPU).check[0], GPU)
         opened.allow(configs)
         opened.enqueue(configs[:4])
@@ -90,7 +91,7 @@ def cut_journal(text, folder):
     whole = journal()
     path = folder / "cut.log"
     path.write_text(whole[: len(text) * 7919 % (len(whole) + 1)])
-    opened = search.Search(storage.journal(path), "s", space.load(KERNEL, GPU).lists, 0)
+    opened = study.Search(storage.journal(path), "s", space.load(KERNEL, GPU).lists, 0)
     assert all("us" in outcome or "failed" in outcome for outcome in opened.outcomes.values())
     assert len(opened.outcomes) <= 4
 

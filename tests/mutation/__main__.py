@@ -26,7 +26,7 @@ from rules import mutants
 import autotune.tuning
 from autotune import registry
 from autotune.errors import Defect, WrongResult
-from autotune.tuning.validate import prove, same_bits
+from autotune.tuning.validation.validate import prove, same_bits
 
 KERNELS = [
     *("norm/rms_norm_quant", "norm/layer_norm", "norm/qkv_rms_norm", "quant/fp8_group_quant", "quant/mx_quant"),
@@ -150,7 +150,7 @@ def verdict(kernel, path, mutant, runs, folder):
 
 def judge():
     """Hash of what judges."""
-    folder = Path(autotune.tuning.__file__).parent
+    folder = Path(autotune.tuning.__file__).parent / "validation"
     names = ("validate", "sanitize", "memory", "error_budget", "cases", "interpret")
     return hashlib.sha256(b"".join((folder / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 

@@ -5,7 +5,7 @@ import random
 from autotune import device
 from autotune.config import describe
 from autotune.tuning import space
-from autotune.tuning.cases import cases_of
+from autotune.tuning.validation.cases import cases_of
 
 GPU = device.named("mi355x")
 _LAUNCH = {"num_warps", "num_stages", "waves_per_eu", "matrix_instr_nonkdim"}

@@ -10,7 +10,7 @@ from edited import edited, replaced
 from autotune import device, registry
 from autotune.errors import Defect, WrongResult
 from autotune.tuning import space
-from autotune.tuning.validate import validate
+from autotune.tuning.validation.validate import validate
 
 GPU = device.named("mi355x")
 BOUNDS = "out of bounds"

@@ -17,7 +17,7 @@ from autotune.config import Config, Problem, build, key
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
-from autotune.tuning.worker import Job, Limits, Workers
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +28,7 @@ def jobs(kernel: Kernel[Any], device: Device, problems: Sequence[Problem]) -> It
     Triton tells integers apart that are 1, divisible by 16, or neither: every row is asked for at the nearest size of
     each class, with its own config and with the one that serves that size.
     """
-    from autotune.tuning.launch import launches
+    from autotune.tuning.compilation.launch import launches
 
     rows = runtime.rows(kernel.name, device)
     known: dict[Problem, list[Config]] = {problem: [] for problem in problems}
@@ -99,7 +99,7 @@ def verify(folder: Path) -> list[str]:
 
 
 def _keys(kernel: str, problem: Mapping[str, Any], config: Config, device: Device) -> list[str]:
-    from autotune.tuning.launch import compile_launches
+    from autotune.tuning.compilation.launch import compile_launches
 
     loaded = registry.load(kernel)
     binaries = compile_launches(loaded, build(loaded.problem, problem, kernel), config, device)

@@ -29,11 +29,11 @@ import triton.language as tl
 from torch import Tensor
 
 from autotune.errors import Defect
-from autotune.tuning.interpret import correct_interpreter
-from autotune.tuning.memory import Memory
+from autotune.tuning.validation.interpret import correct_interpreter
+from autotune.tuning.validation.memory import Memory
 
 _NOT_KERNELS = (str(Path(triton.__file__).parent), str(Path(__file__).parent))
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 
 Order = Callable[[list[Any]], Iterable[Any]]
 """Arranges the programs of a launch."""

@@ -17,9 +17,9 @@ from autotune.device import Device
 from autotune.draw import distribution
 from autotune.errors import WrongResult
 from autotune.kernel import Expected, Kernel
-from autotune.tuning.cases import NORMAL, Case
-from autotune.tuning.error_budget import INDEPENDENT, spent
-from autotune.tuning.sanitize import Order, sanitized
+from autotune.tuning.validation.cases import NORMAL, Case
+from autotune.tuning.validation.error_budget import INDEPENDENT, spent
+from autotune.tuning.validation.sanitize import Order, sanitized
 
 
 def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, cases: Sequence[Case] = (NORMAL,)) -> float:

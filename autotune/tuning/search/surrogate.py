@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from autotune.tuning.encoding import Floats, Points
+from autotune.tuning.search.encoding import Floats, Points
 
 Indices = list[int] | NDArray[np.intp]
 

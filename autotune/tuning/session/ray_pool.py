@@ -15,9 +15,9 @@ from threading import Lock
 from typing import Any
 
 from autotune.errors import DeviceError, UsageError
-from autotune.tuning.bench import Bench
-from autotune.tuning.crew import Crew, Hire
-from autotune.tuning.worker import Limits, Workers
+from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.session.crew import Crew, Hire
+from autotune.tuning.workers.worker import Limits, Workers
 
 
 def hire(address: str, arch: str) -> Hire:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
-from autotune.tuning.constants import constants
-from autotune.tuning.footprint import footprint
-from autotune.tuning.resources import Resources
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.prediction.constants import constants
+from autotune.tuning.prediction.footprint import footprint
 
 _LOAD_LATENCY_US = 0.6
 """DRAM and L2 latency under load."""

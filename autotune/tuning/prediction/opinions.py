@@ -8,8 +8,8 @@ from typing import Any
 from autotune.config import Config, Problem
 from autotune.device import Device
 from autotune.kernel import Kernel
-from autotune.tuning import prior
-from autotune.tuning.predict import predict
+from autotune.tuning.prediction import prior
+from autotune.tuning.prediction.predict import predict
 
 
 def opinions(

@@ -21,9 +21,9 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Work
-from autotune.tuning.encoding import Floats
-from autotune.tuning.footprint import footprint
-from autotune.tuning.predict import Prediction
+from autotune.tuning.prediction.footprint import footprint
+from autotune.tuning.prediction.predict import Prediction
+from autotune.tuning.search.encoding import Floats
 
 Indices = NDArray[np.intp]
 

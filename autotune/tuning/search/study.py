@@ -13,9 +13,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from autotune.config import Config
-from autotune.tuning.sampler import FeasibleSampler
+from autotune.tuning.search.sampler import FeasibleSampler
+from autotune.tuning.search.suggest import Outlook
 from autotune.tuning.space import Lists
-from autotune.tuning.suggest import Outlook
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

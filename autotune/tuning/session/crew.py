@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from autotune.tuning.bench import Bench
-from autotune.tuning.worker import Limits, Workers
+from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.workers.worker import Limits, Workers
 
 
 class Pool(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from autotune.errors import CandidateFailed
-from autotune.tuning.worker import Job
+from autotune.tuning.workers.worker import Job
 
 
 class OutOfMemory(CandidateFailed):

@@ -23,9 +23,9 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, build
 from autotune.errors import UsageError, WrongResult
-from autotune.tuning.bench import OutOfMemory, Sticky, Timing
-from autotune.tuning.predict import predict
-from autotune.tuning.worker import Job
+from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
+from autotune.tuning.prediction.predict import predict
+from autotune.tuning.workers.worker import Job
 
 _LAUNCHES = 5
 """A config is launched so often before it is trusted; a wrong one may be wrong at any of them."""

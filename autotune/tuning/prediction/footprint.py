@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
-from autotune.tuning.occupancy import programs_per_unit
-from autotune.tuning.resources import Resources
+from autotune.tuning.compilation.occupancy import programs_per_unit
+from autotune.tuning.compilation.resources import Resources
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
 _WARPGROUP_ARCHS = ("sm_90", "sm_100", "sm_103")

@@ -9,16 +9,16 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import build
 from autotune.errors import CandidateFailed, CompileFailed, WrongResult
-from autotune.tuning.bench import Bench, Measurement, Meter, OutOfMemory, Sticky
-from autotune.tuning.cache import Cache
-from autotune.tuning.process import LastAnswer
-from autotune.tuning.worker import Job
+from autotune.tuning.measurement.bench import Bench, Measurement, Meter, OutOfMemory, Sticky
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.workers.process import LastAnswer
+from autotune.tuning.workers.worker import Job
 
 
 def compile_job(job: Job) -> dict[str, Any]:
     """`{"resources": ...}` or `{"failed": why}`."""
-    from autotune.tuning import resources
-    from autotune.tuning.launch import compile_launches
+    from autotune.tuning.compilation import resources
+    from autotune.tuning.compilation.launch import compile_launches
 
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
@@ -34,8 +34,8 @@ def compile_job(job: Job) -> dict[str, Any]:
 def validate_job(job: Job) -> dict[str, Any]:
     """`{"error": largest share of the error budget}` or `{"failed": why}`, in the corrected interpreter."""
     from autotune.tuning import space
-    from autotune.tuning.cases import cases_of
-    from autotune.tuning.validate import validate
+    from autotune.tuning.validation.cases import cases_of
+    from autotune.tuning.validation.validate import validate
 
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)

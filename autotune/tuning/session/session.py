@@ -18,20 +18,22 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.table import Row, Table
-from autotune.tuning import crew, space, storage
-from autotune.tuning.bench import Bench
-from autotune.tuning.budget import Budget
-from autotune.tuning.cache import Cache
-from autotune.tuning.compiling import Candidate, Compiler, Subject
-from autotune.tuning.ledger import Ledger
-from autotune.tuning.measuring import Measurer
-from autotune.tuning.opinions import opinions
-from autotune.tuning.predict import predict
-from autotune.tuning.promotion import Promotion, Searched, served, superseded
-from autotune.tuning.proving import Prover
-from autotune.tuning.resources import Resources
-from autotune.tuning.search import Search
-from autotune.tuning.worker import Limits, Workers
+from autotune.tuning import space
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.prediction.predict import predict
+from autotune.tuning.search import storage
+from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.study import Search
+from autotune.tuning.session import crew
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.session.compiling import Candidate, Compiler, Subject
+from autotune.tuning.session.ledger import Ledger
+from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.promotion import Promotion, Searched, served, superseded
+from autotune.tuning.session.proving import Prover
+from autotune.tuning.workers.worker import Limits, Workers
 
 _BATCH = 5
 """Trials of a problem that are compiled and measured side by side."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autotune.config import Config, Problem, describe
-from autotune.tuning.cache import Cache
-from autotune.tuning.compiling import Subject
-from autotune.tuning.proof import problems_to_prove
-from autotune.tuning.tasks import validate_job
-from autotune.tuning.worker import Job, Workers
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.tasks import validate_job
+from autotune.tuning.validation.proof import problems_to_prove
+from autotune.tuning.workers.worker import Job, Workers
 
 Serves = tuple[tuple[str, int, int], ...]
 

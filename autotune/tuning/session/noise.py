@@ -10,12 +10,12 @@ from autotune import registry
 from autotune.config import build, describe
 from autotune.device import Device
 from autotune.errors import DeviceError
-from autotune.tuning.bench import Bench, Measurement, Timing
-from autotune.tuning.compiling import Subject
-from autotune.tuning.process import Lost
-from autotune.tuning.race import ERROR, LOOKS, gain_over, noise_floor
-from autotune.tuning.tasks import measure_job
-from autotune.tuning.worker import Limits, Workers
+from autotune.tuning.measurement.bench import Bench, Measurement, Timing
+from autotune.tuning.measurement.race import ERROR, LOOKS, gain_over, noise_floor
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.tasks import measure_job
+from autotune.tuning.workers.process import Lost
+from autotune.tuning.workers.worker import Limits, Workers
 
 KERNEL = "norm/rms_norm_quant"
 SIZES = ({"rows": 1, "cols": 1536}, {"rows": 64, "cols": 7168}, {"rows": 8192, "cols": 7168})

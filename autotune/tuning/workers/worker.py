@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from autotune.config import Config, Key
-from autotune.tuning.process import Isolated, Lost, Start
+from autotune.tuning.workers.process import Isolated, Lost, Start
 
 
 @dataclass(frozen=True)

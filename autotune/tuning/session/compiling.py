@@ -9,15 +9,15 @@ from typing import Any
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.kernel import Kernel
-from autotune.tuning.cache import Cache
-from autotune.tuning.crew import Pool
-from autotune.tuning.launch import launches
-from autotune.tuning.ledger import Crash, Ledger
-from autotune.tuning.process import Lost
-from autotune.tuning.resources import Resources
-from autotune.tuning.tasks import compile_job
-from autotune.tuning.toolchain import toolchain
-from autotune.tuning.worker import Job
+from autotune.tuning.compilation.launch import launches
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.compilation.toolchain import toolchain
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.session.crew import Pool
+from autotune.tuning.session.ledger import Crash, Ledger
+from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.workers.process import Lost
+from autotune.tuning.workers.worker import Job
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from elftools.elf.elffile import ELFFile
 
 from autotune.device import Device
 from autotune.errors import DoesNotFit
-from autotune.tuning.occupancy import programs_per_unit
+from autotune.tuning.compilation.occupancy import programs_per_unit
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _MATRIX = re.compile(r"\b(v_s?mfma[a-z_]*_\w+|v_s?wmma\w+|(?:wgmma\.mma_async|tcgen05\.mma|mma\.sync)[.\w:]*)")

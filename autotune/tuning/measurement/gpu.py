@@ -23,8 +23,8 @@ from autotune.config import Problem, build, describe
 from autotune.device import Device
 from autotune.errors import DeviceError, WrongResult
 from autotune.kernel import Expected, Kernel
-from autotune.tuning.bench import OutOfMemory, Sticky, Timing
-from autotune.tuning.worker import Job
+from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
+from autotune.tuning.workers.worker import Job
 
 _CHECKS = 3
 """Launches that must all be right: some faults come only with repetition (helion#1914)."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from autotune.config import Config, Problem, describe
-from autotune.tuning.bench import Bench, Measurement, Timing
-from autotune.tuning.cache import Cache
-from autotune.tuning.compiling import Candidate, Subject
-from autotune.tuning.crew import Pool
-from autotune.tuning.ledger import Ledger
-from autotune.tuning.process import Lost
-from autotune.tuning.tasks import measure_job
+from autotune.tuning.measurement.bench import Bench, Measurement, Timing
+from autotune.tuning.session.cache import Cache
+from autotune.tuning.session.compiling import Candidate, Subject
+from autotune.tuning.session.crew import Pool
+from autotune.tuning.session.ledger import Ledger
+from autotune.tuning.session.tasks import measure_job
+from autotune.tuning.workers.process import Lost
 
 SAMPLES = 10
 """Of a candidate; finalists get more in their race."""

@@ -17,7 +17,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import Scalar
-from autotune.tuning.suggest import Outlook, Suggester
+from autotune.tuning.search.suggest import Outlook, Suggester
 
 _CHOSEN = "feasible:config"
 _FAILED = (TrialState.FAIL, TrialState.PRUNED)

@@ -12,13 +12,13 @@ from typing import Any
 from autotune.config import Config, Key, Problem, key
 from autotune.device import Device
 from autotune.table import Row
-from autotune.tuning.bench import Timing
-from autotune.tuning.compiling import Subject
-from autotune.tuning.intervals import Span, Times, spans
-from autotune.tuning.measuring import Measurer
-from autotune.tuning.proof import tails
-from autotune.tuning.proving import Claim, Proof, Prover
-from autotune.tuning.race import Interval, Verdict, race
+from autotune.tuning.measurement.bench import Timing
+from autotune.tuning.measurement.race import Interval, Verdict, race
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.intervals import Span, Times, spans
+from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.proving import Claim, Proof, Prover
+from autotune.tuning.validation.proof import tails
 
 TIE = 0.02
 """Modelled gains under 2 % are no gains: the incumbent stays."""

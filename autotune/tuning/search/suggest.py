@@ -14,8 +14,8 @@ from scipy.special import ndtr
 from scipy.stats import rankdata
 
 from autotune.config import Scalar
-from autotune.tuning.encoding import Floats, Points, encode
-from autotune.tuning.surrogate import Surrogate
+from autotune.tuning.search.encoding import Floats, Points, encode
+from autotune.tuning.search.surrogate import Surrogate
 
 _DESIGN = 4
 """First trials that cover the set when nobody has an opinion."""
