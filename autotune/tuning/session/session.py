@@ -33,6 +33,7 @@ from autotune.tuning.session.ledger import Ledger
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.promotion import Promotion, Searched, served, superseded
 from autotune.tuning.session.proving import Prover
+from autotune.tuning.session.trials import Study, journal_path, lock_path
 from autotune.tuning.workers.worker import Limits, Workers
 
 _BATCH = 5
@@ -108,8 +109,8 @@ class Session:
     def run(self, problems: Mapping[Problem, int]) -> Summary:
         """Tunes `problems` (with launches a step as weights) and merges the rows into the table."""
         _distinct(problems, self._device)
-        here = self._plan.state / "journal" / self._filed / f"{self._kernel.name}.log"
-        with storage.exclusive(here.with_suffix(".session")):
+        here = journal_path(self._plan.state, self._filed, self._kernel.name)
+        with storage.exclusive(lock_path(here)):
             if self._plan.retry_crashed:
                 self._ledger.forget()
             old = self._load_table()
@@ -176,14 +177,11 @@ class Session:
         return self._plan.budget.left(len(one.outcomes), gain)
 
     def _study(self, problem: Problem) -> str:
-        """Names the trials of a problem: those of another source, toolchain, device or bench are others."""
-        subject = self._subject
-        # Studies of the first release held other distributions, which Optuna does not mix.
-        name = f"{describe(problem)} trials=2 source={subject.source} {subject.toolchain} seed={self._plan.seed}"
-        if self._plan.storage:
-            name = f"{self._kernel.name} {self._filed} {name}"  # a database holds all kernels and devices
-        name += f" bench={self._plan.bench.name}" if self._plan.bench else ""
-        return name + (f" epoch={self._ledger.epoch}" if self._ledger.epoch else "")
+        subject, bench = self._subject, self._plan.bench
+        terms = (subject.source, subject.toolchain, self._plan.seed, bench.name if bench else "", self._ledger.epoch)
+        name = Study(describe(problem), *terms).name
+        # A database holds all kernels and devices, a journal those of one.
+        return f"{self._kernel.name} {self._filed} {name}" if self._plan.storage else name
 
     def _search(self, searches: Mapping[Problem, Search], threads: ThreadPoolExecutor) -> None:
         while asked := [

@@ -1,0 +1,99 @@
+"""What sessions leave on disk: how a study is named, and the trials that a journal holds of one kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from autotune.config import Config, Problem, parse
+from autotune.errors import UsageError
+from autotune.tuning.search import storage
+
+_NAME = re.compile(
+    r"(?P<problem>\S+) trials=2 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+)"
+    r"(?: bench=(?P<bench>\S+))?(?: epoch=(?P<epoch>\d+))?"
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trials of one problem under equal terms; those of another source, toolchain, seed or bench are others."""
+
+    problem: str
+    """As `describe` writes it."""
+    source: str
+    toolchain: str
+    seed: int
+    bench: str = ""
+    """Empty where the session ended at the model."""
+    epoch: int = 0
+    """How often the crash ledger was forgotten."""
+
+    @property
+    def name(self) -> str:
+        # Studies of the first release held other distributions, which Optuna does not mix.
+        text = f"{self.problem} trials=2 source={self.source} {self.toolchain} seed={self.seed}"
+        text += f" bench={self.bench}" if self.bench else ""
+        return text + (f" epoch={self.epoch}" if self.epoch else "")
+
+    @classmethod
+    def named(cls, name: str) -> Study | None:
+        """The inverse of `name`; None where it was not written by it."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return None
+        seed, epoch = int(match["seed"]), int(match["epoch"] or 0)
+        return cls(match["problem"], match["source"], match["toolchain"], seed, match["bench"] or "", epoch)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How each config that was tried ended, in the order asked: with `us`, or `failed`, `kind` and `reason`."""
+
+    kernel: str
+    device: str
+    """As tables are filed."""
+    study: Study
+    problem: Problem
+    outcomes: tuple[tuple[Config, dict[str, Any]], ...]
+
+
+def journal_path(state: Path, device: str, kernel: str) -> Path:
+    return state / "journal" / device / f"{kernel}.log"
+
+
+def lock_path(journal: Path) -> Path:
+    """Whoever reads or writes `journal` holds this one."""
+    return journal.with_suffix(".session")
+
+
+def read(state: Path, device: str, kernel: str, problem_type: type[Problem]) -> Iterator[Trials]:
+    """All studies of `kernel` for `device`, by name. Raises UsageError where a session is writing them."""
+    path = journal_path(state, device, kernel)
+    if not path.is_file():
+        return
+    with storage.exclusive(lock_path(path)):
+        held = storage.journal(path)
+        for summary in sorted(optuna.get_all_study_summaries(held), key=lambda one: one.study_name):
+            study = Study.named(summary.study_name)
+            if study is None:
+                continue
+            trials = optuna.load_study(study_name=summary.study_name, storage=held).get_trials(deepcopy=False)
+            ended = tuple(_outcome(one, path) for one in trials if one.state == TrialState.COMPLETE)
+            if ended:
+                yield Trials(kernel, device, study, parse(problem_type, study.problem), ended)
+
+
+def _outcome(trial: optuna.trial.FrozenTrial, path: Path) -> tuple[Config, dict[str, Any]]:
+    try:
+        outcome = json.loads(trial.user_attrs["outcome"])
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{path}: trial {trial.number} has no outcome ({error!r}); the journal is damaged") from error
+    return Config(trial.params), outcome
