@@ -3,18 +3,22 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from autotune import device, registry, table
 from autotune.cli import main
-from autotune.config import build, key
+from autotune.config import Config, build, key
 from autotune.errors import UsageError
+from autotune.tuning.measurement.replay import Replay
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated
 from autotune.tuning.search.budget import Budget
+from autotune.tuning.session import trials
 from autotune.tuning.session.ledger import Crash, Ledger
 from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.trials import Study
 from autotune.tuning.workers.worker import Job, Limits
 
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
@@ -49,6 +53,68 @@ def world(tmp_path_factory):
     made.summary = made.tune()
     made.measured = made.trace
     return made
+
+
+def test_every_trial_goes_out_to_kernel_tuner_and_says_that_it_was_a_rehearsal(world, capsys, monkeypatch):
+    monkeypatch.setenv("AUTOTUNE_STATE", str(world.folder / "state"))
+    out = world.folder / "spaces"
+    common = [KERNEL, "--trials", "--device", "mi355x.simulated-1", "-o", str(out)]
+    assert main(["export", "t4", *common]) == 0
+    assert main(["export", "cachefile", *common]) == 0
+    told = Counter()
+    for one in trials.read(world.folder / "state", "mi355x.simulated-1", KERNEL, registry.load(KERNEL).problem):
+        assert one.study.name == Study.named(one.study.name).name
+        outcomes = dict(one.outcomes)
+        results = json.loads((out / f"{one.label}.t4.json").read_text())["results"]
+        replay = Replay(out / f"{one.label}.json")
+        for result in results:
+            config = Config({n: v for n, v in result["configuration"].items() if n in one.outcomes[0][0]})
+            us = outcomes.pop(config).get("us")
+            assert replay.us(Job(KERNEL, (), config, DEVICE)) == pytest.approx(us)
+            assert result["times"]["runtimes"] == ([us / 1e3] if us else [])
+            told[result["invalidity"]] += 1
+        assert not outcomes
+    assert told.total() == world.summary.trials
+    assert min(told[kind] for kind in ("correct", "correctness", "runtime", "timeout")) > 0
+    capsys.readouterr()
+    for name in ("t4", "cachefile"):
+        files = [str(path) for path in out.rglob("*.json") if (".t4" in path.name) == (name == "t4")]
+        assert main(["import", name, *files, "--kernel", KERNEL, "--device", DEVICE, "--tables", str(out / "t")]) == 1
+        assert "of no device" in capsys.readouterr().out
+    assert main(["export", "vllm", *common]) == 2
+    assert main(["export", "t4", *common[:3], "mi355x.simulated-2", *common[4:]]) == 2
+
+
+def test_kernel_tuner_itself_replays_our_session(world, tmp_path, monkeypatch):
+    kernel_tuner = pytest.importorskip("kernel_tuner", reason="kernel-tuner is not installed")
+    from constraint import FunctionConstraint
+    from kernel_tuner.file_utils import output_file_schema
+
+    monkeypatch.setenv("AUTOTUNE_STATE", str(world.folder / "state"))
+    common = [KERNEL, "--trials", "--device", "mi355x.simulated-1", "-o", str(tmp_path)]
+    assert main(["export", "t4", *common]) == main(["export", "cachefile", *common]) == 0
+    pytest.importorskip("jsonschema").validate(
+        json.loads(next(tmp_path.rglob("*.t4.json")).read_text()), output_file_schema("results")[1]
+    )
+    path = next(path for path in tmp_path.rglob("*.json") if ".t4" not in path.name)
+    data = json.loads(path.read_text())
+    tried = {tuple(entry[name] for name in data["tune_params_keys"]) for entry in data["cache"].values()}
+    results, _ = kernel_tuner.tune_kernel(
+        KERNEL,
+        "",
+        data["problem_size"],
+        [],
+        data["tune_params"],
+        restrictions=[FunctionConstraint(lambda *values: values in tried)],
+        cache=str(path),
+        simulation_mode=True,
+        strategy="brute_force",
+        lang="CUDA",
+        quiet=True,
+    )
+    best = min(entry["time"] for entry in data["cache"].values() if isinstance(entry["time"], float))
+    assert len(results) == len(tried)
+    assert min(result["time"] for result in results if isinstance(result["time"], float)) == best
 
 
 def test_rows_are_of_a_tier_and_a_folder_that_no_runtime_serves(world):

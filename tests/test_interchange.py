@@ -1,5 +1,6 @@
 """Other projects' tables: in, out again with the same content, and hostile files."""
 
+import gzip
 import importlib.util
 import json
 import os
@@ -11,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from autotune import device, registry, runtime, table
+from autotune import device, registry, runtime, table, untrusted
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
@@ -20,6 +21,7 @@ from autotune.interchange.formats import FORMATS
 from autotune.interchange.names import ENGINE_NAMES
 from autotune.table import Row, Table
 from autotune.tuning import space
+from autotune.tuning.measurement.replay import read_cache_file
 
 DENSE = "N=2048,K=7168,device_name={},dtype=fp8_w8a8,block_shape=[128,{}128].json"
 TILE = {"BLOCK_SIZE_M": 64, "BLOCK_SIZE_N": 128, "BLOCK_SIZE_K": 128, "GROUP_SIZE_M": 32, "num_warps": 4}
@@ -134,6 +136,50 @@ def test_measured_rows_go_out_and_come_in(tmp_path, name):
     assert not left
     ((found,),) = rows.values()
     assert (found.problem, found.config, found.tier) == (ours[0].problem, ours[0].config, "imported")
+
+
+def space_of(gpu="h200", **header):
+    """Kernel Tuner's cache file of three configs, one of which failed, for the problem of `row(8192, gpu)`."""
+    given = row(8192, gpu)
+    configs = [Config({**given.config, "num_warps": warps}) for warps in (4, 8, 16)]
+    times = [{"time": 0.5, "times": [0.5]}, {"time": 0.25, "times": [0.25]}, {"__error__": "RuntimeFailedConfig"}]
+    entries = {str(i): {**config, **time} for i, (config, time) in enumerate(zip(configs, times, strict=True))}
+    names = list(given.config)
+    return {**header, "tune_params_keys": names, "problem_size": [8192, 2048, 7168], "cache": entries}, given
+
+
+@pytest.mark.parametrize("suffix", ["json", "json.gz"])
+def test_the_best_of_a_replay_space_is_imported(tmp_path, suffix):
+    content, given = space_of(device_name="NVIDIA H200", kernel_name="gemm/fp8_block_scaled")
+    path = tmp_path / f"space.{suffix}"
+    text = json.dumps(content).encode()
+    path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    rows, left = imported("cachefile", path, key=("m", "n", "k"))
+    assert not left
+    (((kernel, gpu), (found,)),) = rows.items()
+    assert (kernel, gpu, found.problem) == ("gemm/fp8_block_scaled", "h200", given.problem)
+    assert (found.config["num_warps"], found.evidence["foreign_us"]) == (8, 250.0)
+    rows, left = imported("cachefile", path)
+    assert not rows
+    assert "missing problem fields" in left[0]
+
+
+def test_a_replay_space_whose_session_was_cut_short_is_read(tmp_path):
+    content, _ = space_of(kernel_name="gemm/fp8_block_scaled")
+    whole = json.dumps(content)
+    path = write(tmp_path / "space.json", whole.removesuffix("}}") + ",")
+    assert read_cache_file(path).outcomes == read_cache_file(write(tmp_path / "whole.json", whole)).outcomes
+    rows, _ = imported("cachefile", path, device="h200", key=("m", "n", "k"))
+    assert rows
+
+
+def test_a_small_file_that_unpacks_into_a_large_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(untrusted, "LIMIT_BYTES", 1 << 20)
+    path = tmp_path / "bomb.json.gz"
+    path.write_bytes(gzip.compress(b" " * (2 << 20)))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(UsageError, match="larger than 1 MiB"):
+        untrusted.read_json(path)
 
 
 def test_flas_own_lookup_finds_what_we_export(tmp_path, monkeypatch):

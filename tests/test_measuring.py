@@ -11,7 +11,8 @@ from autotune.config import Config, key
 from autotune.errors import UsageError
 from autotune.tuning import space
 from autotune.tuning.measurement.bench import Measurement, Timing
-from autotune.tuning.measurement.simulated import Faults, Modeled, Replay, Simulated, Weather, parse
+from autotune.tuning.measurement.replay import Replay
+from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather, parse
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.tasks import measure_job
 from autotune.tuning.workers.process import Lost
@@ -84,9 +85,11 @@ def test_a_recorded_space_answers_its_own_rows(tmp_path):
     assert surface.us(Job("any", (), Config(BLOCK=32, WARPS=4), "mi355x")) is None
     with pytest.raises(UsageError, match="no row for"):
         surface.us(Job("any", (), Config(BLOCK=64, WARPS=4), "mi355x"))
-    path.write_text("nonsense")
-    with pytest.raises(UsageError, match="not a recorded space"):
-        Replay(tmp_path / "absent.csv").us(Job("any", (), Config(BLOCK=64), "mi355x"))
+    broken = tmp_path / "broken.csv"
+    broken.write_text("nonsense")
+    for name, reason in (("broken.csv", "not a recorded space"), ("absent.csv", "cannot be read")):
+        with pytest.raises(UsageError, match=reason):
+            Replay(tmp_path / name).us(Job("any", (), Config(BLOCK=64), "mi355x"))
 
 
 def test_a_simulated_bench_is_never_filed_under_the_real_device():

@@ -9,10 +9,14 @@ from collections import Counter
 from pathlib import Path
 
 from autotune import device as devices
-from autotune import runtime, table
+from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.errors import UsageError
 from autotune.interchange.formats import FORMATS
+from autotune.table import Table
+from autotune.tuning.session import trials
+from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.trials import Trials
 
 
 def add(commands: Commands) -> None:
@@ -21,24 +25,26 @@ def add(commands: Commands) -> None:
         "export",
         "our rows as files that vLLM, SGLang, AITER, FLA, Triton or Kernel Tuner read",
         "  autotune export vllm --device h200 -o configs/\n"
-        "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/",
+        "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/\n"
+        "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode",
     )
     parser.add_argument("format", choices=sorted(FORMATS))
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
     parser.add_argument("--device", required=True)
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
+    parser.add_argument("--trials", action="store_true", help="all that sessions here tried (t4, cachefile)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    device = devices.named(arguments.device)
-    root = arguments.tables or runtime.tables_root()
-    paths = [table.path_of(root, device.arch, device.name, name) for name in kernel_names(arguments.kernels)]
-    tables = [table.load(path) for path in paths if path.exists()]
-    if not tables:
-        raise UsageError(f"no table of {device.name} under {root}; tune or import first")
-    files, left = FORMATS[arguments.format].write(tables)
+    form = FORMATS[arguments.format]
+    if not arguments.trials:
+        files, left = form.write(_tables(arguments))
+    elif form.write_trials is not None:
+        files, left = form.write_trials(_trials(arguments))
+    else:
+        raise UsageError(f"--trials: {arguments.format} holds winners only; t4 and cachefile hold what was tried")
     for name, text in files.items():
         _save(arguments.output / name, text)
     written = [{"what": str(arguments.output / name), "rows": 1, "reason": "written"} for name in files]
@@ -46,6 +52,31 @@ def run(arguments: argparse.Namespace) -> int:
     listed = [{"what": "left out", "rows": count, "reason": reason} for reason, count in reasons.most_common()]
     show_rows([*written, *listed], arguments.json)
     return 0 if files else 1
+
+
+def _tables(arguments: argparse.Namespace) -> list[Table]:
+    device = devices.named(arguments.device)
+    root = arguments.tables or runtime.tables_root()
+    paths = [table.path_of(root, device.arch, device.name, name) for name in kernel_names(arguments.kernels)]
+    tables = [table.load(path) for path in paths if path.exists()]
+    if not tables:
+        raise UsageError(f"no table of {device.name} under {root}; tune or import first")
+    return tables
+
+
+def _trials(arguments: argparse.Namespace) -> list[Trials]:
+    filed = arguments.device
+    devices.named(filed.partition(".")[0])  # a rehearsal's trials are filed under mi355x.simulated-7
+    found = []
+    for name in kernel_names(arguments.kernels):
+        kernel = registry.load(name)
+        source = kernel.source_hash()  # trials of an earlier source are of another kernel
+        found += [one for one in trials.read(state_root(), filed, name, kernel.problem) if one.study.source == source]
+    if not found:
+        raise UsageError(
+            f"no trials of {filed} under {state_root()} for the present kernels; tune first, or name its AUTOTUNE_STATE"
+        )
+    return found
 
 
 def _save(path: Path, text: str) -> None:

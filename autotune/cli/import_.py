@@ -16,7 +16,7 @@ from autotune.interchange import foreign
 from autotune.interchange.formats import FORMATS
 from autotune.table import Row, Table
 
-SUFFIXES = {"aiter-csv": ".csv"}
+SUFFIXES = {"aiter-csv": (".csv",), "cachefile": (".json", ".json.gz")}
 
 
 def add(commands: Commands) -> None:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     hints = foreign.Hints(arguments.device, arguments.model, arguments.kernel, key)
     entries: list[foreign.Entry] = []
     left: list[foreign.Unmapped] = []
-    for path in _files(arguments.paths, SUFFIXES.get(arguments.format, ".json")):
+    for path in _files(arguments.paths, SUFFIXES.get(arguments.format, (".json",))):
         more, less = FORMATS[arguments.format].read(path, hints)
         entries, left = entries + more, left + less
     rows, refused = foreign.rows(entries)
@@ -68,11 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if rows else 1
 
 
-def _files(paths: list[Path], suffix: str) -> Iterator[Path]:
+def _files(paths: list[Path], suffixes: tuple[str, ...]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
+            found = [one for one in path.rglob("*") if one.name.endswith(suffixes)]
             # SGLang's `_down` files speak for the second expert GEMM, and so come after those that speak for both.
-            yield from sorted(path.rglob(f"*{suffix}"), key=lambda one: (one.stem.endswith("_down"), str(one)))
+            yield from sorted(found, key=lambda one: (one.stem.endswith("_down"), str(one)))
         elif path.is_file():
             yield path
         else:

@@ -16,8 +16,9 @@ from autotune import device as devices
 from autotune.config import Scalar
 from autotune.device import ARCHS, Device
 from autotune.errors import UsageError
-from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, read_json, scalars
+from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped
 from autotune.table import Row, Table
+from autotune.untrusted import read_json, scalars
 
 BOUNDS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """The only bounds that AITER's lookup asks for."""

@@ -10,7 +10,8 @@ import io
 from pathlib import Path
 
 from autotune.errors import UsageError
-from autotune.interchange.foreign import Entry, Hints, Unmapped, read_text
+from autotune.interchange.foreign import Entry, Hints, Unmapped
+from autotune.untrusted import read_text
 
 
 def read(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:

@@ -1,23 +1,20 @@
-"""What every format shares: reading hostile files, and making rows of tier `imported` from foreign entries."""
+"""What every format shares: keys and times, and making rows of tier `imported` from foreign entries."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from autotune import device as devices
 from autotune import registry
-from autotune.config import Config, Problem, Scalar, build, key
+from autotune.config import Config, Problem, Scalar, build, field_names, key
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.table import Row
-
-LIMIT_BYTES = 64 << 20
-"""The largest shipped file is under 1 MB."""
+from autotune.tuning.session.trials import Trials
+from autotune.untrusted import scalars
 
 NEUTRAL: dict[str, Scalar] = {
     "SPLIT_K": 1,
@@ -77,41 +74,6 @@ Home = tuple[str, str]
 """(kernel, device)"""
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Raises UsageError for anything that is not JSON of reasonable size, or has a key twice."""
-    return parse_json(read_text(path), str(path))
-
-
-def read_text(path: Path) -> str:
-    """Raises UsageError."""
-    try:
-        if path.stat().st_size > LIMIT_BYTES:
-            raise UsageError(f"{path}: larger than {LIMIT_BYTES >> 20} MiB; that is no table of configs")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-
-
-def parse_json(text: str, place: str) -> Any:  # noqa: ANN401
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return found
-
-    try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{place}: not JSON ({error})") from error
-
-
-def scalars(data: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
-    """An object of plain values. Raises UsageError."""
-    if not isinstance(data, dict) or not all(v is None or isinstance(v, int | str | bool) for v in data.values()):
-        raise UsageError(f"{place}: must be an object of integers, strings and true/false, got {str(data)[:80]}")
-    return data
-
-
 def rows(entries: Iterable[Entry]) -> tuple[dict[Home, list[Row]], list[Unmapped]]:
     """Rows by kernel and device; an entry that our kernel's rules refuse is listed."""
     found: dict[Home, list[Row]] = {}
@@ -124,6 +86,40 @@ def rows(entries: Iterable[Entry]) -> tuple[dict[Home, list[Row]], list[Unmapped
         else:
             found.setdefault((kernel.name, device.name), []).append(result)
     return found, refused
+
+
+def keyed(values: Any, hints: Hints, place: str) -> dict[str, Scalar]:  # noqa: ANN401
+    """Triton appends the dtypes of tensors to the key: they are left out; an FP8 problem is the device's own."""
+    if not isinstance(values, list) or len(values) < len(hints.key):
+        raise UsageError(f"{place}: the key must be a list that gives {', '.join(hints.key)}, got {str(values)[:80]}")
+    found = dict(zip(hints.key, values, strict=False))
+    return dict(scalars(found, f"{place}: key"))
+
+
+def measured_us(row: Row) -> float | None:
+    """Measured microseconds, ours or another tool's; a modelled range is no time."""
+    for name in ("us", "foreign_us"):
+        value = row.evidence.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return None
+
+
+def problem_fields(kernel: str) -> Iterator[str]:
+    problem_type: Any = registry.load(kernel).problem
+    yield from field_names(problem_type)
+
+
+def of_a_rehearsal(bench: Any, place: str) -> Unmapped | None:  # noqa: ANN401
+    """A file that we wrote from a simulated GPU: its times are of no device."""
+    if isinstance(bench, str) and bench.startswith("simulated"):
+        return Unmapped(place, f"its times are of a {bench} bench, of no device")
+    return None
+
+
+def without_times(trials: Trials) -> Unmapped:
+    place = f"{trials.kernel} on {trials.device}: {trials.study.problem}"
+    return Unmapped(place, "the session ended at the model; a predicted time is no result")
 
 
 def _row(entry: Entry, kernel: Kernel[Any], device: Device) -> Row | str:
@@ -154,7 +150,3 @@ def _config(entry: Entry, default: Config, absent: Mapping[str, Scalar]) -> Conf
     if missing:
         return f"the entry lacks {', '.join(missing)}"
     return Config({name: entry.options[name] if name in entry.options else absent[name] for name in default})
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

@@ -5,9 +5,7 @@ The same seed gives the same surface and the same faults, in any process and in 
 
 from __future__ import annotations
 
-import csv
 import ctypes
-import lzma
 import math
 import os
 import random
@@ -15,13 +13,13 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from autotune import device as devices
 from autotune import registry
-from autotune.config import Config, build
+from autotune.config import build
 from autotune.errors import UsageError, WrongResult
 from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
 from autotune.tuning.prediction.predict import predict
@@ -49,39 +47,6 @@ class Modeled:
         problem = build(kernel.problem, dict(job.problem), job.kernel)
         modeled = predict(kernel.work(problem, job.config, device), job.config, device).us
         return modeled * math.exp(self.bend * random.Random(f"{self.seed} {job.config}").gauss(0, 1))
-
-
-@dataclass(frozen=True)
-class Replay:
-    """A recorded space: CSV (perhaps .xz) with a column a parameter, `time_ms`, `status`."""
-
-    path: Path
-
-    def us(self, job: Job) -> float | None:
-        try:
-            return recorded(self.path)[job.config]
-        except KeyError:
-            raise UsageError(
-                f"{self.path}: no row for {job.config}; a replayed job needs a config of that space"
-            ) from None
-
-
-@cache
-def recorded(path: Path) -> dict[Config, float | None]:
-    """Microseconds by config, None where the run failed. Raises UsageError."""
-    try:
-        with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as file:
-            rows = list(csv.reader(file))
-        end = rows[0].index("time_ms")
-        status = rows[0].index("status")
-        return {
-            Config({name: int(value) for name, value in zip(rows[0][:end], row, strict=False)}): (
-                1e3 * float(row[end]) if row[status] == "ok" else None
-            )
-            for row in rows[1:]
-        }
-    except (OSError, ValueError, IndexError, lzma.LZMAError) as error:
-        raise UsageError(f"{path}: not a recorded space ({error!r}); needs columns time_ms and status") from error
 
 
 @dataclass(frozen=True)
@@ -250,6 +215,3 @@ def _half(job: Job) -> bool:
 def _text(job: Job) -> str:
     problem = ",".join(f"{name}={value}" for name, value in job.problem)
     return f"{job.kernel} {problem} {job.config} {job.device}"
-
-
-__all__ = ["Faults", "Modeled", "Replay", "Simulated", "Weather", "parse", "recorded"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -63,6 +64,13 @@ class Trials:
     study: Study
     problem: Problem
     outcomes: tuple[tuple[Config, dict[str, Any]], ...]
+
+    @property
+    def label(self) -> str:
+        """`h100/gemm/fp8_block_scaled/m=64,n=2048,k=7168-1f0c9a3b`, as the name of a file: unique among studies."""
+        digest = hashlib.sha256(self.study.name.encode()).hexdigest()[:8]
+        problem = re.sub(r"[^\w=,.]", "_", self.study.problem)
+        return f"{self.device}/{self.kernel}/{problem}-{digest}"
 
 
 def journal_path(state: Path, device: str, kernel: str) -> Path:

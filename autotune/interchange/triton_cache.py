@@ -1,7 +1,7 @@
-"""Tuning results of other tools: Kernel Tuner's T4 (schema 1.0.0), Triton's `*.autotune.json`, FLA's config cache.
+"""Triton's `*.autotune.json`, and FLA's config cache of the same configs.
 
-A T4 or Triton file names configs and times but not the problem in our terms: the user says it with `--kernel`,
-`--device` and `--key`, the names of the values that the file's key holds, in order.
+Triton's file names configs and times but not the problem in our terms: the user says it with `--kernel`, `--device` and
+`--key`, the names of the values that the file's key holds, in order.
 """
 
 from __future__ import annotations
@@ -9,54 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from autotune import registry
 from autotune.config import Scalar
 from autotune.errors import UsageError
-from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, read_json, scalars
+from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, keyed, measured_us, problem_fields
 from autotune.table import Row, Table
+from autotune.untrusted import read_json, scalars
 
-SCHEMA = "1.0.0"
-INVALID = ("timeout", "compile", "runtime", "correctness", "constraints")
 _LAUNCH = ("num_warps", "num_stages", "num_ctas", "maxnreg")
-
-
-def read_t4(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
-    """The fastest correct config of each problem among the results. Raises UsageError."""
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get("results"), list):
-        raise UsageError(f"{path}: not T4: it has no list of results")
-    if not hints.kernel or not hints.device:
-        return [], [Unmapped(str(path), "names no kernel and device of ours: say them with --kernel and --device")]
-    fields = set(_problem_fields(hints.kernel))
-    best: dict[tuple[tuple[str, Scalar], ...], tuple[float, str, dict[str, Any]]] = {}
-    left: list[Unmapped] = []
-    for number, result in enumerate(data["results"], 1):
-        place = f"{path}: result {number}"
-        config, ms = _result(result, place)
-        problem = tuple(sorted((name, value) for name, value in config.items() if name in fields))
-        if result["invalidity"] != "correct" or ms is None:
-            left.append(Unmapped(place, f"no time: {result['invalidity']}"))
-        elif problem not in best or ms < best[problem][0]:
-            best[problem] = (ms, place, {name: value for name, value in config.items() if name not in fields})
-    entries = []
-    for problem, (ms, place, options) in best.items():
-        origin = {"from": "t4", "file": path.name, "foreign_us": round(ms * 1e3, 4)}
-        entries.append(Entry(place, hints.kernel, hints.device, dict(problem), options, {}, origin))
-    return entries, left
-
-
-def write_t4(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
-    """One file a table: problem and config of a row are one configuration; only measured times are written as times."""
-    files = {}
-    for table in tables:
-        results = [_t4_result(row) for row in table.rows]
-        text = json.dumps({"schema_version": SCHEMA, "results": results, "metadata": {"timeunit": "milliseconds"}})
-        files[f"{table.device}/{table.kernel}.t4.json"] = text + "\n"
-    return files, []
 
 
 def read_triton(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
@@ -66,7 +30,7 @@ def read_triton(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
         raise UsageError(f"{path}: not Triton's: it has no list configs_timings")
     if not (hints.kernel and hints.device and hints.key):
         return [], [Unmapped(str(path), "names no problem of ours: say it with --kernel, --device and --key")]
-    problem = _keyed(data.get("key"), hints, str(path))
+    problem = keyed(data.get("key"), hints, str(path))
     timed = [_timing(pair, f"{path}: config {n}") for n, pair in enumerate(data["configs_timings"], 1)]
     if not timed:
         return [], [Unmapped(str(path), "no config has a time")]
@@ -82,7 +46,7 @@ def write_triton(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
         function = _function(table.kernel)
         for row in table.rows:
             place = f"{table.kernel} on {table.device}: " + ",".join(f"{n}={v}" for n, v in row.problem)
-            us = _us(row)
+            us = measured_us(row)
             if us is None:
                 left.append(Unmapped(place, f"a {row.tier} row has no time, which Triton's file must give"))
                 continue
@@ -102,14 +66,14 @@ def read_fla(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
     if not kernel or not hints.device:
         name = data.get("kernel_name")
         return [], [Unmapped(str(path), f"{name}: no kernel here, or no --device (FLA's folder has a marketing name)")]
-    keyed = Hints(hints.device, hints.model, kernel, hints.key or tuple(_problem_fields(kernel)))
+    hinted = Hints(hints.device, hints.model, kernel, hints.key or tuple(problem_fields(kernel)))
     toolchain = f"triton {data['triton_version']}" if isinstance(data.get("triton_version"), str) else "unknown"
     entries = []
     for digest, entry in found.items():
         place = f"{path}: {digest[:40]}"
         if not isinstance(entry, dict):
             raise UsageError(f"{place}: must be an object, got {type(entry).__name__}")
-        problem = _keyed(entry.get("autotune_key"), keyed, place)
+        problem = keyed(entry.get("autotune_key"), hinted, place)
         origin = {"from": "fla", "file": path.name, "entry": digest}
         options = _options(entry.get("config"), place)
         entries.append(Entry(place, kernel, hints.device, problem, options, {}, origin, (), toolchain))
@@ -134,48 +98,6 @@ def write_fla(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
     return files, []
 
 
-def _result(result: Any, place: str) -> tuple[dict[str, Any], float | None]:  # noqa: ANN401
-    """(configuration, milliseconds or None)."""
-    if not isinstance(result, dict) or result.get("invalidity") not in (*INVALID, "correct"):
-        raise UsageError(f"{place}: not a T4 result: invalidity must be correct or one of {', '.join(INVALID)}")
-    config = scalars(result.get("configuration"), place)
-    measurements = result.get("measurements") or []
-    if not isinstance(measurements, list) or not all(isinstance(one, dict) for one in measurements):
-        raise UsageError(f"{place}: measurements must be a list of objects")
-    times = [m["value"] for m in measurements if m.get("name") == "time" and isinstance(m.get("value"), int | float)]
-    return config, float(times[0]) if times and times[0] > 0 else None
-
-
-def _t4_result(row: Row) -> dict[str, Any]:
-    us = _us(row)
-    measured = [] if us is None else [{"name": "time", "value": us / 1e3, "unit": "ms"}]
-    return {
-        "configuration": {**dict(row.problem), **dict(row.config)},
-        "times": {"runtimes": [] if us is None else [us / 1e3]},
-        "invalidity": "correct",
-        "correctness": 1,
-        "measurements": [*measured, {"name": "tier", "value": row.tier, "unit": ""}],
-        "objectives": ["time"],
-    }
-
-
-def _us(row: Row) -> float | None:
-    """Measured microseconds, ours or another tool's; a modelled range is no time."""
-    for name in ("us", "foreign_us"):
-        value = row.evidence.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    return None
-
-
-def _keyed(values: Any, hints: Hints, place: str) -> dict[str, Scalar]:  # noqa: ANN401
-    """Triton appends the dtypes of tensors to the key: they are left out; an FP8 problem is the device's own."""
-    if not isinstance(values, list) or len(values) < len(hints.key):
-        raise UsageError(f"{place}: the key must be a list that gives {', '.join(hints.key)}, got {str(values)[:80]}")
-    found = dict(zip(hints.key, values, strict=False))
-    return dict(scalars(found, f"{place}: key"))
-
-
 def _timing(pair: Any, place: str) -> tuple[float, dict[str, Scalar]]:  # noqa: ANN401
     if not isinstance(pair, list) or len(pair) != 2:
         raise UsageError(f"{place}: must be [config, times]")
@@ -198,13 +120,6 @@ def _triton_config(row: Row) -> dict[str, Any]:
     config: Mapping[str, Scalar] = row.config
     outer = {name: config.get(name, NEUTRAL.get(name)) or None for name in _LAUNCH}  # FLA reads all four
     return {"kwargs": {name: value for name, value in config.items() if name not in _LAUNCH}, **outer}
-
-
-def _problem_fields(kernel: str) -> Iterator[str]:
-    from autotune.config import field_names
-
-    problem_type: Any = registry.load(kernel).problem
-    yield from field_names(problem_type)
 
 
 def _function(kernel: str) -> str:
