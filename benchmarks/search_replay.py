@@ -1,85 +1,42 @@
 """How near the optimum each optimiser comes on exhaustively measured tuning spaces, ours and its peers in one run.
 
     pip install kernel-tuner scikit-learn          # the `benchmark` group of pyproject.toml
-    python benchmarks/search_replay.py --data ../shared/data/replay [--repeats 10] [--optimisers ours,optuna:tpe]
+    python benchmarks/search_replay.py --data ../shared/data/replay [--repeats 10] [--minutes 10] [--optimisers ours]
 
 The figure is optimum / best time so far after N unique evaluations; failed configs count. Every run is kept in
---cache, so that the command resumes and merges. `ours+neighbours` has the histories of `ours` on the other devices
-of the data that share the kernel's parameters, never the space itself: it is no black-box figure.
+--cache with the release of its optimiser (ours: a hash of its sources), so that the command resumes where --minutes
+ended it. `ours+siblings` begins with what `ours` saw in its 200 evaluations on other devices with the same kernel,
+never the space itself: it is no black-box figure and stands apart. Optuna's GP gets 3 repeats: it takes minutes a run.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
-import lzma
-import math
 import multiprocessing
-import random
 import tempfile
 import time
-import warnings
 from collections import defaultdict
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import replay_spaces
+from optimisers import OPTIMISERS, OURS, SIBLINGS, Tried, release, run
+from replay_spaces import Space
 
-from autotune.tuning.search.sampler import FeasibleSampler
 from autotune.tuning.search.suggest import opinion
 
 BUDGETS = (10, 25, 50, 100, 200)
-OURS, NEIGHBOURS = "ours", "ours+neighbours"
-KERNEL_TUNER = ("dual_annealing", "adaptive_tabu_greywolf", "hybrid_vndx", "genetic_algorithm", "pso", "random_sample")
-OPTIMISERS = (OURS, NEIGHBOURS, "optuna:tpe", "optuna:gp", *(f"kernel_tuner:{name}" for name in KERNEL_TUNER))
+AT_100 = BUDGETS.index(100)
+FEWER_REPEATS = {"optuna:gp": 3}
 
-
-@dataclass(frozen=True)
-class Space:
-    """Every config of one kernel on one device with its time, infinite where it failed."""
-
-    name: str
-    kernel: str
-    names: tuple[str, ...]
-    times: dict[tuple[Any, ...], float]
-
-    @property
-    def best(self) -> float:
-        return min(self.times.values())
-
-    def config(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        return dict(zip(self.names, values, strict=True))
-
-    @property
-    def lists(self) -> dict[str, list[Any]]:
-        return {name: sorted({values[i] for values in self.times}) for i, name in enumerate(self.names)}
-
-
-@cache
-def load(data: Path, name: str) -> Space:
-    index = {entry["name"]: entry for entry in json.loads((data / "index.json").read_text())}[name]
-    with lzma.open(data / f"{name}.csv.xz", "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = tuple(index["params"])
-    keys = [tuple(_number(row[name]) for name in names) for row in rows]
-    times = {
-        key: float(row["time_ms"]) if row["status"] == "ok" else math.inf for key, row in zip(keys, rows, strict=True)
-    }
-    return Space(name, index["kernel"], names, times)
-
-
-def _number(text: str) -> Any:  # noqa: ANN401
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+Job = tuple[str, str, int]
+"""Space, optimiser, seed."""
 
 
 @dataclass(frozen=True)
@@ -89,109 +46,72 @@ class Run:
     space: str
     optimiser: str
     seed: int
-    tried: tuple[tuple[Any, ...], ...]
+    release: str
+    tried: Tried
     seconds: tuple[float, ...]
     """Of each suggestion; empty where the optimiser owns its loop."""
 
 
-def run(data: Path, job: tuple[str, str, int], evaluations: int, histories: list[tuple[str, list[Any]]]) -> Run:
-    name, optimiser, seed = job
-    space = load(data, name)
-    if optimiser.startswith("kernel_tuner:"):
-        return Run(*job, tuple(_kernel_tuner(space, optimiser.partition(":")[2], seed, evaluations)), ())
-    return Run(*job, *_optuna(space, _sampler(data, space, optimiser, seed, histories), evaluations))
+def jobs(names: list[str], optimisers: list[str], repeats: int) -> Iterator[Job]:
+    """By repeat, so that a run cut short is a whole run of fewer repeats; siblings need what `ours` saw."""
+    for seed in range(repeats):
+        for optimiser in sorted(optimisers, key=OPTIMISERS.index):
+            if seed < FEWER_REPEATS.get(optimiser, repeats):
+                yield from ((name, optimiser, seed) for name in names)
 
 
-def _sampler(data: Path, space: Space, optimiser: str, seed: int, histories: list[tuple[str, list[Any]]]) -> Any:  # noqa: ANN401
-    if optimiser == "optuna:tpe":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
-    if optimiser == "optuna:gp":
-        return optuna.samplers.GPSampler(seed=seed)
+def perform(item: tuple[Path, Job, int, list[Run]]) -> Run:
+    data, (name, optimiser, seed), evaluations, histories = item
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = replay_spaces.load(data, name)
     configs = [space.config(values) for values in space.times]
-    opinions = []
-    for other, tried in histories:
-        there = load(data, other)
-        observed = [(there.config(tuple(values)), there.times[tuple(values)]) for values in tried]
-        opinions.append(opinion(observed, configs))
-    return FeasibleSampler(configs, seed=seed, opinions=opinions)
+    opinions = [opinion(_observed(data, history), configs) for history in histories]
+    return Run(name, optimiser, seed, release(optimiser), *run(space, optimiser, seed, evaluations, opinions))
 
 
-def _optuna(space: Space, sampler: Any, evaluations: int) -> tuple[tuple[Any, ...], tuple[float, ...]]:  # noqa: ANN401
-    """Peers search positions in the lists of values; a config outside the space, or tried before, costs no
-    evaluation and is told the worst time, or its own."""
-    ours = isinstance(sampler, FeasibleSampler)
-    study = optuna.create_study(sampler=sampler)
-    worst = max(value for value in space.times.values() if value < math.inf)
-    tried: dict[tuple[Any, ...], float] = {}
-    seconds: list[float] = []
-    for _ in range(20 * evaluations):
-        begin = time.perf_counter()
-        trial = study.ask()
-        values = tuple(
-            trial.suggest_categorical(name, of_name)
-            if ours or isinstance(of_name[0], str)
-            else of_name[trial.suggest_int(name, 0, len(of_name) - 1)]
-            for name, of_name in space.lists.items()
-        )
-        seconds.append(time.perf_counter() - begin)
-        value = space.times.get(values, math.inf)
-        if values in space.times:
-            tried[values] = value
-        study.tell(trial, value if value < math.inf or ours else worst)
-        if len(tried) >= min(evaluations, len(space.times)):
-            break
-    return tuple(tried), tuple(seconds)
+def _observed(data: Path, history: Run) -> list[tuple[dict[str, Any], float]]:
+    there = replay_spaces.load(data, history.space)
+    return [(there.config(values), there.times[values]) for values in history.tried]
 
 
-def _kernel_tuner(space: Space, strategy: str, seed: int, evaluations: int) -> list[tuple[Any, ...]]:
-    import kernel_tuner
-    from constraint import FunctionConstraint
-
-    random.seed(seed)
-    np.random.seed(seed)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        results, _ = kernel_tuner.tune_kernel(
-            space.kernel,
-            "",
-            [1],
-            [],
-            space.lists,
-            restrictions=[FunctionConstraint(lambda *values: values in space.times)],
-            cache=str(_cachefile(space, Path(folder))),
-            simulation_mode=True,
-            strategy=strategy,
-            strategy_options={"max_fevals": evaluations},
-            lang="CUDA",
-            quiet=True,
-            verbose=False,
-        )
-    return list(dict.fromkeys(tuple(result[name] for name in space.names) for result in results))
+def _siblings(data: Path, job: Job, done: dict[Job, Run]) -> list[Run]:
+    name, _, seed = job
+    here = replay_spaces.load(data, name)
+    return [
+        done[other, OURS, seed]
+        for other in replay_spaces.names(data)
+        if other != name
+        and (other, OURS, seed) in done
+        and (replay_spaces.load(data, other).kernel, replay_spaces.load(data, other).names) == (here.kernel, here.names)
+    ]
 
 
-def _cachefile(space: Space, folder: Path) -> Path:
-    extra = dict.fromkeys(("compile_time", "verification_time", "benchmark_time", "strategy_time", "framework_time"), 0)
-    rows = {
-        ",".join(map(str, values)): {
-            **space.config(values),
-            "time": value if value < math.inf else "RuntimeFailedConfig",
-            "times": [value if value < math.inf else 0.0],
-            **extra,
-            "timestamp": "2026-01-01 00:00:00+00:00",
-        }
-        for values, value in space.times.items()
-    }
-    head = {"device_name": "replay", "kernel_name": space.kernel, "problem_size": [1]}
-    parameters = {"tune_params_keys": list(space.names), "tune_params": space.lists, "objective": "time"}
-    path = folder / "cache.json"
-    path.write_text(json.dumps({"schema_version": "1.0.0", **head, **parameters, "cache": rows}))
-    return path
+def cached(path: Path) -> Iterator[Run]:
+    for line in path.read_text().splitlines() if path.exists() else ():
+        row = json.loads(line)
+        if row["release"] == release(row["optimiser"]):
+            yield Run(**{**row, "tried": tuple(map(tuple, row["tried"])), "seconds": tuple(row["seconds"])})
 
 
-def curve(space: Space, tried: tuple[tuple[Any, ...], ...]) -> list[float]:
-    """optimum / best so far at each budget; 0 while everything failed, the last value where a run ended early."""
-    best = list(itertools.accumulate((space.times[tuple(values)] for values in tried), min))
-    return [space.best / best[min(budget, len(best)) - 1] for budget in BUDGETS]
+def complete(arguments: argparse.Namespace, todo: Iterable[Job], done: dict[Job, Run]) -> None:
+    """Performs what is missing, those of siblings last, until the minutes are over."""
+    end = time.monotonic() + 60 * arguments.minutes
+    missing = [job for job in todo if job not in done]
+    with multiprocessing.Pool(arguments.processes) as pool, arguments.cache.open("a") as kept:
+        for last in (False, True):
+            phase = [job for job in missing if (job[1] == SIBLINGS) == last]
+            histories = [_siblings(arguments.data, job, done) if last else [] for job in phase]
+            items = [
+                (arguments.data, job, arguments.evaluations, history)
+                for job, history in zip(phase, histories, strict=True)
+                if history or not last
+            ]
+            for made in pool.imap_unordered(perform, items):
+                done[made.space, made.optimiser, made.seed] = made
+                kept.write(json.dumps(asdict(made)) + "\n")
+                kept.flush()
+                if time.monotonic() > end:
+                    return
 
 
 def main() -> None:
@@ -201,78 +121,55 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--optimisers", default=",".join(OPTIMISERS))
     parser.add_argument("--spaces", help="names, joined by commas (default: all)")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1e6)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "search_replay.jsonl")
     arguments = parser.parse_args()
     if not (arguments.data / "index.json").exists():
         print(f"skipped: {arguments.data}/index.json is absent; give the folder of replay spaces with --data")
         return
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    names = [entry["name"] for entry in json.loads((arguments.data / "index.json").read_text())]
-    chosen = arguments.spaces.split(",") if arguments.spaces else names
-    done = {(r.space, r.optimiser, r.seed): r for r in _cached(arguments.cache) if r.space in names}
-    for optimiser in arguments.optimisers.split(","):
-        jobs = [(name, optimiser, seed) for name in chosen for seed in range(arguments.repeats)]
-        todo = [job for job in jobs if job not in done]
-        if optimiser == NEIGHBOURS:
-            work = [(arguments.data, job, arguments.evaluations, _histories(arguments.data, job, done)) for job in todo]
-        else:
-            work = [(arguments.data, job, arguments.evaluations, []) for job in todo]
-        with multiprocessing.Pool(arguments.processes) as pool, arguments.cache.open("a") as kept:
-            for made in pool.imap_unordered(_run, [item for item in work if optimiser != NEIGHBOURS or item[3]]):
-                done[made.space, made.optimiser, made.seed] = made
-                kept.write(json.dumps(made.__dict__) + "\n")
-                kept.flush()
-    report(arguments.data, [name for name in names if name in chosen], done)
+    names = arguments.spaces.split(",") if arguments.spaces else replay_spaces.names(arguments.data)
+    done = {(run.space, run.optimiser, run.seed): run for run in cached(arguments.cache)}
+    todo = list(jobs(names, arguments.optimisers.split(","), arguments.repeats))
+    complete(arguments, todo, done)
+    report(arguments.data, [done[job] for job in todo if job in done])
 
 
-def _run(item: tuple[Any, ...]) -> Run:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return run(*item)
+def curve(space: Space, tried: Tried) -> list[float]:
+    """optimum / best so far at each budget; 0 while everything failed, the last value where a run ended early."""
+    best = list(itertools.accumulate((space.times[values] for values in tried), min))
+    return [space.best / best[min(budget, len(best)) - 1] for budget in BUDGETS]
 
 
-def _cached(path: Path) -> list[Run]:
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [
-        Run(r["space"], r["optimiser"], r["seed"], tuple(map(tuple, r["tried"])), tuple(r["seconds"])) for r in rows
-    ]
-
-
-def _histories(data: Path, job: tuple[str, str, int], done: dict[Any, Run]) -> list[tuple[str, list[Any]]]:
-    name, _, seed = job
-    here = load(data, name)
-    others = [
-        made for (space, optimiser, at), made in done.items() if optimiser == OURS and at == seed and space != name
-    ]
-    same = [made for made in others if (load(data, made.space).names) == here.names]
-    return [(made.space, list(made.tried)) for made in same]
-
-
-def report(data: Path, names: list[str], done: dict[Any, Run]) -> None:
+def report(data: Path, runs: list[Run]) -> None:
     found: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
-    for (name, optimiser, _), made in sorted(done.items()):
-        if name in names:
-            found[optimiser][name].append(curve(load(data, name), made.tried))
+    for made in runs:
+        found[made.optimiser][made.space].append(curve(replay_spaces.load(data, made.space), made.tried))
     budgets = " ".join(f"{budget:>6}" for budget in BUDGETS)
-    print(f"{'optimum / best so far after N evaluations':44} {budgets}   worst space at 100")
-    order = [name for name in OPTIMISERS if name in found]
-    for optimiser in order:
-        spaces = found[optimiser]
-        means = {name: np.mean(curves, 0) for name, curves in spaces.items()}
-        mean = np.mean(list(means.values()), 0)
-        error = np.sqrt(sum(np.var(curves, 0) / len(curves) for curves in spaces.values())) / len(spaces)
-        repeats = min(len(curves) for curves in spaces.values())
-        low = min(means, key=lambda name: means[name][BUDGETS.index(100)])
-        head = f"{optimiser} ({len(spaces)} spaces, {repeats} repeats)"
-        print(f"{head:44} {_row(mean)}   {means[low][BUDGETS.index(100)]:.3f} {low}")
-        print(f"{'    +- standard error over repeats':44} {_row(error)}")
-    for optimiser in order[:2]:
-        print(f"\n{optimiser}, by space (mean, and the worst repeat at 100)")
+    print(f"{'optimum / best so far after N evaluations':50} {budgets}   worst space at 100")
+    for optimiser in OPTIMISERS:
+        if optimiser == SIBLINGS and SIBLINGS in found:
+            print("\nnot a black box: begun with 200 evaluations of `ours` on each other device of the same kernel")
+            _line(f"{OURS}, on the same spaces", {name: found[OURS][name] for name in found[SIBLINGS]})
+        if optimiser in found:
+            _line(optimiser, found[optimiser])
+    for optimiser in (OURS, SIBLINGS):
+        if optimiser in found:
+            print(f"\n{optimiser}, by space (mean; the worst repeat at 100)")
         for name, curves in found[optimiser].items():
-            print(f"  {name:42} {_row(np.mean(curves, 0))}   {min(c[BUDGETS.index(100)] for c in curves):.3f}")
-    _speed(data, [made for made in done.values() if made.optimiser == OURS and made.space in names])
+            print(f"  {name:48} {_row(np.mean(curves, 0))}   {min(c[AT_100] for c in curves):.3f}")
+    _speed(data, [made for made in runs if made.optimiser == OURS])
+
+
+def _line(head: str, spaces: dict[str, list[list[float]]]) -> None:
+    means = {name: np.mean(curves, 0) for name, curves in spaces.items()}
+    error = np.sqrt(sum(np.var(curves, 0) / len(curves) for curves in spaces.values())) / len(spaces)
+    repeats = [len(curves) for curves in spaces.values()]
+    low = min(means, key=lambda name: means[name][AT_100])
+    shown = f"{min(repeats)}" if min(repeats) == max(repeats) else f"{min(repeats)} to {max(repeats)}"
+    head = f"{head} ({len(spaces)} spaces, {shown} repeats)"
+    print(f"{head:50} {_row(np.mean(list(means.values()), 0))}   {means[low][AT_100]:.3f} {low}")
+    print(f"{'    +- standard error over repeats':50} {_row(error)}")
 
 
 def _row(values: Any) -> str:  # noqa: ANN401
@@ -282,10 +179,10 @@ def _row(values: Any) -> str:  # noqa: ANN401
 def _speed(data: Path, runs: list[Run]) -> None:
     if not runs:
         return
-    largest = max({made.space for made in runs}, key=lambda name: len(load(data, name).times))
+    largest = max({made.space for made in runs}, key=lambda name: len(replay_spaces.load(data, name).times))
     ms = 1e3 * np.array([s for made in runs if made.space == largest for s in made.seconds])
     print(
-        f"\nours, a suggestion among {len(load(data, largest).times)} candidates ({largest}), wall time: "
+        f"\nours, a suggestion among {len(replay_spaces.load(data, largest).times)} candidates ({largest}), wall time: "
         f"mean {ms.mean():.1f} ms, median {np.median(ms):.1f}, 95 % {np.quantile(ms, 0.95):.1f}, most {ms.max():.0f}"
     )
 
