@@ -51,6 +51,13 @@ class FeasibleSampler(BaseSampler):
         self._position = {self._key(config): index for index, config in enumerate(self._configs)}
         self._suggester = Suggester(self._configs, seed, opinions)
 
+    def learn(self, elsewhere: Sequence[Sequence[tuple[Mapping[str, Scalar], float]]]) -> None:
+        """What configs took on other problems or devices (inf where they failed), a list each, is one opinion more for
+        each, and the surrogate learns its worth; replaces what an earlier call taught. Leaves out configs not ours."""
+        known = [[(config, value) for config, value in one if sorted(config) == self._names] for one in elsewhere]
+        found = [{self._position.get(self._key(config)): value for config, value in one} for one in known]
+        self._suggester.learn([{at: value for at, value in one.items() if at is not None} for one in found])
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}  # any distribution that holds the value will do: an objective may list values in another order
 

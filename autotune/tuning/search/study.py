@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -18,6 +18,12 @@ from autotune.tuning.search.suggest import Outlook
 from autotune.tuning.space import Lists
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+Outcomes = Mapping[Config, dict[str, Any]]
+"""How each config that was tried ended: with `us`, or with `failed` and a reason."""
+
+_NEWS = 1.25
+"""Growth of what is known elsewhere at which it is asked for its opinion again."""
 
 
 class Search:
@@ -43,6 +49,8 @@ class Search:
                     interrupted.append(config)
         self._queue = interrupted
         self._asked: dict[Config, Trial] = {}
+        self._elsewhere: tuple[Outcomes, ...] = ()
+        self._heeded = 0
 
     @property
     def feasible_count(self) -> int | None:
@@ -72,8 +80,14 @@ class Search:
         """To be tried in this order before the sampler is asked."""
         self._queue += [config for config in configs if config not in self._queue]
 
+    def learn_from(self, *elsewhere: Outcomes) -> None:
+        """Trials of other problems, or of this one on another device, as they are now and as they grow: each is an
+        opinion here. A source that misleads costs few trials, because the surrogate finds that it does."""
+        self._elsewhere += elsewhere
+
     def ask(self, count: int) -> list[Config]:
         """Up to `count` configs never tried before; fewer when the feasible set runs out."""
+        self._heed()
         found: list[Config] = []
         while len(found) < count:
             config = self._next()
@@ -88,6 +102,13 @@ class Search:
         trial.set_user_attr("outcome", json.dumps(outcome))
         self._study.tell(trial, outcome.get("us", math.inf))
         self.outcomes[config] = outcome
+
+    def _heed(self) -> None:
+        known = sum(map(len, self._elsewhere))
+        sampler = self._study.sampler
+        if known > _NEWS * self._heeded and isinstance(sampler, FeasibleSampler):
+            sampler.learn([_times(outcomes) for outcomes in self._elsewhere])
+            self._heeded = known
 
     def _next(self) -> Config | None:
         while self._queue:
@@ -105,3 +126,7 @@ class Search:
 
     def _known(self, config: Config) -> bool:
         return config in self.outcomes or config in self._asked
+
+
+def _times(outcomes: Outcomes) -> list[tuple[Config, float]]:
+    return [(config, outcome.get("us", math.inf)) for config, outcome in outcomes.items()]

@@ -6,6 +6,7 @@ scored, none is tried twice, and nothing outside the set is ever suggested.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ _TAIL = 0.3
 _REFIT = 0.08
 _LEAST_CHANCE = 0.02
 _POOL = 800
+_FEWEST_TAUGHT = 3
+"""Successes elsewhere before they are listened to."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +37,6 @@ class Outlook:
     gain: float
     share: float
     chance: float
-
-
-def opinion(
-    observed: Sequence[tuple[Mapping[str, Scalar], float]], configs: Sequence[Mapping[str, Scalar]]
-) -> list[float]:
-    """What the times `observed` in one problem (inf where a config failed) say of `configs` in another, as predicted
-    times on a scale of their own: an M of 64 teaches an M of 128, a device its neighbour. Needs three successes."""
-    places = {tuple(sorted(config.items())): index for index, config in enumerate(configs)}
-    everything = list(configs)
-    values: dict[int, float] = {}
-    for config, value in observed:
-        index = places.setdefault(tuple(sorted(config.items())), len(everything))
-        if index == len(everything):
-            everything.append(config)
-        values[index] = value
-    surrogate = Surrogate(encode(everything))
-    targets, scale = _targets(np.array(list(values.values())))
-    surrogate.fit(list(values), targets)
-    times: list[float] = np.exp(surrogate.mean(targets)[: len(configs)] * scale).tolist()
-    return times
 
 
 class Suggester:
@@ -68,13 +51,32 @@ class Suggester:
         self._order = self._rng.permutation(len(configs))
         self._place = np.argsort(self._order)
         self._points = encode([configs[i] for i in self._order])
-        self._opinions = (
-            np.stack([_standard(np.log(o))[self._order] for o in map(np.asarray, opinions)], 1) if opinions else None
-        )
-        self._design = _covering(self._points, self._rng) if opinions is None or not len(opinions) else []
-        self._surrogate = Surrogate(self._points, self._opinions)
+        self._opinions = [_standard(np.log(opinion))[self._order] for opinion in map(np.asarray, opinions)]
+        self._lessons: list[Floats] = []
+        self._design = _covering(self._points, self._rng) if not opinions else []
+        self._begin()
+
+    def learn(self, elsewhere: Sequence[Mapping[int, float]]) -> None:
+        """`elsewhere`: for each other problem or device the times, inf for failures, that configs at these positions
+        had there. What a surrogate of their own makes of them is one more opinion each, in place of earlier lessons."""
+        self._lessons = [
+            self._lesson({int(self._place[i]): value for i, value in observed.items()})
+            for observed in elsewhere
+            if sum(map(math.isfinite, observed.values())) >= _FEWEST_TAUGHT
+        ]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._views = np.stack([*self._opinions, *self._lessons], 1) if self._opinions or self._lessons else None
+        self._surrogate = Surrogate(self._points, self._views)
         self._seen: list[int] = []
         self._refit_at = 0
+
+    def _lesson(self, observed: dict[int, float]) -> Floats:
+        surrogate = Surrogate(self._points)
+        targets, _ = _targets(np.array(list(observed.values())))
+        surrogate.fit(list(observed), targets)
+        return _standard(surrogate.mean(targets))
 
     def suggest(self, observed: Mapping[int, float], pending: Collection[int] = ()) -> int | None:
         """The position of the config to try next, or None when all were. `observed` values are times, inf a failure;
@@ -103,7 +105,7 @@ class Suggester:
 
     def _choose(self, values: dict[int, float], waiting: list[int], free: Floats) -> int:
         tried = len(values) + len(waiting)
-        if self._opinions is not None and (tried < _DESIGN or not values):
+        if self._views is not None and (tried < _DESIGN or not values):
             return self._by_opinion(free, [*values, *waiting])
         for index in self._design:
             if tried < _DESIGN and free[index]:
@@ -118,8 +120,8 @@ class Suggester:
 
     def _by_opinion(self, free: Floats, tried: list[int]) -> int:
         """The best opinion of what differs from every earlier trial in more than one group of columns."""
-        assert self._opinions is not None
-        rank = np.mean([rankdata(column) for column in self._opinions.T], 0)
+        assert self._views is not None
+        rank = np.mean([rankdata(column) for column in self._views.T], 0)
         values = self._points.values
         near = np.zeros(len(values), bool)
         for index in tried:

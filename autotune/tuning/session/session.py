@@ -25,6 +25,7 @@ from autotune.tuning.prediction.opinions import opinions
 from autotune.tuning.prediction.predict import predict
 from autotune.tuning.search import storage
 from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.sharing import share
 from autotune.tuning.search.study import Search
 from autotune.tuning.session import crew
 from autotune.tuning.session.cache import Cache
@@ -123,6 +124,7 @@ class Session:
         plan = self._plan
         incumbents = {row.problem: row.config for row in old.rows}
         searches = {problem: self._open(trials, problem, incumbents) for problem in problems}
+        share(searches)
         with plan.hire(plan.limits, plan.state, plan.bench) as hired:
             self._compiler = Compiler(self._subject, self._cache, hired.compilers, self._ledger)
             self._measurer = (

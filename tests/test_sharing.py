@@ -1,0 +1,104 @@
+"""What one problem's trials teach another: a good teacher saves trials, a bad one costs few."""
+
+import math
+import random
+from dataclasses import dataclass
+from functools import cache
+
+import optuna
+import pytest
+from test_search import BEST, CONFIGS, LISTS, outcome, suggest, time_us, tried
+
+from autotune.config import Config
+from autotune.tuning.search.sampler import FeasibleSampler
+from autotune.tuning.search.sharing import distance, share
+from autotune.tuning.search.study import Search
+
+ORDER = random.Random(0).sample(CONFIGS, 40)
+
+
+def shuffled(config):
+    return time_us(random.Random(str(config)).choice(CONFIGS))
+
+
+def reversed_(config):
+    return 1 / min(time_us(config), 1e6)
+
+
+def without_the_best(config):
+    """Right, but for the best and its neighbours: they are said to be the slowest."""
+    near = sum(config[name] != BEST[name] for name in BEST) <= 1
+    return 1e3 if near else time_us(config)
+
+
+def trials_to_the_best(seed, *teachers):
+    sampler = FeasibleSampler(CONFIGS, seed=seed)
+    sampler.learn([[(config, teacher(config)) for config in ORDER] for teacher in teachers])
+    study = optuna.create_study(sampler=sampler)
+    best = time_us(BEST)
+    study.optimize(
+        lambda trial: time_us(suggest(trial)),
+        len(CONFIGS),
+        callbacks=[lambda s, t: s.stop() if t.value == best else None],
+    )
+    return len(study.trials)
+
+
+@cache
+def cold():
+    return [trials_to_the_best(seed) for seed in range(4)]
+
+
+def test_a_good_teacher_saves_most_trials():
+    warm = [trials_to_the_best(seed, lambda config: 3 * time_us(config) ** 1.2) for seed in range(4)]
+    assert sum(warm) < sum(cold()) / 2, (warm, cold())
+
+
+@pytest.mark.parametrize("teacher", [shuffled, reversed_, without_the_best])
+def test_a_misleading_teacher_costs_few_trials(teacher):
+    misled = [trials_to_the_best(seed, teacher) for seed in range(4)]
+    assert sum(misled) < 1.5 * sum(cold()), (misled, cold())
+
+
+def test_a_teacher_with_hardly_any_success_is_not_heard():
+    fails = trials_to_the_best(3, lambda config: time_us(config) if config in ORDER[:2] else math.inf)
+    assert fails == trials_to_the_best(3)
+
+
+def test_a_search_learns_while_the_other_goes_on():
+    storage = optuna.storages.InMemoryStorage()
+    teacher, pupil = (Search(storage, name, LISTS, seed=0) for name in ("teacher", "pupil"))
+    teacher.allow(CONFIGS)
+    pupil.allow(CONFIGS)
+    pupil.learn_from(teacher.outcomes)
+    pupil.tell(config := pupil.ask(1)[0], outcome(config))
+    for _ in range(8):
+        for config in teacher.ask(5):
+            teacher.tell(config, outcome(config))
+    assert pupil.ask(1) == [BEST]
+
+
+@dataclass(frozen=True)
+class Problem:
+    m: int
+    n: int
+    dtype: str = "bf16"
+    VARYING = ("m",)
+
+
+def test_problems_learn_from_the_nearest():
+    storage = optuna.storages.InMemoryStorage()
+    problems = [Problem(64, 512), Problem(128, 512), Problem(4096, 512), Problem(64, 512, "fp8")]
+    searches = {problem: Search(storage, str(problem), LISTS, seed=0) for problem in problems}
+    share(searches)
+    first, second, far, other = problems
+    assert distance(first, second) < distance(first, far) < distance(first, other)
+    assert searches[first]._elsewhere == (searches[second].outcomes, searches[far].outcomes)
+
+
+def test_lessons_of_other_parameters_are_left_out():
+    sampler = FeasibleSampler(CONFIGS)
+    sampler.learn([[(Config(OTHER=value), 1.0) for value in range(9)]])
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=3)
+    assert len(tried(study)) == 3
