@@ -86,6 +86,11 @@ def field_names(problem_type: type[Problem]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(problem_type))
 
 
+@cache
+def _hints(problem_type: type[Problem]) -> dict[str, Any]:
+    return get_type_hints(problem_type)
+
+
 def describe(problem: Problem) -> str:
     """`m=64,n=2048,k=7168,dtype=e4m3fn`: the form that the command line reads back."""
     return ",".join(f"{name}={value}" for name, value in key(problem))
@@ -93,7 +98,7 @@ def describe(problem: Problem) -> str:
 
 def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:
     """A problem from untrusted fields. Raises UsageError with `place` for unknown, missing or ill-typed ones."""
-    hints = get_type_hints(problem_type)
+    hints = _hints(problem_type)
     declared = {field.name: field for field in dataclasses.fields(problem_type)}
     for name, value in fields.items():
         if name not in declared:
@@ -111,7 +116,7 @@ def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:
 
 def parse(problem_type: type[P], text: str) -> P:
     """The problem that `describe` wrote. Raises UsageError."""
-    hints = get_type_hints(problem_type)
+    hints = _hints(problem_type)
     fields: dict[str, Scalar] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")

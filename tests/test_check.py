@@ -13,7 +13,7 @@ import pytest
 from autotune import device as devices
 from autotune import registry, table
 from autotune.check import build, install, measure, page, report, reproduce, toolchain
-from autotune.check.bisect import bisect, builder_of
+from autotune.check.bisect import bisect, comparing
 from autotune.check.builder import Builder
 from autotune.check.call import Call
 from autotune.check.check import check
@@ -89,6 +89,15 @@ def built(**changes):
     fields = {name: changes.pop(name) for name in list(changes) if name in Resources.__dataclass_fields__}
     made = dataclasses.replace(made, **{"code": repr(fields), **fields})
     return dataclasses.replace(build.Build("here", 1.0, "same", ("s_nop",), made), **changes)
+
+
+def test_only_what_resources_leave_open_is_disassembled():
+    gpu = devices.named("b200")
+    cases = [({}, False), ({"registers": 104}, False), ({"spills": 4, "stack_bytes": 20}, True)]
+    cases += [({"code_bytes": 4200}, False), ({"code_bytes": 4400}, True), ({"programs_per_unit": 2}, True)]
+    for after, wanted in cases:
+        assert Pair(built(), built(**after), gpu, 1).needs_loops is wanted
+    assert Pair(built(), built(registers=104), devices.named("mi355x"), 1).needs_loops
 
 
 @pytest.mark.parametrize(
@@ -299,14 +308,15 @@ def test_bisect_halves():
     names = [f"triton=={n}" for n in range(12)]
     asked = []
 
-    def made(release):
+    def compare(good, release):
+        assert good == names[0]
         asked.append(release)
-        return built(spills=8, stack_bytes=32) if names.index(release) >= 7 else built(registers=names.index(release))
+        return Verdict("spills" if names.index(release) >= 7 else "alike", "", "", "", "")
 
-    found = bisect(CALLS["compile"], names, made)
+    found = bisect(names, compare)
     assert (found.last_good, found.first_bad) == ("triton==6", "triton==7")
-    assert len(asked) <= 6
-    assert bisect(CALLS["compile"], names[:5], made).first_bad is None
+    assert len(asked) <= 5
+    assert bisect(names[:5], compare).first_bad is None
 
 
 def test_a_reproducer_needs_only_triton(tmp_path):
@@ -337,7 +347,7 @@ def test_known_regressions_of_triton_are_found_and_bisected(arch, format, first_
     from autotune.tuning.session.cache import state_root
 
     call = gemm(arch, format, m=4096)
-    made = builder_of(call, builder(state_root()), state_root())
-    found = bisect(call, [f"triton=={v}" for v in ("3.6.0", "3.7.0", "3.7.1", "3.8.0")], made)
+    releases = [f"triton=={version}" for version in ("3.6.0", "3.7.0", "3.7.1", "3.8.0")]
+    found = bisect(releases, comparing(call, builder(state_root())))
     assert found.first_bad == first_bad
     assert found.steps[0].verdict.kind == kind

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from autotune.check import install
-from autotune.check.build import Build
 from autotune.check.builder import Builder
 from autotune.check.call import Call
 from autotune.check.toolchain import named
@@ -35,14 +33,12 @@ class Bisection:
     steps: tuple[Step, ...]
 
 
-def bisect(call: Call, releases: Sequence[str], build: Callable[[str], Build]) -> Bisection:
+def bisect(releases: Sequence[str], compare: Callable[[str, str], Verdict]) -> Bisection:
     """`releases` from the good to the bad one, oldest first; one is bad when it regresses against the good one."""
-    good = build(releases[0])
     steps: list[Step] = []
 
     def is_bad(index: int) -> bool:
-        pair = Pair(good, build(releases[index]), call.device, call.programs)
-        steps.append(Step(releases[index], triage(pair)[0]))
+        steps.append(Step(releases[index], compare(releases[0], releases[index])))
         return steps[-1].verdict.is_regression
 
     low, high = 0, len(releases) - 1
@@ -66,13 +62,15 @@ def releases_between(good: str, bad: str) -> list[str]:
     return [f"{package}=={version}" for version in found]
 
 
-def builder_of(call: Call, builder: Builder, state: Path) -> Callable[[str], Build]:
-    """Builds `call` with a release, fetched where it is not there yet."""
+def comparing(call: Call, builder: Builder) -> Callable[[str, str], Verdict]:
+    """The worst verdict on `call` between two releases, each fetched where it is not there yet."""
 
-    def build(release: str) -> Build:
-        return builder.builds(named(release, state), [call])[call.signature]
+    def compare(good: str, bad: str) -> Verdict:
+        before, after = (builder.builds(named(one, builder.state), [call])[call.signature] for one in (good, bad))
+        (pair,) = builder.with_loops([Pair(before, after, call.device, call.programs)])
+        return triage(pair)[0]
 
-    return build
+    return compare
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,8 +25,8 @@ class Build:
     """Processor time of the compiler."""
     frontend: str
     """Hash of the code that the front end made of the Python source, names and places left out."""
-    loop: Loop = ()
-    """Opcodes of the heaviest launch's hot loop."""
+    loop: Loop | None = None
+    """Opcodes of the heaviest launch's hot loop; None where nobody has asked for them."""
     resources: Resources | None = None
     failed: str = ""
     stage: str = ""
@@ -35,16 +35,17 @@ class Build:
 
     @property
     def loop_mix(self) -> dict[str, int]:
-        return mix(self.loop, "amd" if any(opcode.startswith("s_") for opcode in self.loop) else "nvidia")
+        loop = self.loop or ()
+        return mix(loop, "amd" if any(opcode.startswith("s_") for opcode in loop) else "nvidia")
 
     def as_json(self) -> dict[str, Any]:
         found = self.resources.as_json() if self.resources else None
-        return {**self.__dict__, "loop": list(self.loop), "resources": found}
+        return {**self.__dict__, "loop": self.loop and list(self.loop), "resources": found}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Build:
         found = Resources.from_json(data["resources"]) if data["resources"] else None
-        return cls(**{**data, "loop": tuple(data["loop"]), "resources": found})
+        return cls(**{**data, "loop": data["loop"] and tuple(data["loop"]), "resources": found})
 
 
 def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
@@ -55,13 +56,21 @@ def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
     binaries = [_binary(one) for one in answer["binaries"]]
     frontend = hashlib.sha256("\n".join(_nameless(one.asm["ttir"]) for one in binaries).encode()).hexdigest()[:16]
     made = Build(answer["toolchain"], round(answer["seconds"], 2), frontend)
-    main = binaries[0].asm
-    loop = hot_loop(main["amdgcn"] if device.is_amd else nvidia_listing(main["cubin"]), device.vendor)
     try:
-        found = resources.read(binaries, device)
+        return replace(made, resources=resources.read(binaries, device))
     except DoesNotFit as failure:
-        return Build(**{**made.__dict__, "loop": loop, "failed": str(failure), "stage": "fit"})
-    return Build(**{**made.__dict__, "loop": loop, "resources": found})
+        return replace(made, failed=str(failure), stage="fit")
+
+
+def code_of(answer: dict[str, Any], device: Device) -> bytes:
+    """What `loop_of` reads, of a `compile` answer: AMD's assembly or NVIDIA's cubin."""
+    main = _binary(answer["binaries"][0]).asm
+    return str(main["amdgcn"]).encode() if device.is_amd else bytes(main["cubin"])
+
+
+def loop_of(code: bytes, device: Device) -> Loop:
+    """The hot loop; disassembling a cubin takes as long as half a compile."""
+    return hot_loop(code.decode() if device.is_amd else nvidia_listing(code), device.vendor)
 
 
 def _binary(plain: dict[str, Any]) -> SimpleNamespace:

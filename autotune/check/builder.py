@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from autotune import registry
-from autotune.check.build import Build, of_answer
+from autotune.check.build import Build, code_of, loop_of, of_answer
 from autotune.check.call import Call
 from autotune.check.processes import Answer, Processes
 from autotune.check.toolchain import Toolchain
+from autotune.check.triage import Pair
 from autotune.config import Config, describe
+from autotune.device import Device
 from autotune.tuning import space
+from autotune.tuning.compilation.instructions import Loop
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.workers.worker import Limits
 
-_FORMAT = "check 1"
+_FORMAT = "check 2"
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of)"""
@@ -43,7 +50,11 @@ class Builder:
         self.compiled += len(missing)
 
         def read(call: Call, answer: Answer) -> Build:
-            return of_answer(answer, call.device, toolchain.name)
+            made = of_answer(answer, call.device, toolchain.name)
+            if made.resources:
+                packed = base64.b64encode(zlib.compress(code_of(answer, call.device))).decode()
+                self._cache.put({"zlib": packed}, _FORMAT, "code", made.resources.code)
+            return made
 
         with Processes(toolchain, self._limits) as processes:
             for name, made in processes.run("compile", missing, read):
@@ -52,6 +63,32 @@ class Builder:
                     self._cache.put(made.as_json(), _FORMAT, toolchain.identity, name)
                 self._progress(f"compile with {toolchain.name}", len(builds) - len(found), len(missing))
         return builds
+
+    def with_loops(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """The pairs, with the hot loops of those that cannot be judged by their resources alone."""
+        pairs = list(pairs)
+        sides = [(one, pair.device) for pair in pairs if pair.needs_loops for one in (pair.before, pair.after)]
+        wanted = {one.resources.code: device for one, device in sides if one.resources}
+        loops: dict[str, Loop | None] = {}
+        with ThreadPoolExecutor(self._limits.processes) as threads:
+            for code, loop in zip(wanted, threads.map(self._loop, wanted, wanted.values()), strict=True):
+                loops[code] = loop
+                self._progress("read hot loops", len(loops), len(wanted))
+
+        def read(one: Build) -> Build:
+            return replace(one, loop=loops.get(one.resources.code)) if one.resources else one
+
+        return [replace(p, before=read(p.before), after=read(p.after)) if p.needs_loops else p for p in pairs]
+
+    def _loop(self, code: str, device: Device) -> Loop | None:
+        known = self._cache.get(_FORMAT, "loop", code)
+        if known is None:
+            packed = self._cache.get(_FORMAT, "code", code)
+            if packed is None:
+                return None  # somebody emptied a part of the cache
+            known = {"loop": loop_of(zlib.decompress(base64.b64decode(packed["zlib"])), device)}
+            self._cache.put(known, _FORMAT, "loop", code)
+        return tuple(known["loop"])
 
     def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
         """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""

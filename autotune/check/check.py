@@ -61,15 +61,20 @@ def check(subjects: Sequence[Subject], baseline: Toolchain | None, against: Tool
         odd or subject.is_stale or was.frontend != now.frontend
         for odd, subject, was, now in zip(strange, subjects, before, after, strict=True)
     ]
+    pairs = [
+        Pair(was, now, subject.call.device, subject.call.programs)
+        for subject, was, now in zip(subjects, before, after, strict=True)
+    ]
+    pairs = builder.with_loops(pairs)
     report = Report(baseline.name if baseline else "the rows' own record", against.name)
     calls = [subject.call for subject, doubt in zip(subjects, doubtful, strict=True) if doubt]
     wrong = builder.refuted(against, calls) if against.can_interpret else None
-    for index, subject in enumerate(subjects):
-        found = _verdicts(subject, before[index], after[index], strange[index])
-        if doubtful[index] and not after[index].failed:
+    for subject, pair, odd, doubt in zip(subjects, pairs, strange, doubtful, strict=True):
+        found = _verdicts(subject, pair, odd)
+        if doubt and not pair.after.failed:
             found += _numerics(subject, wrong, against)
         ordered = sorted(found, key=lambda verdict: KINDS.index(verdict.kind))
-        report.findings.append(Finding(subject, before[index], after[index], tuple(ordered)))
+        report.findings.append(Finding(subject, pair.before, pair.after, tuple(ordered)))
     report.compiled, report.from_cache, report.proved = builder.compiled, builder.from_cache, builder.proved
     return report
 
@@ -114,9 +119,8 @@ def _defaults_before(
     ]
 
 
-def _verdicts(subject: Subject, before: Build, after: Build, strange: bool) -> list[Verdict]:
-    call = subject.call
-    pair = Pair(before, after, call.device, call.programs)
+def _verdicts(subject: Subject, pair: Pair, strange: bool) -> list[Verdict]:
+    before, after = pair.before, pair.after
     found = list(triage(pair))
     if after.failed and before.failed and subject.row:
         found = [Verdict(after.stage, after.stage, "", after.failed, "certain", "with both")]

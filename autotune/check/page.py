@@ -32,14 +32,16 @@ def html(report: Report) -> str:
     return _TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", text)
 
 
-def _diffs(report: Report) -> dict[str, list[str]]:
-    """`before after`, numbers of builds, to the unified diff of their hot loops."""
+def _diffs(report: Report) -> dict[str, list[str] | None]:
+    """`before after`, numbers of builds, to the unified diff of their hot loops; None where those were not read."""
     numbers: dict[Any, int] = {}
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str] | None] = {}
     for finding in report.findings:
         before = numbers.setdefault(finding.before, len(numbers))
         after = numbers.setdefault(finding.after, len(numbers))
-        if before != after and f"{before} {after}" not in found:
+        if finding.before.loop is None or finding.after.loop is None:
+            found[f"{before} {after}"] = None
+        elif before != after and f"{before} {after}" not in found:
             lines = difflib.unified_diff(runs(finding.before), runs(finding.after), "before", "after", lineterm="", n=2)
             found[f"{before} {after}"] = list(lines)[:_LONGEST]
     return found

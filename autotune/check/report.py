@@ -47,7 +47,7 @@ def build_json(build: Build) -> dict[str, Any]:
 
 def runs(build: Build) -> list[str]:
     """The hot loop with repeats drawn together: `8 x v_mfma_f32_16x16x128_f8f6f4`."""
-    counted = [(opcode, len(list(same))) for opcode, same in groupby(build.loop)]
+    counted = [(opcode, len(list(same))) for opcode, same in groupby(build.loop or ())]
     return [f"{count} x {opcode}" if count > 1 else opcode for opcode, count in counted]
 
 

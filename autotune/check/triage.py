@@ -41,6 +41,8 @@ KINDS = [*REGRESSIONS, *NOTICES, *FINE]
 _SCRATCH_GROWTH = 1.1
 """Spilling code that spills up to a tenth more is no news."""
 _GROWTH = 1.25
+_OTHER_SIZE = 0.05
+"""Machine code whose size changed by less keeps its loops, as far as anybody need know: nothing is disassembled."""
 _SLOW_COMPILE_S, _SLOW_COMPILE = 10.0, 5.0
 
 
@@ -73,6 +75,17 @@ class Pair:
     after: Build
     device: Device
     programs: int
+
+    @property
+    def needs_loops(self) -> bool:
+        """Whether the resources leave a question that the instructions answer. AMD's are at hand as text anyway."""
+        was, now = self.before.resources, self.after.resources
+        if not (was and now) or was.code == now.code:
+            return False
+        if self.device.is_amd or scratch_bytes(was) != scratch_bytes(now):
+            return True
+        alike = (was.matrix_instructions, was.programs_per_unit) == (now.matrix_instructions, now.programs_per_unit)
+        return not alike or abs(now.code_bytes / was.code_bytes - 1) > _OTHER_SIZE
 
 
 def triage(pair: Pair) -> tuple[Verdict, ...]:
@@ -120,7 +133,8 @@ def _spills(pair: Pair, before: Resources, after: Resources) -> Iterator[Verdict
     texts = f"{was} B a thread", f"{now} B a thread"
     in_loop = pair.after.loop_mix.get("spill", 0) > pair.before.loop_mix.get("spill", 0)
     if now > was * _SCRATCH_GROWTH:
-        where = "in the hot loop" if in_loop else "outside the hot loop"
+        known = pair.before.loop is not None and pair.after.loop is not None
+        where = "in the hot loop" if in_loop else "outside the hot loop" if known else ""
         yield Verdict("spills", "resources", *texts, "likely" if in_loop else "possible", where)
     elif now * _SCRATCH_GROWTH < was:
         yield Verdict("better", "resources", *texts, "likely", "spills less")
@@ -145,7 +159,7 @@ def _growth(pair: Pair, before: Resources, after: Resources) -> Iterator[Verdict
     sizes = [
         ("B shared memory", before.shared_bytes, after.shared_bytes),
         ("B code", before.code_bytes, after.code_bytes),
-        ("instructions in the hot loop", len(pair.before.loop), len(pair.after.loop)),
+        ("instructions in the hot loop", len(pair.before.loop or ()), len(pair.after.loop or ())),
     ]
     for what, was, now in sizes:
         if now > was * _GROWTH and was:

@@ -9,7 +9,7 @@ from pathlib import Path
 from autotune import device as devices
 from autotune import registry, runtime
 from autotune.check import reproduce
-from autotune.check.bisect import Bisection, bisect, builder_of, releases_between
+from autotune.check.bisect import Bisection, bisect, comparing, releases_between
 from autotune.check.builder import Builder
 from autotune.check.call import Call
 from autotune.cli.check import progress_bar
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     releases = releases_between(arguments.good, arguments.bad)
     with progress_bar() as update:
         builder = Builder(state_root(), Limits(processes=1, timeout_s=300), update)
-        found = bisect(call, releases, builder_of(call, builder, state_root()))
+        found = bisect(releases, comparing(call, builder))
     _show(found, arguments.json)
     if found.first_bad and arguments.reproducer:
         about = f"{kernel.name} for {device.arch}: {found.last_good} is better than {found.first_bad}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -79,12 +79,12 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
     for name, part in {"params": data.get("params"), **parts}.items():
         _lists(part, kernel, _vendors(name), f"{path}: {name}")
     lists = {**data["params"], **(parts.get(device.vendor) or {}), **(parts.get(device.arch) or {})}
-    tunable = {n for n in _constexprs(kernel) if n in kernel.default(_any(kernel, data, path, device), device)}
-    for name in sorted(tunable - lists.keys()):
+    check = _problems(kernel, data, "check", path, device)
+    for name in sorted(_constexprs(kernel) & kernel.default(check[0], device).keys() - lists.keys()):
         raise SpaceError(f"{path}: params lacks {name!r}, which the default config sets; add a list for it")
     values = {name: tuple(tried) for name, tried in lists.items()}
     models = _problems(kernel, data, "compile", path, device) if "compile" in data else ()
-    return Space(values, _problems(kernel, data, "check", path, device), models)
+    return Space(values, check, models)
 
 
 def launch_options(vendor: str) -> frozenset[str]:
@@ -142,13 +142,9 @@ def _product(kernel: Kernel[Any], row: Any, place: str, device: Device) -> Itera
     lists = [value if isinstance(value, list) else [value] for value in row.values()]
     for values in itertools.product(*lists):
         fields = dict(zip(row, values, strict=True))
-        if "dtype" in get_type_hints(kernel.problem):
+        if "dtype" in kernel.problem.__dataclass_fields__:
             fields["dtype"] = device.fp8  # e4m3fnuz on CDNA3: the same problem in the device's own FP8
         try:
             yield build(kernel.problem, fields, place)
         except UsageError as error:
             raise SpaceError(str(error)) from error
-
-
-def _any(kernel: Kernel[Any], data: dict[str, Any], path: Path, device: Device) -> Problem:
-    return _problems(kernel, data, "check", path, device)[0]

@@ -41,11 +41,12 @@ Loop = tuple[str, ...]
 
 
 def nvidia_listing(cubin: bytes) -> str:
-    """SASS of a cubin, with labels."""
+    """SASS of a cubin, with labels; without the dataflow analysis, which took a third of 0.5 s and changed nothing."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return subprocess.run([_NVDISASM, "-c", file.name], capture_output=True, text=True, check=True).stdout
+        command = [str(_NVDISASM), "-c", "--no-dataflow", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def hot_loop(listing: str, vendor: str) -> Loop:
