@@ -17,8 +17,9 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within, expect_mx, hadamard_matrix
-from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels.compressor._entry import EPS, draw_entries, load_entries, reference_entries, require_entries
 from autotune.kernels.indexer._index_cache import (
     KEY,
     decode,
@@ -28,9 +29,6 @@ from autotune.kernels.indexer._index_cache import (
     quantise_rows,
     store_keys,
 )
-
-EPS = 1e-6
-THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,9 @@ class Problem:
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
-        pooled = draw.normal((self.windows, KEY), torch.float32)
-        weight = draw.uniform((KEY,), 0.5, 1.5)
-        positions = draw.integers((self.windows,), 0, 64, torch.int32)
-        slots = torch.arange(self.windows, dtype=torch.int32, device=device) * 2
-        if self.windows > 1 and device != "meta":
-            slots[0] = -1
         pages = triton.cdiv(2 * self.windows + 3, self.page_size)
         cache = draw_pages(draw, pages, self.page_size, self.fp4, self.dtype)
-        return pooled, weight, rope_table(64, THETA, YARN).to(device), positions, slots, cache, self.page_size
+        return *draw_entries(draw, self.windows, KEY), cache, self.page_size
 
     @property
     def flops(self) -> int:
@@ -86,16 +78,8 @@ def _index_key_store(
     pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, windows, page_size, eps,
     ROWS: tl.constexpr, FP4: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < windows
-    col = tl.arange(0, 128)
-    slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
-    position = tl.load(positions_ptr + row, mask=inside, other=0)
-    x = tl.load(pooled_ptr + row[:, None] * 128 + col[None, :], mask=inside[:, None], other=0.0)
-    x = x.to(tl.bfloat16).to(tl.float32)
-    x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 128 + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
-    cos, sin = load_turns(table_ptr, position, ROWS, 128, False)
-    q, scale = quantise_rows(rotate(x, cos, sin, ROWS, 128), ROWS, FP4, FP8_MAX, FNUZ)
+    x, slot = load_entries(pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps, ROWS, 128)
+    q, scale = quantise_rows(x, ROWS, FP4, FP8_MAX, FNUZ)
     store_keys(q, scale, slot, cache_ptr, page_size, FP4)
 
 
@@ -109,9 +93,8 @@ def _reference(
     cache: Tensor,
     page_size: int,
 ) -> tuple[Expected, ...]:
-    x = pooled.to(torch.bfloat16).double()
-    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
-    y = reference_rope(x, table[positions.long()]) @ hadamard_matrix(KEY) * KEY**-0.5
+    x, y = reference_entries(pooled, weight, table, positions)
+    y = y @ hadamard_matrix(KEY) * KEY**-0.5
     # 128 squares, three products and a turn, seven levels of sums: relative to the row's magnitude; then bf16.
     error = 80 * 2.0**-24 * x.abs().sum(1, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
     if problem.fp4:
@@ -164,16 +147,8 @@ def index_key_store(
     and slots int32 [windows], slot -1 for none. Raises UsageError for anything else.
     """
     name = "index_key_store"
-    require(name, pooled=(pooled, torch.float32, (None, KEY)), cache=(cache, torch.uint8, (None, None)))
-    windows = pooled.shape[0]
-    require(
-        name,
-        pooled=(pooled, pooled.dtype, pooled.shape),
-        weight=(weight, torch.float32, (KEY,)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (windows,)),
-        slots=(slots, torch.int32, (windows,)),
-    )
+    windows = require_entries(name, KEY, pooled, weight, table, positions, slots)
+    require(name, pooled=(pooled, pooled.dtype, pooled.shape), cache=(cache, torch.uint8, (None, None)))
     widths = {page_bytes(page_size, fp4): fp4 for fp4 in (False, True)}
     if cache.shape[1] not in widths:
         raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {cache.shape[1]}")

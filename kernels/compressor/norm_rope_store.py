@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -27,13 +26,11 @@ from autotune.kernels._kv_cache import (
     require_cache,
     store_rows,
 )
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import options
 from autotune.kernels._quant import FP8_MAX
-from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
-
-EPS = 1e-6
-THETA, YARN = 160000.0, (16, 65536, 32, 1)
+from autotune.kernels.compressor._entry import EPS, draw_entries, load_entries, reference_entries, require_entries
 
 
 @dataclass(frozen=True)
@@ -67,14 +64,8 @@ class Problem:
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
-        pooled = draw.normal((self.windows, WIDTH), torch.float32)
-        weight = draw.uniform((WIDTH,), 0.5, 1.5)
-        positions = draw.integers((self.windows,), 0, 64, torch.int32)
-        slots = torch.arange(self.windows, dtype=torch.int32, device=device) * 2
-        if self.windows > 1 and device != "meta":
-            slots[0] = -1
         cache = draw_cache(draw, 2 * self.windows + 3, self.layout, self.page_size, self.dtype)
-        return pooled, weight, rope_table(64, THETA, YARN).to(device), positions, slots, *cache, self.page_size
+        return *draw_entries(draw, self.windows, WIDTH), *cache, self.page_size
 
     @property
     def flops(self) -> int:
@@ -90,18 +81,8 @@ def _norm_rope_store(
     pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, scale_ptr, windows, page_size, eps,
     ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = row < windows
-    col = tl.arange(0, 512)
-    slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
-    position = tl.load(positions_ptr + row, mask=inside, other=0)
-    x = tl.load(pooled_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0)
-    x = x.to(tl.bfloat16).to(tl.float32)
-    x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 512 + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
-    cos, sin = load_turns(table_ptr, position, ROWS, 512, False)
-    store_rows(
-        rotate(x, cos, sin, ROWS, 512), slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ
-    )  # fmt: skip
+    x, slot = load_entries(pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps, ROWS, 512)
+    store_rows(x, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
 def _reference(
@@ -115,9 +96,7 @@ def _reference(
     cache_scale: Tensor | None,
     page_size: int,
 ) -> tuple[Expected, ...]:
-    x = pooled.to(torch.bfloat16).double()
-    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
-    y = reference_rope(x, table[positions.long()])
+    x, y = reference_entries(pooled, weight, table, positions)
     # 512 squares in fp32 (halved by the root), three products, a turn of two products: all relative to the pair.
     pair = x.abs().unflatten(1, (-1, 2)).sum(2).repeat_interleave(2, 1)
     before = decode_cache(cache, cache_scale, page_size, problem.dtype)
@@ -169,16 +148,7 @@ def norm_rope_store(
     and slots int32 [windows], slot -1 for none; cache in a layout of `_kv_cache`. Raises UsageError for anything else.
     """
     name = "norm_rope_store"
-    require(name, pooled=(pooled, torch.float32, (None, WIDTH)))
-    windows = pooled.shape[0]
-    require(
-        name,
-        pooled=(pooled, pooled.dtype, pooled.shape),
-        weight=(weight, torch.float32, (WIDTH,)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (windows,)),
-        slots=(slots, torch.int32, (windows,)),
-    )
+    windows = require_entries(name, WIDTH, pooled, weight, table, positions, slots)
     require_cache(name, pooled.device, cache, cache_scale, page_size)
     _norm_rope_store[(triton.cdiv(windows, config.size("ROWS")),)](
         pooled, weight, table, positions, slots, cache, cache_scale, windows, page_size, EPS,

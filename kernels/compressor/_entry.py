@@ -1,0 +1,68 @@
+"""What both stores of a compressed entry share: its inputs and their checks, bf16, RMSNorm, and the turn."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from autotune.draw import Draw
+from autotune.kernels._launch import require
+from autotune.kernels._rope import ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+
+EPS = 1e-6
+_THETA, _YARN = 160000.0, (16, 65536, 32, 1)
+
+
+def draw_entries(draw: Draw, windows: int, width: int) -> tuple[Tensor, ...]:
+    """(pooled, weight, table, positions, slots): every second slot, none twice; the first of several is not stored."""
+    pooled = draw.normal((windows, width), torch.float32)
+    weight = draw.uniform((width,), 0.5, 1.5)
+    positions = draw.integers((windows,), 0, 64, torch.int32)
+    slots = torch.arange(windows, dtype=torch.int32, device=pooled.device) * 2
+    if windows > 1 and not slots.is_meta:
+        slots[0] = -1
+    return pooled, weight, rope_table(64, _THETA, _YARN).to(pooled.device), positions, slots
+
+
+@triton.jit
+def load_entries(
+    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """(entries fp32 [ROWS, WIDTH], normalised and turned; slots int64 [ROWS], -1 past the last window)."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = row < windows
+    col = tl.arange(0, WIDTH)
+    slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
+    position = tl.load(positions_ptr + row, mask=inside, other=0)
+    x = tl.load(pooled_ptr + row[:, None] * WIDTH + col[None, :], mask=inside[:, None], other=0.0)
+    x = x.to(tl.bfloat16).to(tl.float32)
+    x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / WIDTH + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
+    cos, sin = load_turns(table_ptr, position, ROWS, WIDTH, False)
+    return rotate(x, cos, sin, ROWS, WIDTH), slot
+
+
+def reference_entries(pooled: Tensor, weight: Tensor, table: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """(before the turn, after it), float64 [windows, width]."""
+    x = pooled.to(torch.bfloat16).double()
+    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
+    return x, reference_rope(x, table[positions.long()])
+
+
+def require_entries(
+    name: str, width: int, pooled: Tensor, weight: Tensor, table: Tensor, positions: Tensor, slots: Tensor
+) -> int:
+    """Number of windows. Raises UsageError."""
+    require(name, pooled=(pooled, torch.float32, (None, width)))
+    windows = pooled.shape[0]
+    require(
+        name,
+        pooled=(pooled, pooled.dtype, pooled.shape),
+        weight=(weight, torch.float32, (width,)),
+        table=(table, torch.float32, (None, ROPE_DIM)),
+        positions=(positions, torch.int32, (windows,)),
+        slots=(slots, torch.int32, (windows,)),
+    )
+    return windows
