@@ -22,6 +22,7 @@ TIERS = ("measured", "sibling", "imported", "modeled", "simulated")
 _ROW_FIELDS = {"problem", "config", "tier", "evidence", "toolchain", "code"}
 _OPTIONAL = {"serves"}
 _HEAD_FIELDS = {"format", "kernel", "arch", "device", "source", "rows"}
+_HEAD_OPTIONAL = {"deterministic"}
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,21 @@ class Table:
     device: str
     source: str
     rows: tuple[Row, ...]
+    deterministic: bool = False
+    """All rows that may serve one another's problems add in one order, proved bit for bit: batches change no row."""
 
     def merged(self, rows: Iterable[Row]) -> Table:
-        """With `rows` put in; a row gives way only to one of its own tier or a better one."""
+        """With `rows` put in; a row gives way only to one of its own tier or a better one.
+
+        Raises TableError for a row tuned freely that would join a deterministic table.
+        """
         kept = {row.problem: row for row in self.rows}
         for row in rows:
+            if self.deterministic and "deterministic" not in row.evidence:
+                raise TableError(
+                    f"{self.kernel} on {self.device}: the table is deterministic, a {row.tier} row of "
+                    f"{dict(row.problem)} is not; tune it with --deterministic, or name other tables"
+                )
             if row.problem not in kept or row.rank <= kept[row.problem].rank:
                 kept[row.problem] = row
         return replace(self, rows=tuple(kept.values()))
@@ -68,6 +79,8 @@ def path_of(root: Path, arch: str, device: str, kernel: str) -> Path:
 def dumps(table: Table) -> str:
     head = {"format": FORMAT, "kernel": table.kernel, "arch": table.arch, "device": table.device}
     head["source"] = table.source
+    if table.deterministic:
+        head["deterministic"] = True
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
     ordered = sorted(table.rows, key=lambda row: _order(row.problem))
     rows = ",\n".join("    " + json.dumps(_plain(row)) for row in ordered)
@@ -85,18 +98,24 @@ def loads(text: str, place: str) -> Table:
         data = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise TableError(f"{place}: not JSON ({error}); restore the file or tune again") from error
-    _fields(data, _HEAD_FIELDS, place)
+    _fields(data, _HEAD_FIELDS, place, _HEAD_OPTIONAL)
     if data["format"] != FORMAT:
         raise TableError(f"{place}: format must be {FORMAT}, got {data['format']!r}; tune again with this release")
     for name in ("kernel", "arch", "device", "source"):
         _text(data[name], f"{place}: {name}")
     if not isinstance(data["rows"], list):
         raise TableError(f"{place}: rows must be a list, got {type(data['rows']).__name__}")
-    # One row a line and a fixed head: row i stands on line i + 8 of a file that we wrote.
-    rows = tuple(_row(row, f"{place}: row {i + 1} (line {i + 8})") for i, row in enumerate(data["rows"]))
+    if data.get("deterministic", True) is not True:
+        raise TableError(f"{place}: deterministic must be true or absent, got {data['deterministic']!r}")
+    # One row a line and a fixed head: row i stands on line i + 8 of a file that we wrote, or one further down.
+    first = 8 + ("deterministic" in data)
+    rows = tuple(_row(row, f"{place}: row {i + 1} (line {i + first})") for i, row in enumerate(data["rows"]))
     if len({row.problem for row in rows}) != len(rows):
         raise TableError(f"{place}: two rows have the same problem; delete one of them")
-    return Table(data["kernel"], data["arch"], data["device"], data["source"], rows)
+    for i, row in enumerate(rows):
+        if "deterministic" in data and "deterministic" not in row.evidence:
+            raise TableError(f"{place}: row {i + 1} (line {i + first}): was tuned freely, the table is deterministic")
+    return Table(data["kernel"], data["arch"], data["device"], data["source"], rows, "deterministic" in data)
 
 
 def load(path: Path) -> Table:

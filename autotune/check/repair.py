@@ -45,7 +45,8 @@ def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) ->
     left = []
     for finding, calls in zip(broken, ranked, strict=True):
         sound = [c for c in calls if (c.kernel.name, c.device.name, c.config) not in refuted]
-        if sound and finding.subject.table:
+        # A deterministic row's order is proved with its whole family: it is tuned again.
+        if sound and finding.subject.table and not tables[finding.subject.table].deterministic:
             repaired.setdefault(finding.subject.table, []).append(_row(finding, sound[0], builds[sound[0].signature]))
         else:
             left.append(finding)

@@ -36,6 +36,7 @@ def add(commands: Commands) -> None:
         "  autotune tune norm/rms_norm_quant --device h200 --model deepseek-v3.2 --tp 8 --trials 40 --minutes 30\n"
         "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168\n"
         "  autotune tune moe/fp8_grouped_gemm --device mi355x --inputs routing=zipf:1.2\n"
+        "  autotune tune gemm/fp8_block_scaled --device h100 --deterministic\n"
         "  autotune tune --device mi355x --ray auto --storage postgresql://tuner@db/trials",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: every kernel that the model calls")
@@ -68,6 +69,11 @@ def add(commands: Commands) -> None:
         "--ray", metavar="ADDRESS", help="compile and measure on this Ray cluster (`auto`: the running one)"
     )
     parser.add_argument("--storage", metavar="URL", help="keep trials in this database: postgresql://user@host/name")
+    parser.add_argument(
+        "--deterministic", action="store_true",
+        help="batch-invariant: a row has the same bits in every batch; one order of reduction for all sizes, proved, "
+        "and its price told; in tables of their own (default: `deterministic` under the state folder)",
+    )  # fmt: skip
     parser.add_argument("--retry-crashed", action="store_true", help="forget which configs hung, crashed or were wrong")
     parser.set_defaults(run=run)
 
@@ -99,6 +105,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"--trials, --jobs and --tp must be at least 1, got {arguments.trials}, {arguments.jobs}, {arguments.tp}"
         )
+    if arguments.deterministic and arguments.minutes is not None:
+        raise UsageError("--minutes cannot end a deterministic session, each order needs its trials; give --trials")
     for name in ("minutes", "until_gain"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
@@ -107,9 +115,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
     bench = _bench(arguments.bench, device, remote=arguments.ray is not None)
-    tables = arguments.tables or (
-        state_root() / "simulated" if isinstance(bench, simulated.Simulated) else runtime.tables_root()
-    )
+    tables = arguments.tables or _tables(bench, arguments.deterministic)
     gain = arguments.until_gain / 100 if arguments.until_gain is not None else None
     return Plan(
         tables=tables,
@@ -121,7 +127,15 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         hire=ray_pool.hire(arguments.ray, device.arch) if arguments.ray else crew.local,
         storage=arguments.storage,
         retry_crashed=arguments.retry_crashed,
+        deterministic=arguments.deterministic,
     )
+
+
+def _tables(bench: Bench | None, deterministic: bool) -> Path:
+    """Rehearsals and deterministic rows are served only to whoever names their folder in AUTOTUNE_TABLES."""
+    if isinstance(bench, simulated.Simulated):
+        return state_root() / ("simulated-deterministic" if deterministic else "simulated")
+    return state_root() / "deterministic" if deterministic else runtime.tables_root()
 
 
 def _bench(text: str | None, device: Device, remote: bool) -> Bench | None:
@@ -230,5 +244,6 @@ def _row(summary: Summary) -> dict[str, Any]:
         "validated": summary.validated,
         "rows": summary.rows,
         "default / best": round(summary.speedup, 3),
+        **({"price": round(summary.price, 4)} if summary.price is not None else {}),
         "tier": summary.tier,
     }

@@ -32,6 +32,8 @@ class Space:
     """Small ones, that every config must get right."""
     compile: tuple[Problem, ...] = ()
     """Those of the models, for what is told of a kernel without running it: never drawn but on the meta device."""
+    reduction: tuple[str, ...] = ()
+    """Parameters from which the order follows in which an output's terms are added up."""
 
     @property
     def size(self) -> int:
@@ -73,7 +75,7 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
-    _keys(data, {"params", "per_arch", "check", "compile"}, str(path))
+    _keys(data, {"params", "per_arch", "reduction", "check", "compile"}, str(path))
     parts = data.get("per_arch") or {}
     _keys(parts, {"amd", "nvidia", *ARCHS}, f"{path}: per_arch")
     for name, part in {"params": data.get("params"), **parts}.items():
@@ -84,7 +86,8 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
         raise SpaceError(f"{path}: params lacks {name!r}, which the default config sets; add a list for it")
     values = {name: tuple(tried) for name, tried in lists.items()}
     models = _problems(kernel, data, "compile", path, device) if "compile" in data else ()
-    return Space(values, check, models)
+    reduction = tuple(name for name in _reduction(data, str(path)) if name in values)
+    return Space(values, check, models, reduction)
 
 
 def launch_options(vendor: str) -> frozenset[str]:
@@ -119,6 +122,19 @@ def _lists(part: Any, kernel: Kernel[Any], vendors: tuple[str, ...], place: str)
             raise SpaceError(f"{place}: {name} must hold integers, strings or true/false, all alike, got {values!r}")
         if len(set(values)) != len(values):
             raise SpaceError(f"{place}: {name} names a value twice: {values!r}; delete one")
+
+
+def _reduction(data: dict[str, Any], place: str) -> list[str]:
+    """Of a space that does not say it, all parameters: any of them might change the order."""
+    parts = [data["params"], *(data.get("per_arch") or {}).values()]
+    known = {name for part in parts for name in part}
+    named = data.get("reduction", sorted(known))
+    if not isinstance(named, list):
+        raise SpaceError(f"{place}: reduction must be a list of parameters, got {named!r}; write [] where none is one")
+    for name in named:
+        if not isinstance(name, str) or name not in known:
+            raise SpaceError(f"{place}: reduction: unknown name {name!r}{did_you_mean(str(name), known)}")
+    return named
 
 
 def _keys(data: Any, known: set[str], place: str) -> None:  # noqa: ANN401

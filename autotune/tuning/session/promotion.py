@@ -39,6 +39,13 @@ class Searched:
     default: Config
     incumbent: Config | None
     weight: int
+    others: Outcomes = field(default_factory=dict, hash=False)
+    """Of trials that may not win here: they tell the default's time where it is one of them."""
+
+    @property
+    def default_us(self) -> float | None:
+        us: float | None = {**self.others, **self.outcomes}.get(self.default, {}).get("us")
+        return us
 
     @property
     def good(self) -> list[Config]:
@@ -248,7 +255,7 @@ def _at(problem: Problem, name: str, size: int) -> Problem | None:
 
 def _modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
     us = float(outcome["us"])
-    default = one.outcomes.get(one.default, {}).get("us", us)
+    default = one.default_us or us
     return {
         "modeled_us_range": [round(us / 2, 2), round(us * 2, 2)],
         "modeled_speedup_over_default": round(default / us, 3),
@@ -261,7 +268,7 @@ def _measured(one: Searched, won: Won, outcome: Mapping[str, Any]) -> dict[str, 
     evidence |= {"samples": outcome["samples"], "modeled_us": round(outcome["modeled_us"], 2)}
     evidence |= {name: outcome[name] for name in ("clock_mhz", "throttled") if outcome[name]}
     evidence["device_error_over_bound"] = outcome["error"]
-    default = one.outcomes.get(one.default, {}).get("us")
+    default = one.default_us
     if default is not None:
         evidence |= {"default_us": default, "speedup_over_default": round(default / outcome["us"], 3)}
     if won.verdict is not None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autotune.config import Config, Problem, describe
+from autotune.config import Config, Problem, describe, key
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.tasks import validate_job
-from autotune.tuning.validation.proof import problems_to_prove
+from autotune.tuning.session.tasks import RowsJob, rows_job, validate_job
+from autotune.tuning.validation.proof import like, problems_to_prove
+from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job, Workers
 
 Serves = tuple[tuple[str, int, int], ...]
@@ -48,6 +49,21 @@ class Prover:
         wanted = {claim: self._problems(claim) for claim in claims}
         self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
         return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
+
+    def rows(self, problem: Problem, configs: tuple[Config, ...]) -> dict[str, Any]:
+        """What `rows_job` says of `configs`, on the check problems that are most like `problem`."""
+        kernel, device = self.subject.kernel, self.subject.device
+        bases = dict.fromkeys([*like(problem, self.checks), *self.checks])
+        parts = self.subject.key("rows", *map(describe, bases), *map(str, configs))
+        answer = self.cache.get(*parts)
+        if answer is None:
+            job = RowsJob(kernel.name, tuple(map(key, bases)), configs, device.name)
+            try:
+                answer = dict(self.workers.submit(rows_job, job).result())
+            except Lost as lost:  # killed or died: to be tried again next time
+                return {"failed": str(lost)}
+            self.cache.put(answer, *parts)
+        return answer
 
     def counts(self) -> tuple[int, int]:
         """Configs proved right everywhere they were asked, and configs that were wrong or fell over somewhere."""

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ from autotune.tuning.search.study import Search
 from autotune.tuning.session import crew
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.compiling import Candidate, Compiler, Subject
+from autotune.tuning.session.deterministic import OneOrder, price
 from autotune.tuning.session.ledger import Ledger
 from autotune.tuning.session.measuring import Measurer
-from autotune.tuning.session.promotion import Promotion, Searched, served, superseded
+from autotune.tuning.session.promotion import Outcomes, Promotion, Searched, served, superseded
 from autotune.tuning.session.proving import Prover
 from autotune.tuning.session.trials import Study, journal_path, lock_path
+from autotune.tuning.validation.reduction import Order, describe_order
 from autotune.tuning.workers.worker import Limits, Workers
 
 _BATCH = 5
@@ -56,6 +58,8 @@ class Plan:
     storage: str | None = None
     """URL of a database for trials; None: a journal file under `state`."""
     retry_crashed: bool = False
+    deterministic: bool = False
+    """All problems that rows may serve for one another are tuned in one order of reduction."""
 
 
 @dataclass
@@ -77,6 +81,8 @@ class Summary:
     rows: int = 0
     speedup: float = 1.0
     tier: str = "modeled"
+    price: float | None = None
+    """Of a deterministic session: time against the free choice, as `speedup`."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Session:
         self._subject = Subject.of(kernel, device)
         self._cache = Cache(plan.state / "results")
         self._space = space.load(kernel, device)
+        self._one_order = OneOrder(self._subject, self._space)
+        self._codes: set[str] = set()
         self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
         self._ledger = Ledger(plan.state, self._filed)
         path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
@@ -130,8 +138,8 @@ class Session:
             self._measurer = (
                 Measurer(self._subject, plan.bench, hired.lanes, self._ledger, plan.state) if plan.bench else None
             )
-            with ThreadPoolExecutor(plan.limits.processes + len(hired.lanes)) as threads:
-                self._search(searches, threads)
+            self._threads = plan.limits.processes + len(hired.lanes)
+            self._search(searches)
             searched = [
                 Searched(
                     problem,
@@ -142,33 +150,68 @@ class Session:
                 )
                 for problem, one in searches.items()
             ]
-            return self._promote(searched)
+            if not plan.deterministic:
+                return self._promote(searched)
+            staying = self._one_order.staying(old.rows, problems, table.TIERS.index(self.summary.tier))
+            choices, searched = self._one_order.decide(
+                searched, staying, lambda orders: self._within(orders, trials, incumbents)
+            )
+            self.summary.price = price(choices, problems)
+
+            def proved(rows: list[Row], prover: Prover) -> list[Row]:
+                found = self._one_order.stamped(rows, choices, self._one_order.prove(rows, staying, prover))
+                if len(found) < len(rows):
+                    self.summary.failed["batches not comparable"] = len(rows) - len(found)
+                return found
+
+            return self._promote(searched, proved)
+
+    def _within(
+        self, orders: Mapping[Problem, Order], trials: BaseStorage, incumbents: Mapping[Any, Config]
+    ) -> dict[Problem, Outcomes]:
+        """Searches each problem among the configs of one order of reduction."""
+        searches = {problem: self._open(trials, problem, incumbents, one) for problem, one in orders.items()}
+        share(searches)
+        self._search(searches)
+        return {problem: one.outcomes for problem, one in searches.items()}
 
     def _load_table(self) -> Table:
-        if self.summary.table.exists():
-            return table.load(self.summary.table)
-        return Table(self._kernel.name, self._device.arch, self._filed, self._subject.source, ())
+        plan, path = self._plan, self.summary.table
+        if not path.exists():
+            return Table(
+                self._kernel.name, self._device.arch, self._filed, self._subject.source, (), plan.deterministic
+            )
+        found = table.load(path)
+        if found.deterministic != plan.deterministic:
+            is_, isnt = ("deterministic", "freely") if found.deterministic else ("tuned freely", "deterministically")
+            raise UsageError(f"{path}: is {is_}; rows tuned {isnt} cannot join it: name other tables by --tables")
+        return found
 
     def _merged(self, old: Table, rows: list[Row]) -> Table:
         # Rows of another source were proved for another kernel: they do not outlive it.
         same = old.source == self._subject.source
         gone = superseded(old.rows, rows)
         kept = tuple(row for row in old.rows if same and row not in gone)
-        return Table(old.kernel, old.arch, old.device, self._subject.source, kept).merged(rows)
+        return replace(old, source=self._subject.source, rows=kept).merged(rows)
 
-    def _open(self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config]) -> Search:
+    def _open(
+        self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
+    ) -> Search:
         kernel, device = self._kernel, self._device
-        opened = Search(trials, self._study(problem), self._space.lists, self._plan.seed)
+        opened = Search(trials, self._study(problem, only), self._space.lists, self._plan.seed)
         if opened.feasible_count is None or self._left(opened):
             feasible = space.feasible(self._space, kernel, problem, device)
+            if only is not None:
+                feasible = [config for config in feasible if self._one_order.of(config) == only]
             opened.allow(feasible, opinions(kernel, problem, feasible, device))
             incumbent = incumbents.get(key(served(problem, device)))
             # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
             first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
             opened.enqueue(first)
-        self.summary.problems += 1
-        self.summary.considered += self._space.size
-        self.summary.rejected += self._space.size - (opened.feasible_count or 0)
+        if only is None:
+            self.summary.problems += 1
+            self.summary.considered += self._space.size
+            self.summary.rejected += self._space.size - (opened.feasible_count or 0)
         return opened
 
     def _left(self, one: Search) -> int:
@@ -178,14 +221,19 @@ class Session:
 
         return self._plan.budget.left(len(one.outcomes), gain)
 
-    def _study(self, problem: Problem) -> str:
+    def _study(self, problem: Problem, only: Order | None) -> str:
         subject, bench = self._subject, self._plan.bench
         terms = (subject.source, subject.toolchain, self._plan.seed, bench.name if bench else "", self._ledger.epoch)
-        name = Study(describe(problem), *terms).name
+        name = Study(describe(problem), *terms, describe_order(only) if only is not None else "").name
         # A database holds all kernels and devices, a journal those of one.
         return f"{self._kernel.name} {self._filed} {name}" if self._plan.storage else name
 
-    def _search(self, searches: Mapping[Problem, Search], threads: ThreadPoolExecutor) -> None:
+    def _search(self, searches: Mapping[Problem, Search]) -> None:
+        with ThreadPoolExecutor(self._threads) as threads:
+            self._rounds(searches, threads)
+        self._count(searches)
+
+    def _rounds(self, searches: Mapping[Problem, Search], threads: ThreadPoolExecutor) -> None:
         while asked := [
             (problem, config) for problem, one in searches.items() for config in one.ask(min(_BATCH, self._left(one)))
         ]:
@@ -195,7 +243,6 @@ class Session:
             for candidate, outcome in outcomes:
                 searches[candidate.problem].tell(candidate.config, outcome())
                 self._report(searches)
-        self._count(searches)
 
     def _candidates(self, asked: list[tuple[Problem, Config]]) -> list[Candidate]:
         return [self._compiler.candidate(problem, config) for problem, config in asked]
@@ -234,12 +281,15 @@ class Session:
 
     def _count(self, searches: Mapping[Problem, Search]) -> None:
         outcomes = [outcome for one in searches.values() for outcome in one.outcomes.values()]
-        self.summary.trials = len(outcomes)
+        self.summary.trials += len(outcomes)
         self.summary.compiled, self.summary.from_cache = self._compiler.compiled, self._compiler.from_cache
-        self.summary.distinct_codes = len({outcome["code"] for outcome in outcomes if "code" in outcome})
-        self.summary.failed = _failures(searches)
+        self._codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
+        self.summary.distinct_codes = len(self._codes)
+        self.summary.failed = dict(Counter(self.summary.failed) + Counter(_failures(searches)))
 
-    def _promote(self, searched: list[Searched]) -> list[Row]:
+    def _promote(
+        self, searched: list[Searched], finish: Callable[[list[Row], Prover], list[Row]] | None = None
+    ) -> list[Row]:
         with Workers(self._plan.limits, self._plan.state, interpret=True) as workers:
 
             def progress(done: int, of: int) -> None:
@@ -247,6 +297,7 @@ class Session:
 
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
             rows = Promotion(self._subject, prover, self._measurer, searched, self._evaluate).rows()
+            rows = finish(rows, prover) if finish else rows
         self.summary.rows = len(rows)
         self.summary.validated, wrong = prover.counts()
         if wrong:

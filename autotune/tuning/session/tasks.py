@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from autotune import device as devices
 from autotune import registry
-from autotune.config import build
+from autotune.config import Config, Key, build
 from autotune.errors import CandidateFailed, CompileFailed, WrongResult
 from autotune.tuning.measurement.bench import Bench, Measurement, Meter, OutOfMemory, Sticky
 from autotune.tuning.session.cache import Cache
@@ -42,6 +43,32 @@ def validate_job(job: Job) -> dict[str, Any]:
     try:
         cases = cases_of(kernel, problem, job.config, device, space.load(kernel, device).check)
         return {"error": validate(kernel, problem, job.config, device, cases)}
+    except WrongResult as failure:
+        return {"failed": str(failure)}
+    except Exception as error:  # an interpreter crash is a failed proof
+        return {"failed": _brief(error)}
+
+
+@dataclass(frozen=True)
+class RowsJob:
+    """Configs that may serve rows of one another's batches; problems to compare them on, the best first."""
+
+    kernel: str
+    problems: tuple[Key, ...]
+    configs: tuple[Config, ...]
+    device: str
+
+
+def rows_job(job: RowsJob) -> dict[str, Any]:
+    """`{"batches": compared}`, `{"no rows": why}` or `{"failed": why}`, in the corrected interpreter."""
+    from autotune.tuning.validation.invariance import NoRows, check_rows
+
+    kernel, device = registry.load(job.kernel), devices.named(job.device)
+    bases = [build(kernel.problem, dict(problem), job.kernel) for problem in job.problems]
+    try:
+        return {"batches": check_rows(kernel, bases, job.configs, device)}
+    except NoRows as absent:
+        return {"no rows": str(absent)}
     except WrongResult as failure:
         return {"failed": str(failure)}
     except Exception as error:  # an interpreter crash is a failed proof

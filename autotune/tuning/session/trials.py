@@ -19,7 +19,7 @@ from autotune.tuning.search import storage
 
 _NAME = re.compile(
     r"(?P<problem>\S+) trials=2 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+)"
-    r"(?: bench=(?P<bench>\S+))?(?: epoch=(?P<epoch>\d+))?"
+    r"(?: bench=(?P<bench>\S+))?(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
 )
 
 
@@ -36,13 +36,16 @@ class Study:
     """Empty where the session ended at the model."""
     epoch: int = 0
     """How often the crash ledger was forgotten."""
+    order: str = ""
+    """The order of reduction to which a deterministic session kept; empty: free."""
 
     @property
     def name(self) -> str:
         # Studies of the first release held other distributions, which Optuna does not mix.
         text = f"{self.problem} trials=2 source={self.source} {self.toolchain} seed={self.seed}"
         text += f" bench={self.bench}" if self.bench else ""
-        return text + (f" epoch={self.epoch}" if self.epoch else "")
+        text += f" epoch={self.epoch}" if self.epoch else ""
+        return text + (f" order={self.order}" if self.order else "")
 
     @classmethod
     def named(cls, name: str) -> Study | None:
@@ -51,7 +54,8 @@ class Study:
         if match is None:
             return None
         seed, epoch = int(match["seed"]), int(match["epoch"] or 0)
-        return cls(match["problem"], match["source"], match["toolchain"], seed, match["bench"] or "", epoch)
+        more = (match["bench"] or "", epoch, match["order"] or "")
+        return cls(match["problem"], match["source"], match["toolchain"], seed, *more)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def from_float32(values: Any, dtype: Any) -> Any:  # noqa: ANN401
     return flat.clamp(-most, most).to(kind).view(torch.uint8).numpy().reshape(np.shape(values))
 
 
-def _is_narrow(dtype: Any) -> bool:  # noqa: ANN401
+def is_narrow(dtype: Any) -> bool:  # noqa: ANN401
     return dtype == tl.bfloat16 or dtype in _FP8
 
 
@@ -107,14 +107,14 @@ def _convert(src: Any, dst_type: Any, handle: Any) -> Any:  # noqa: ANN401
 
     source, target = src.dtype.scalar, dst_type.scalar
     values = to_float32(src.data, source)
-    data = from_float32(values, target) if _is_narrow(target) else values.astype(_get_np_dtype(dst_type))
+    data = from_float32(values, target) if is_narrow(target) else values.astype(_get_np_dtype(dst_type))
     return handle(data, target)
 
 
 def _corrected_cast(original: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
     @wraps(original)
     def cast(self: Any, src: Any, dst_type: Any) -> Any:  # noqa: ANN401
-        if _is_narrow(src.dtype.scalar) or _is_narrow(dst_type.scalar):
+        if is_narrow(src.dtype.scalar) or is_narrow(dst_type.scalar):
             return _convert(src, dst_type, handle)
         return original(self, src, dst_type)
 
@@ -143,7 +143,7 @@ def _corrected_dot(handle: Any) -> Callable[..., Any]:  # noqa: ANN401
         acc = to_float32(d.data, d.dtype.scalar)
         result = np.matmul(a_data, b_data, dtype=acc.dtype) + acc
         target = d.dtype.scalar
-        return handle(from_float32(result, target) if _is_narrow(target) else result, target)
+        return handle(from_float32(result, target) if is_narrow(target) else result, target)
 
     return dot
 

@@ -38,7 +38,7 @@ def problems_to_prove(
     problem, config = row
     intervals = serves or {}
     added: list[P] = []
-    for base in _like(problem, [one for one in checks if kernel.reject(one, config, device) is None]):
+    for base in like(problem, [one for one in checks if kernel.reject(one, config, device) is None]):
         for name, (low, high) in intervals.items():
             added += _replaced(base, name, (low, *tails(low, high, config), inner(row, name, (low, high)), high))
     added += [problem] if _affordable(kernel, problem, config, device) else []
@@ -67,7 +67,7 @@ def period(config: Config) -> int:
     return max(sizes, default=1)
 
 
-def _like(problem: P, checks: Iterable[P]) -> list[P]:
+def like(problem: P, checks: Iterable[P]) -> list[P]:
     """The first check problem with the problem's formats and flags, or the first of all."""
     same = [check for check in checks if _formats(check) == _formats(problem)]
     return (same or list(checks))[:1]

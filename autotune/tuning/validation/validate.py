@@ -63,9 +63,10 @@ def _expected(reference: Callable[..., tuple[Expected, ...]], problem: Any, case
 
 def same_bits(left: Any, right: Any) -> bool:  # noqa: ANN401
     """Whether two answers of a launcher are equal bit for bit."""
-    pairs = zip(_tensors(left), _tensors(right), strict=True)
+    pairs = zip(tensors(left), tensors(right), strict=True)
     return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)
 
 
-def _tensors(outputs: Any) -> list[Tensor]:  # noqa: ANN401
+def tensors(outputs: Any) -> list[Tensor]:  # noqa: ANN401
+    """Of what a launcher returned."""
     return [t for t in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(t, Tensor)]

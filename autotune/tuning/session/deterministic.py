@@ -1,0 +1,213 @@
+"""One order of reduction for all problems that may serve one another: which, what it costs, and that it is kept.
+
+What engines call batch-invariant: a request's logits do not depend on what it was batched with. The runtime serves any
+size of a family from its nearest row, so all rows of a family add in one order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from autotune.config import Config, Key, Problem, build, describe, key
+from autotune.errors import UsageError, WrongResult
+from autotune.table import Row
+from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.promotion import TIE, Outcomes, Searched, served
+from autotune.tuning.session.proving import Prover
+from autotune.tuning.space import Space, feasible
+from autotune.tuning.validation.reduction import Order, describe_order, order
+
+_SHORTLIST = 3
+"""Orders that are searched beside that of the free winners: the model's best."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a family adds; `over_free` is each problem's time against the free choice, 1.0 where it costs nothing."""
+
+    order: Order
+    over_free: Mapping[Problem, float]
+
+
+ByProblem = Mapping[Problem, Outcomes]
+Found = Mapping[Order, ByProblem]
+"""Outcomes of the searches within each order."""
+
+
+@dataclass(frozen=True)
+class OneOrder:
+    """What keeps a session of one kernel on one device to one order a family."""
+
+    subject: Subject
+    space: Space
+
+    def of(self, config: Config) -> Order:
+        return order(config, self.space.reduction, self.subject.device)
+
+    def families(self, problems: Iterable[Problem]) -> list[tuple[Problem, ...]]:
+        """As the runtime's lookup groups rows: by every field along which no row serves another."""
+        found: dict[Key, list[Problem]] = {}
+        for problem in problems:
+            found.setdefault(self._fixed(key(served(problem, self.subject.device)), problem), []).append(problem)
+        return [tuple(some) for some in found.values()]
+
+    def decide(
+        self, free: Sequence[Searched], staying: Sequence[Row], search: Callable[[Mapping[Problem, Order]], ByProblem]
+    ) -> tuple[list[Choice], list[Searched]]:
+        """Each family's choice, and its problems with the trials of that order alone; `search` runs one order each."""
+        by_problem = {one.problem: one for one in free}
+        families = [[by_problem[problem] for problem in some] for some in self.families(by_problem)]
+        lists = [self.shortlist(some, staying) for some in families]
+        found: list[dict[Order, ByProblem]] = [{} for _ in families]
+        for turn in range(max(map(len, lists))):
+            now = [
+                (some, orders[turn], by)
+                for some, orders, by in zip(families, lists, found, strict=True)
+                if turn < len(orders)
+            ]
+            outcomes = search({one.problem: wanted for some, wanted, _ in now for one in some})
+            for some, wanted, by in now:
+                by[wanted] = {one.problem: outcomes[one.problem] for one in some}
+        choices = [self.choose(some, by) for some, by in zip(families, found, strict=True)]
+        kept = [
+            replace(one, outcomes=by[choice.order][one.problem], others=one.outcomes)
+            for some, by, choice in zip(families, found, choices, strict=True)
+            for one in some
+        ]
+        return choices, kept
+
+    def shortlist(self, free: Sequence[Searched], staying: Sequence[Row]) -> list[Order]:
+        """Orders to search for a family: that of the rows that stay in the table, else the most promising.
+
+        Raises UsageError where no order is allowed for all of it.
+        """
+        held = {self.of(row.config) for row in self._kin(free[0].problem, staying)}
+        totals = self._modeled(free)
+        if held:
+            totals = {one: total for one, total in totals.items() if one in held}
+        if not totals:
+            kept = f" that the table's other rows have ({'; '.join(map(describe_order, held))})" if held else ""
+            these = "; ".join(describe(one.problem) for one in free)
+            raise UsageError(
+                f"{self.subject.kernel.name} on {self.subject.device.name}: no order of reduction{kept} is allowed for "
+                f"all of {these}; leave some out, or give --tables of their own"
+            )
+        ranked = sorted(totals, key=lambda one: (totals[one], str(one)))
+        won: Counter[Order] = Counter()
+        for one in free:
+            won.update({self.of(config): one.weight for config in one.good[:1]})
+        popular = sorted(won.keys() & totals.keys(), key=lambda one: (-won[one], str(one)))
+        return list(dict.fromkeys([*ranked[:_SHORTLIST], *popular[:1]]))
+
+    def choose(self, free: Sequence[Searched], found: Found) -> Choice:
+        """The order with the least weighted total of best times; the incumbents' stays within a tie.
+
+        Raises UsageError where none serves all problems.
+        """
+        totals = {one: total for one, by in found.items() if (total := _total(free, by)) < math.inf}
+        if not totals:
+            raise UsageError(
+                f"{self.subject.kernel.name} on {self.subject.device.name}: in none of {len(found)} orders of "
+                f"reduction has every problem a config that works; give more --trials, or leave problems out"
+            )
+        best = min(totals, key=lambda one: (totals[one], str(one)))
+        incumbents = {self.of(one.incumbent) for one in free if one.incumbent is not None}
+        stay = [one for one in sorted(incumbents, key=str) if totals.get(one, math.inf) <= totals[best] * (1 + TIE)]
+        chosen = stay[0] if stay else best
+        return Choice(chosen, {one.problem: _over_free(one, found, chosen) for one in free})
+
+    def staying(self, old: Iterable[Row], problems: Iterable[Problem], rank: int) -> list[Row]:
+        """Old rows that those of a session over `problems`, of the tier with this rank, will not replace."""
+        tuned = {key(served(problem, self.subject.device)) for problem in problems}
+        return [row for row in old if row.problem not in tuned or row.rank < rank]
+
+    def prove(self, rows: Sequence[Row], staying: Sequence[Row], prover: Prover) -> dict[Row, int]:
+        """Batches that were compared bit for bit, by row; all configs of a family against one another.
+
+        A row that adds something up and could be compared in no batch is left out: it must not be served as proved.
+        Raises WrongResult where bits differ.
+        """
+        compared: dict[Row, int] = {}
+        for problem, some in self._by_family(rows).items():
+            kin = [*some, *self._kin(problem, staying)]
+            configs = tuple(sorted({row.config for row in kin}, key=str))
+            answer = prover.rows(problem, configs)
+            if "failed" in answer:
+                raise WrongResult(
+                    f"not batch-invariant: {answer['failed']}; name the parameter that differs under reduction in "
+                    f"search_spaces/{self.subject.kernel.name}.yaml"
+                )
+            if "batches" in answer or not self.space.reduction:
+                compared |= dict.fromkeys(some, answer.get("batches", 0))
+        return compared
+
+    def stamped(self, rows: Iterable[Row], choices: Iterable[Choice], compared: Mapping[Row, int]) -> list[Row]:
+        """The `rows` that were proved, and say so: their order, its price, and how many batches were compared."""
+        device = self.subject.device
+        over = {key(served(p, device)): share for one in choices for p, share in one.over_free.items()}
+        return [
+            replace(
+                row,
+                evidence={
+                    **row.evidence,
+                    "deterministic": {
+                        "order": describe_order(self.of(row.config)),
+                        "over_free": round(over[row.problem], 4),
+                        "batches": compared[row],
+                    },
+                },
+            )
+            for row in rows
+            if row in compared
+        ]
+
+    def _modeled(self, free: Sequence[Searched]) -> dict[Order, float]:
+        """Weighted totals, by the model, of the orders that every problem allows."""
+        kernel, device = self.subject.kernel, self.subject.device
+        totals: dict[Order, float] | None = None
+        for one in free:
+            allowed = feasible(self.space, kernel, one.problem, device)
+            best: dict[Order, float] = {}
+            for config, us in zip(allowed, opinions(kernel, one.problem, allowed, device)[0], strict=True):
+                mine = self.of(config)
+                best[mine] = min(best.get(mine, math.inf), one.weight * us)
+            before = dict.fromkeys(best, 0.0) if totals is None else totals
+            totals = {mine: total + best[mine] for mine, total in before.items() if mine in best}
+        return totals or {}
+
+    def _by_family(self, rows: Iterable[Row]) -> dict[Problem, list[Row]]:
+        """Rows by the first problem of their family."""
+        kernel = self.subject.kernel
+        problems = {build(kernel.problem, dict(row.problem), kernel.name): row for row in rows}
+        return {some[0]: [problems[problem] for problem in some] for some in self.families(problems)}
+
+    def _kin(self, problem: Problem, rows: Iterable[Row]) -> list[Row]:
+        mine = self._fixed(key(served(problem, self.subject.device)), problem)
+        return [row for row in rows if self._fixed(row.problem, problem) == mine]
+
+    def _fixed(self, fields: Key, problem: Problem) -> Key:
+        return tuple(item for item in fields if item[0] not in problem.VARYING)
+
+
+def price(choices: Iterable[Choice], weights: Mapping[Problem, int]) -> float:
+    """Time against the free choice, geometric mean over calls of a step."""
+    logs = [(weights[p] * math.log(over), weights[p]) for one in choices for p, over in one.over_free.items()]
+    return math.exp(sum(log for log, _ in logs) / sum(weight for _, weight in logs)) if logs else 1.0
+
+
+def _total(free: Iterable[Searched], by: ByProblem) -> float:
+    return sum(one.weight * _best(by[one.problem]) for one in free)
+
+
+def _over_free(one: Searched, found: Found, chosen: Order) -> float:
+    """The free choice has the trials of every order too."""
+    freely = min(_best(one.outcomes), *(_best(by[one.problem]) for by in found.values()))
+    return _best(found[chosen][one.problem]) / freely
+
+
+def _best(outcomes: Outcomes) -> float:
+    return min((outcome["us"] for outcome in outcomes.values() if "us" in outcome), default=math.inf)

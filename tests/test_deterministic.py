@@ -1,0 +1,190 @@
+"""Batch-invariant tuning: what an order of reduction is, which one is chosen, and that equal orders give equal bits."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from autotune import device, registry, table
+from autotune.cli import main
+from autotune.config import Config, key
+from autotune.errors import SpaceError, TableError
+from autotune.table import Row, Table
+from autotune.tuning import space
+from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.deterministic import OneOrder, price
+from autotune.tuning.session.promotion import Searched
+from autotune.tuning.session.tasks import RowsJob, rows_job
+from autotune.tuning.validation.invariance import batches
+from autotune.tuning.validation.reduction import order
+from autotune.tuning.workers.worker import Limits, Workers
+
+GPU = device.named("h100")
+GEMM = registry.load("gemm/bf16_linear")
+SPACE = space.load(GEMM, GPU)
+SMALL, LARGE = GEMM.problem(1, 512, 7168), GEMM.problem(4096, 512, 7168)
+
+
+def config(**changes):
+    return Config({**GEMM.default(LARGE, GPU), **changes})
+
+
+def test_order_follows_from_the_named_parameters_and_the_matrix_instruction():
+    def of(**changes):
+        return order(config(**changes), SPACE.reduction, GPU)
+
+    assert of(BLOCK_N=64) == of(BLOCK_N=128) == of(GROUP_M=1)
+    assert len({of(BLOCK_K=64), of(BLOCK_K=128), of(BLOCK_K=64, SPLIT_K=2)}) == 3
+    assert of(BLOCK_M=64, num_warps=4) == of(BLOCK_M=128, num_warps=8)
+    assert of(BLOCK_M=32, num_warps=4) != of(BLOCK_M=64, num_warps=4) != of(BLOCK_M=64, num_warps=2)
+
+
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("gpu", ["mi355x", "b200"])
+def test_every_space_says_what_its_order_follows_from(name, gpu):
+    path = space.SPACES / f"{name}.yaml"
+    assert "\nreduction: [" in path.read_text()
+    loaded = space.load(registry.load(name), device.named(gpu))
+    assert set(loaded.reduction) <= set(loaded.lists)
+    splits = {"SPLIT_K", "BLOCK_K", "SPLIT_KV"} & set(loaded.lists)
+    assert splits <= set(loaded.reduction)
+
+
+def test_a_space_that_does_not_say_it_fixes_everything_and_a_wrong_name_is_refused(tmp_path):
+    text = (space.SPACES / "gemm/bf16_linear.yaml").read_text()
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("reduction:")]
+    path = tmp_path / "gemm/bf16_linear.yaml"
+    path.parent.mkdir()
+    path.write_text("".join(lines))
+    assert set(space.load(GEMM, GPU, tmp_path).reduction) == set(SPACE.lists)
+    for wrong in ("[BLOCK_Q]", "7", "[[BLOCK_K]]", "{BLOCK_K: 1}"):
+        path.write_text(f"reduction: {wrong}\n" + "".join(lines))
+        with pytest.raises(SpaceError, match="reduction"):
+            space.load(GEMM, GPU, tmp_path)
+
+
+def searched(problem, times, weight=1, incumbent=None):
+    return Searched(problem, {c: {"us": us} for c, us in times.items()}, config(), incumbent, weight)
+
+
+A, B = config(SPLIT_K=1), config(SPLIT_K=4)
+NARROW = replace(SPACE, lists={name: (value,) for name, value in A.items()} | {"SPLIT_K": (1, 2, 4, 8)})
+
+
+def decide(free, staying=(), times=None):
+    """With searches within an order that find what the free ones found of it."""
+    rule = OneOrder(Subject.of(GEMM, GPU), NARROW)
+
+    def search(orders):
+        found = {one.problem: one.outcomes for one in free}
+        return {p: {c: o for c, o in found[p].items() if rule.of(c) == wanted} for p, wanted in orders.items()}
+
+    return (rule, *rule.decide(free, staying, search))
+
+
+def test_the_least_weighted_total_decides_and_the_price_is_told():
+    free = [searched(SMALL, {A: 20.0, B: 10.0}), searched(LARGE, {A: 100.0, B: 130.0})]
+    rule, (choice,), kept = decide(free)
+    assert choice.order == rule.of(A)
+    assert choice.over_free == {SMALL: 2.0, LARGE: 1.0}
+    assert [set(one.outcomes) for one in kept] == [{A}, {A}]
+    assert price([choice], {SMALL: 1, LARGE: 1}) == pytest.approx(2**0.5)
+    rule, (choice,), _ = decide([replace(free[0], weight=10), free[1]])
+    assert choice.order == rule.of(B)
+
+
+def test_rows_that_stay_hold_the_order():
+    row = Row((("m", 77), ("n", 512), ("k", 7168)), B, "measured", {"deterministic": {}}, "", "")
+    other = replace(row, problem=(("m", 77), ("n", 1024), ("k", 7168)))
+    free = [searched(SMALL, {A: 1.0, B: 10.0}), searched(LARGE, {A: 1.0, B: 130.0})]
+    rule, (choice,), _ = decide(free, [row])
+    assert choice.order == rule.of(B)
+    assert decide(free, [other])[1][0].order == rule.of(A), "another family has its own order"
+
+
+def test_within_a_tie_the_incumbents_order_stays():
+    free = [searched(SMALL, {A: 10.0, B: 10.1}, incumbent=B)]
+    rule, (choice,), _ = decide(free)
+    assert choice.order == rule.of(B)
+
+
+def test_a_deterministic_table_says_so_and_takes_no_other_rows(tmp_path):
+    row = Row((("m", 1),), Config(BLOCK_M=16), "modeled", {"deterministic": {"order": "any"}}, "", "")
+    whole = Table("gemm/bf16_linear", "sm_90", "h100", "0" * 16, (row,), deterministic=True)
+    text = table.dumps(whole)
+    assert '"deterministic": true,' in text
+    assert table.loads(text, "here") == whole
+    free = replace(row, evidence={})
+    with pytest.raises(TableError, match="--deterministic"):
+        whole.merged([free])
+    with pytest.raises(TableError, match=r"row 1 \(line 9\)"):
+        table.loads(table.dumps(replace(whole, rows=(free,))), "here")
+    with pytest.raises(TableError, match="must be true or absent"):
+        table.loads(text.replace('"deterministic": true', '"deterministic": false'), "here")
+
+
+def test_batches_have_tails_and_stay_inside():
+    assert batches(150, 128) == [(74, 1), (11, 127), (10, 129), (0, 150)]
+    assert batches(1, 128) == [(0, 1)]
+
+
+@pytest.fixture(scope="module")
+def provers(tmp_path_factory):
+    with Workers(Limits(timeout_s=240), tmp_path_factory.mktemp("state"), interpret=True) as workers:
+        yield workers
+
+
+def rows_of(provers, kernel, problems, configs, gpu):
+    return provers.submit(rows_job, RowsJob(kernel.name, tuple(map(key, problems)), tuple(configs), gpu.name)).result()
+
+
+def test_another_order_has_other_bits(provers):
+    problem = [GEMM.problem(3, 16, 256)]
+    small = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 4}
+    alike = [config(**small, BLOCK_K=64, SPLIT_K=1), config(**small | {"BLOCK_N": 64}, BLOCK_K=64, SPLIT_K=1)]
+    assert rows_of(provers, GEMM, problem, alike, GPU)["batches"] >= 4
+    for other in ({"SPLIT_K": 2, "BLOCK_K": 64}, {"SPLIT_K": 4, "BLOCK_K": 32}):
+        answer = rows_of(provers, GEMM, problem, [alike[0], config(**small, **other)], GPU)
+        assert "other bits" in answer["failed"]
+
+
+NOT_COMPARABLE = {"attention/dense_mqa", "compressor/decode_pool", "compressor/prefill_pool"}
+"""A row's position in the batch says what it sees, or where its state lies: no batch of fewer rows is a slice."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("gpu_name", ["mi355x", "h100"])
+def test_configs_of_one_order_give_rows_the_same_bits(name, gpu_name, provers):
+    kernel, gpu = registry.load(name), device.named(gpu_name)
+    loaded = space.load(kernel, gpu)
+    problem = loaded.check[0]
+    default = kernel.default(problem, gpu)
+    wanted = order(default, loaded.reduction, gpu)
+    alike = [c for c in space.feasible(loaded, kernel, problem, gpu) if order(c, loaded.reduction, gpu) == wanted]
+    some = random.Random(name).sample(alike, min(4, len(alike)))
+    answer = rows_of(provers, kernel, loaded.check, [default, *some], gpu)
+    assert "failed" not in answer
+    assert answer.get("batches") or not loaded.reduction or name in NOT_COMPARABLE, answer
+
+
+TUNE = ["tune", "norm/layer_norm", "--device", "mi355x", "--problem", "rows=3,cols=256"]
+
+
+def test_a_session_writes_rows_of_one_order_into_tables_of_their_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AUTOTUNE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "tables"))
+    more = ["--problem", "rows=4096,cols=256", "--trials", "1", "--jobs", "1", "--json"]
+    assert main([*TUNE, *more, "--deterministic"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["price"] >= 1
+    path = tmp_path / "state/deterministic/gfx950/mi355x/norm/layer_norm.json"
+    found = table.load(path)
+    assert found.deterministic
+    assert len({row.evidence["deterministic"]["order"] for row in found.rows}) == 1
+    assert all(row.evidence["deterministic"]["batches"] > 0 for row in found.rows)
+    assert not (tmp_path / "tables").exists()
+    before = path.read_bytes()
+    assert main([*TUNE, *more, "--tables", str(tmp_path / "state/deterministic")]) == 2
+    assert "--tables" in capsys.readouterr().err
+    assert path.read_bytes() == before
