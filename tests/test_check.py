@@ -248,6 +248,21 @@ def test_fix_takes_what_the_table_knows_and_leaves_a_table_that_passes(tables, c
     assert json.loads(capsys.readouterr().out)["counts"] == {"same": 3}
 
 
+def test_fix_takes_a_stored_finalist_and_asks_for_no_search(tables, monkeypatch):
+    searched = []
+    monkeypatch.setattr("autotune.cli.check._retune", lambda left, against: searched.extend(left) or 0)
+    old = table.load(tables)
+    warps = [{**old.rows[2].config, "num_warps": n} for n in (3, 2, 1)]  # the first does not compile either
+    edited = dataclasses.replace(old.rows[2], evidence={"finalists": [*warps, 7, {"num_warps": [4]}]})
+    table.save(dataclasses.replace(old, rows=(*old.rows[:2], edited)), tables)
+    assert main(["check", "--json", "--jobs", "1", "--fix"]) == 0
+    row = table.load(tables).rows[2]
+    assert row.config == Config(warps[1])  # not the config of the other rows, which the table knows too
+    assert row.evidence["finalists"] == [warps[2]]
+    assert row.evidence["replaces"] == dict(edited.config)
+    assert not searched
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

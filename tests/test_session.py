@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from autotune import table
 from autotune.cli import main
+from autotune.config import Config
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
 
@@ -71,6 +72,9 @@ def test_a_second_session_compiles_nothing_and_writes_the_same_table(tables, cap
     row = table.load(path).rows[0]
     assert row.tier == "modeled"
     assert row.evidence["modeled_speedup_over_default"] >= 1.0
+    kept = row.evidence["finalists"]
+    assert 1 <= len(kept) <= 3
+    assert all(one.keys() == row.config.keys() and Config(one) != row.config for one in kept)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from autotune import table
 from autotune.check.build import Build
@@ -25,52 +24,70 @@ _FATAL = ("compile", "fit", "numerics", "refused", "record")
 def repair(findings: Sequence[Finding], against: Toolchain, builder: Builder) -> tuple[list[Finding], list[Finding]]:
     """Rewrites the tables of regressed rows; (repaired, to be tuned again because no known config is sound).
 
-    Candidates are the row's stored finalists, then the configs of the same table, then the default. One is taken
-    when it builds with `against`, regresses in nothing against the row's old build, and is proved; of several, the
-    one that the model calls fastest.
+    The row's stored finalists are tried first, best first; then the configs of the same table's other rows and the
+    default, fastest in the model first. One is taken when it builds with `against`, regresses in nothing against the
+    row's old build, and is proved.
     """
-    broken = [finding for finding in findings if finding.subject.row and finding.worst.is_regression]
-    broken = [f for f in broken if f.subject.row and (f.subject.row.tier != "measured" or f.worst.kind in _FATAL)]
-    tables = {path: table.load(path) for path in {f.subject.table for f in broken} if path}
-    regressed = {(f.subject.table, f.subject.row.problem) for f in findings if f.subject.row and f.worst.is_regression}
-    options = [
-        alternatives(finding.subject, [row for row in tables[path].rows if (path, row.problem) not in regressed])
-        for finding in broken
-        if (path := finding.subject.table)
-    ]
-    builds = builder.builds(against, [call for calls in options for call in calls])
-    ranked = [_ranked(finding, calls, builds) for finding, calls in zip(broken, options, strict=True)]
-    refuted = builder.refuted(against, [call for calls in ranked for call in calls])
-    repaired: dict[Path, list[Row]] = {}
-    left = []
-    for finding, calls in zip(broken, ranked, strict=True):
-        sound = [c for c in calls if (c.kernel.name, c.device.name, c.config) not in refuted]
+    regressed = [finding for finding in findings if finding.subject.row and finding.worst.is_regression]
+    tables = {path: table.load(path) for path in {f.subject.table for f in regressed} if path}
+    suspect = {(f.subject.table, f.subject.row.problem) for f in regressed if f.subject.row}
+    known = {path: [r.config for r in one.rows if (path, r.problem) not in suspect] for path, one in tables.items()}
+    left = [f for f in regressed if f.subject.row and (f.subject.row.tier != "measured" or f.worst.kind in _FATAL)]
+    ordered = {path for path, one in tables.items() if one.deterministic}
+    fixed: list[tuple[Finding, Row]] = []
+    for options in (finalists, lambda subject: relatives(subject, known.get(subject.table, []))):
         # A deterministic row's order is proved with its whole family: it is tuned again.
-        if sound and finding.subject.table and not tables[finding.subject.table].deterministic:
-            repaired.setdefault(finding.subject.table, []).append(_row(finding, sound[0], builds[sound[0].signature]))
-        else:
-            left.append(finding)
-    for path, rows in repaired.items():
-        table.save(_with(tables[path], rows), path)
-    return [finding for finding in broken if finding not in left], left
+        calls = [[] if f.subject.table in ordered else options(f.subject) for f in left]
+        rows = _rows(left, calls, against, builder)
+        fixed += [(finding, row) for finding, row in zip(left, rows, strict=True) if row]
+        left = [finding for finding, row in zip(left, rows, strict=True) if row is None]
+    for path, old in tables.items():
+        new = [row for finding, row in fixed if finding.subject.table == path]
+        if new:
+            table.save(_with(old, new), path)
+    return [finding for finding, _ in fixed], left
 
 
-def alternatives(subject: Subject, rows: Iterable[Row]) -> list[Call]:
-    """Other configs that may serve the subject: its row's finalists, those of `rows`, the default."""
-    finalists = subject.row.evidence.get("finalists", []) if subject.row else []
-    default = subject.with_default.config
-    known = [Config(one) for one in finalists if isinstance(one, dict)] + [row.config for row in rows] + [default]
-    call = subject.call
+def finalists(subject: Subject) -> list[Call]:
+    """What the search that made the row liked next best."""
+    stored = subject.row.evidence.get("finalists") if subject.row else None
+    dicts = [one for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
+    scalar = [one for one in dicts if all(isinstance(value, int | str) for value in one.values())]
+    return _others(subject, [Config(one) for one in scalar])
+
+
+def relatives(subject: Subject, configs: Iterable[Config]) -> list[Call]:
+    """`configs` of the same table, and the default."""
+    return _others(subject, [*configs, subject.with_default.config])
+
+
+def _others(subject: Subject, configs: Iterable[Config]) -> list[Call]:
+    call, names = subject.call, subject.with_default.config.keys()
     return [
         Call(call.kernel, call.problem, config, call.device)
-        for config in dict.fromkeys(known)
-        if config != call.config and config.keys() == default.keys()
+        for config in dict.fromkeys(configs)
+        if config != call.config and config.keys() == names
         if call.kernel.reject(call.problem, config, call.device) is None
     ]
 
 
+def _rows(
+    broken: Sequence[Finding], options: Sequence[Sequence[Call]], against: Toolchain, builder: Builder
+) -> list[Row | None]:
+    """For each finding a row with the first of its options that is sound, if any is."""
+    builds = builder.builds(against, [call for calls in options for call in calls])
+    ranked = [_ranked(finding, calls, builds) for finding, calls in zip(broken, options, strict=True)]
+    refuted = builder.refuted(against, [call for calls in ranked for call in calls])
+
+    def row(finding: Finding, calls: Iterable[Call]) -> Row | None:
+        sound = (call for call in calls if (call.kernel.name, call.device.name, call.config) not in refuted)
+        return next((_row(finding, call, builds[call.signature]) for call in sound), None)
+
+    return [row(finding, calls) for finding, calls in zip(broken, ranked, strict=True)]
+
+
 def _ranked(finding: Finding, calls: Iterable[Call], builds: dict[str, Build]) -> list[Call]:
-    """Those that are no regression against the row's old build, fastest in the model first."""
+    """Those that are no regression against the row's old build: finalists as stored, others as the model has them."""
 
     def is_sound(call: Call) -> bool:
         pair = Pair(finding.before, builds[call.signature], call.device, call.programs)
@@ -80,7 +97,9 @@ def _ranked(finding: Finding, calls: Iterable[Call], builds: dict[str, Build]) -
             and not any(verdict.is_regression for verdict in triage(pair))
         )
 
-    return sorted(filter(is_sound, calls), key=lambda call: _modeled(call, builds[call.signature]).us)
+    stored = [call.config for call in finalists(finding.subject)]
+    sound = filter(is_sound, calls)
+    return sorted(sound, key=lambda call: 0.0 if call.config in stored else _modeled(call, builds[call.signature]).us)
 
 
 def _modeled(call: Call, build: Build) -> Prediction:
@@ -95,6 +114,7 @@ def _row(finding: Finding, call: Call, build: Build) -> Row:
         "proved_on": [describe(one.problem) for one in check_calls(call)],
         "repaired": str(finding.worst),
         "replaces": dict(finding.subject.call.config),
+        "finalists": [dict(other.config) for other in finalists(finding.subject) if other.config != call.config],
     }
     old = finding.subject.row
     return Row(old.problem, call.config, "modeled", evidence, build.toolchain, build.resources.code, old.serves)

@@ -24,7 +24,7 @@ from autotune.check import toolchain as toolchains
 from autotune.check.builder import Builder
 from autotune.check.call import Call
 from autotune.check.check import Finding, Report, check
-from autotune.check.repair import alternatives, repair
+from autotune.check.repair import finalists, relatives, repair
 from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import FINE
@@ -107,8 +107,8 @@ def _measure(found: Report, sides: tuple[Toolchain, Toolchain], builder: Builder
 
 
 def _rivals(finding: Finding, found: Report, most: int = 4) -> list[Call]:
-    subjects = [other.subject for other in found.findings if other.subject.table == finding.subject.table]
-    return alternatives(finding.subject, [subject.row for subject in subjects if subject.row])[:most]
+    same = [other.subject.call.config for other in found.findings if other.subject.table == finding.subject.table]
+    return [*finalists(finding.subject), *relatives(finding.subject, same)][:most]
 
 
 def _retune(left: Sequence[Finding], against: Toolchain) -> int:

@@ -15,6 +15,7 @@ from autotune.table import Row
 from autotune.tuning.measurement.bench import Timing
 from autotune.tuning.measurement.race import Interval, Verdict, race
 from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.finalists import finalists
 from autotune.tuning.session.intervals import Span, Times, spans
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.proving import Claim, Proof, Prover
@@ -209,6 +210,7 @@ class Promotion:
         evidence |= {"bench": self.measurer.bench.name} if self.measurer else {}
         evidence |= {"trials": len(one.outcomes), "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **_drawn(one.problem)}
+        evidence |= {"finalists": finalists(one.outcomes, won.config)}
         serves: tuple[tuple[str, int, int], ...] = ()
         if span is not None:
             serves = ((name, span.low, span.high),)
