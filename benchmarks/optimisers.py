@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -27,6 +28,9 @@ OPTIMISERS = (OURS, "optuna:tpe", "optuna:gp", *(f"kernel_tuner:{name}" for name
 Tried = tuple[tuple[Any, ...], ...]
 """Values of the space's parameters, in the order tried."""
 
+Elsewhere = list[list[tuple[dict[str, Any], float]]]
+"""For each other device what configs took there; for `ours+siblings`."""
+
 
 def release(optimiser: str) -> str:
     """Of which code a run is: a run of other code is not comparable."""
@@ -37,30 +41,44 @@ def release(optimiser: str) -> str:
 
 
 def run(
-    space: Space, optimiser: str, seed: int, evaluations: int, opinions: list[list[float]]
+    space: Space, optimiser: str, seed: int, evaluations: int, elsewhere: Elsewhere
 ) -> tuple[Tried, tuple[float, ...]]:
-    """Configs in the order tried, and the seconds of each suggestion: none where the optimiser owns its loop."""
+    """Configs in the order tried, and CPU seconds of each suggestion: none where the optimiser owns its loop."""
     owner, _, name = optimiser.partition(":")
     if owner == "kernel_tuner":
         return _kernel_tuner(space, name, seed, evaluations), ()
     if owner == "optuna":
         return _optuna(space, _peer(name, seed), evaluations)
-    return _ours(space, seed, evaluations, opinions)
+    return _ours(space, seed, evaluations, elsewhere)
 
 
-def _ours(space: Space, seed: int, evaluations: int, opinions: list[list[float]]) -> tuple[Tried, tuple[float, ...]]:
+def _ours(space: Space, seed: int, evaluations: int, elsewhere: Elsewhere) -> tuple[Tried, tuple[float, ...]]:
     configs = [space.config(values) for values in space.times]
-    study = optuna.create_study(sampler=FeasibleSampler(configs, seed=seed, opinions=opinions))
+    sampler = FeasibleSampler(configs, seed=seed)
+    if elsewhere:
+        sampler.learn(elsewhere)
+    study = optuna.create_study(sampler=sampler)
     tried: list[tuple[Any, ...]] = []
     seconds = []
     for _ in range(min(evaluations, len(configs))):
-        begin = time.perf_counter()
+        begin = time.process_time()
         trial = study.ask()
         values = tuple(trial.suggest_categorical(name, of_name) for name, of_name in space.lists.items())
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
         study.tell(trial, space.times[values])
         tried.append(values)
     return tuple(tried), tuple(seconds)
+
+
+def large_space(candidates: int) -> Space:
+    """A made-up one of ten parameters, to time suggestions on: nobody measured it."""
+    lists = {f"SIZE_{i}": (1, 2, 4, 8) for i in range(8)} | {"FLAG_0": (0, 1), "FLAG_1": (0, 1)}
+    every = list(itertools.product(*lists.values()))
+    times = {
+        values: math.exp(sum(abs(math.log2(v) - i % 3) for i, v in enumerate(values[:8])) / 4 + values[9])
+        for values in random.Random(0).sample(every, candidates)
+    }
+    return Space("made up", "none", tuple(lists), times)
 
 
 def _peer(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -77,10 +95,10 @@ def _optuna(space: Space, sampler: optuna.samplers.BaseSampler, evaluations: int
     tried: dict[tuple[Any, ...], float] = {}
     seconds = []
     for _ in range(20 * evaluations):
-        begin = time.perf_counter()
+        begin = time.process_time()
         trial = study.ask()
         values = tuple(_position(trial, name, of_name) for name, of_name in space.lists.items())
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
         value = space.times.get(values, math.inf)
         if values in space.times:
             tried[values] = value

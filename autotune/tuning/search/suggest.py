@@ -19,7 +19,7 @@ from autotune.tuning.search.encoding import Floats, Points, encode
 from autotune.tuning.search.surrogate import Surrogate
 
 _DESIGN = 4
-"""First trials that cover the set when nobody has an opinion."""
+"""First trials that follow opinions, or cover the set when nobody has one."""
 _TAIL = 0.3
 """Slope of the target above the median: how slow a slow config is matters little, and outliers bend the surrogate."""
 _REFIT = 0.08

@@ -22,7 +22,10 @@ _LENGTH_SPREAD, _SIGNAL_SPREAD, _NOISE_SPREAD = 0.9, 1.0, 1.5
 _LOG_NOISE = np.log(1e-2)
 _LOG_TRUST, _TRUST_SPREAD = np.log(0.5), 1.0
 _JITTER = 1e-6
-_STEPS = 12
+_STEPS, _STEPS_LATE, _LATE = 12, 5, 64
+"""Of the optimiser of hyper-parameters: it starts where it ended last time, and late steps cost 4 ms each."""
+_BLOCK = 1024
+"""Points a time: with 200 observations, intermediates that stay in the cache halve the time of a covariance."""
 _FITTED_ON = 256
 """Observations that hyper-parameters are fitted on; more would cost over 50 ms and change little."""
 
@@ -47,7 +50,8 @@ class Surrogate:
         chosen = np.asarray(indices)[best]
         loss = self._loss(chosen, targets[best])
         bounds = list(zip(self._mean - 6, self._mean + 6, strict=True))
-        found = minimize(loss, self._theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
+        steps = {"maxiter": _STEPS if len(chosen) < _LATE else _STEPS_LATE}
+        found = minimize(loss, self._theta, jac=True, method="L-BFGS-B", bounds=bounds, options=steps)
         self._theta = found.x
         self._rebuild(list(indices))
 
@@ -115,11 +119,12 @@ class Surrogate:
         lengths, trusts = self._split
         scale = np.exp(-self._theta[:lengths])[self._groups].astype(np.float32)
         a, b = self._values[first] * scale, self._values[second] * scale
-        squared = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T, 0)
-        r = np.sqrt(5 * squared)
-        matern = np.float32(np.exp(self._theta[-2])) * (1 + r + r * r / 3) * np.exp(-r)
-        trust = np.exp(self._theta[lengths:trusts]).astype(np.float32)
-        both: Floats = matern + (self._opinions[first] * trust) @ self._opinions[second].T
+        signal, trust = np.float32(np.exp(self._theta[-2])), np.exp(self._theta[lengths:trusts]).astype(np.float32)
+        agreed = self._opinions[first] * trust, self._opinions[second]
+        both = np.empty((len(a), len(b)), np.float32)
+        for start in range(0, len(b), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            both[:, part] = signal * _matern(a, b[part]) + agreed[0] @ agreed[1][part].T
         return both
 
     def _loss(self, chosen: Indices, targets: Floats) -> Callable[[Floats], tuple[float, Floats]]:
@@ -157,3 +162,17 @@ class Surrogate:
             return float(value), gradient + away / self._spread
 
         return loss
+
+
+def _matern(a: Floats, b: Floats) -> Floats:
+    """Between all rows of `a` and of `b`, length-scales of 1."""
+    r: Floats = (a * a).sum(1)[:, None] + (b * b).sum(1)
+    r -= 2 * a @ b.T
+    np.maximum(r, 0, out=r)
+    r *= 5
+    np.sqrt(r, out=r)
+    decay = np.exp(-r)
+    r *= 1 + r / 3
+    r += 1
+    r *= decay
+    return r
