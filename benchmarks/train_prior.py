@@ -20,7 +20,8 @@ import winners
 from autotune import device as devices
 from autotune import registry
 from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.predict import predict
+from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.predict import predict_all
 from autotune.tuning.search.encoding import Floats
 
 NEGATIVES = 24
@@ -29,10 +30,9 @@ NEGATIVES = 24
 def rows_of(winner: winners.Winner) -> Floats:
     """Features of the whole space of a winner's problem, in the space's order."""
     kernel, device = registry.load(winners.KERNEL), devices.named(winner.device)
-    problem, configs = winners.problem(winner), winners.space(winner.device)
-    works = [kernel.work(problem, config, device) for config in configs]
-    predictions = [predict(work, config, device) for work, config in zip(works, configs, strict=True)]
-    return prior.features(works, configs, device, predictions)
+    configs = winners.space(winner.device)
+    calls = side_by_side(works(kernel, winners.problem(winner), configs, device), configs)
+    return prior.features(calls, device, predict_all(calls, device))
 
 
 def train(

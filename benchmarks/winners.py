@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autotune import device as devices
 from autotune import registry
-from autotune.config import Config
+from autotune.config import Config, Problem
 from autotune.device import Device
 
 KERNEL = "gemm/fp8_block_scaled"
@@ -112,7 +112,7 @@ def _ring_bytes(config: Config, device: Device) -> int:
     return (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K") * buffers
 
 
-def problem(winner: Winner) -> object:
+def problem(winner: Winner) -> Problem:
     """The same GEMM as a problem of our kernel."""
     kernel = registry.load(KERNEL)
     return kernel.problem(winner.m, winner.n, winner.k, devices.named(winner.device).fp8)

@@ -10,9 +10,10 @@ from autotune.cli import main
 from autotune.config import Config
 from autotune.tuning import space
 from autotune.tuning.compilation import launch, resources
+from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.constants import constants
 from autotune.tuning.prediction.footprint import footprint
-from autotune.tuning.prediction.predict import predict
+from autotune.tuning.prediction.predict import predict, predict_all
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
 H100, H200, B200, MI300X = map(device.named, ("h100", "h200", "b200", "mi300x"))
@@ -22,6 +23,44 @@ def case(gpu, m=4096, n=2048, k=7168, **changes):
     problem = KERNEL.problem(m, n, k, gpu.fp8)
     config = Config({**KERNEL.default(problem, gpu), **changes})
     return KERNEL.work(problem, config, gpu), config
+
+
+def used_by(work, config, gpu, found=None):
+    return footprint(side_by_side([work], [config]), gpu, [found])
+
+
+@pytest.mark.parametrize("gpu", [H100, B200, MI300X], ids=lambda g: g.name)
+@pytest.mark.parametrize("kernel", registry.names())
+def test_calls_side_by_side_are_predicted_as_each_alone(kernel, gpu):
+    loaded = registry.load(kernel)
+    declared = space.load(loaded, gpu)
+    problem = declared.check[0]
+    configs = list(space.feasible(declared, loaded, problem, gpu))[::7]
+    asked = works(loaded, problem, configs, gpu)
+    assert asked == [loaded.work(problem, config, gpu) for config in configs]
+    predictions = predict_all(side_by_side(asked, configs), gpu)
+    for at in range(0, len(configs), 1 + len(configs) // 20):
+        alone = predict(asked[at], configs[at], gpu)
+        assert predictions[at].us == pytest.approx(alone.us)
+        assert dict(predictions[at].terms) == pytest.approx(dict(alone.terms))
+
+
+def test_binaries_replace_the_estimates_of_their_own_calls_only():
+    work, config = case(H100, BLOCK_M=128, BLOCK_N=128, num_warps=8)
+    found = resources.Resources(255, 512, 512, 1000, 0, (("wgmma.mma_async.f32.e4m3", 8),), 1, 8, 1, "")
+    calls = side_by_side([work] * 3, [config] * 3)
+    plain, spilling, _ = predict_all(calls, H100, [None, found, None]).us
+    assert spilling > 1.2 * plain
+    assert plain == predict(work, config, H100).us and spilling == predict(work, config, H100, found).us
+
+
+def test_flops_of_kernels_without_tiles_are_not_padded():
+    # 16 or 64 rows of an instruction are padding only where BLOCK_M says that there are fewer.
+    work, _ = case(H100)
+    config = Config(BLOCK_H=64, num_warps=4, num_stages=2)
+    used = used_by(work, config, H100)
+    clocks = work.flops_per_program / work.iterations / (H100.rate("fp8") / H100.compute_units / H100.clock_ghz / 1e3)
+    assert used.matrix_clocks[0] == pytest.approx(clocks)
 
 
 @pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)
@@ -53,7 +92,7 @@ def test_more_work_takes_longer_and_more_bandwidth_helps():
 
 def test_one_program_too_many_starts_another_wave():
     work, config = case(H100)
-    per_wave = H100.compute_units * footprint(work, config, H100, None).programs_per_unit
+    per_wave = int(H100.compute_units * used_by(work, config, H100).programs_per_unit[0])
     full = dataclasses.replace(work, programs=per_wave, unique_bytes=1.0)
     over = dataclasses.replace(full, programs=per_wave + 1)
     assert predict(over, config, H100).us > 1.5 * predict(full, config, H100).us
@@ -61,10 +100,10 @@ def test_one_program_too_many_starts_another_wave():
 
 def test_accumulators_beyond_the_registers_are_charged_not_refused():
     work, config = case(H100, BLOCK_M=256, BLOCK_N=256, num_warps=4)
-    spilling = footprint(work, config, H100, None)
+    spilling = used_by(work, config, H100)
     work, config = case(H100, BLOCK_M=128, BLOCK_N=128, num_warps=8)
-    assert spilling.shared_bytes_moved > 2 * 4 * footprint(work, config, H100, None).shared_bytes_moved
-    assert spilling.programs_per_unit == 1
+    assert spilling.shared_bytes_moved > 2 * 4 * used_by(work, config, H100).shared_bytes_moved
+    assert spilling.programs_per_unit[0] == 1
 
 
 @pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)
@@ -73,9 +112,9 @@ def test_the_estimate_of_occupancy_is_near_the_binary(gpu):
     for changes in ({"BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 4}, {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8}):
         work, config = case(gpu, m=256, SPLIT_K=1, num_stages=2, **changes)
         found = resources.read(launch.compile_launches(KERNEL, problem, config, gpu), gpu)
-        estimated = footprint(work, config, gpu, None).programs_per_unit
+        estimated = used_by(work, config, gpu).programs_per_unit[0]
         assert abs(estimated - found.programs_per_unit) <= 1, (config, found)
-        assert footprint(work, config, gpu, found).programs_per_unit == found.programs_per_unit
+        assert used_by(work, config, gpu, found).programs_per_unit[0] == found.programs_per_unit
 
 
 def test_constants_fall_back_to_the_uncalibrated_ones():

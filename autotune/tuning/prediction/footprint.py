@@ -2,127 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autotune.config import Config
+import numpy as np
+
 from autotune.device import Device
-from autotune.kernel import Work
-from autotune.tuning.compilation.occupancy import programs_per_unit
 from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.prediction.calls import Calls
+from autotune.tuning.prediction.tiles import SCALED, WARPGROUP_ARCHS, WIDTH, Tiles, most_registers, tiles
+from autotune.tuning.search.encoding import Floats
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
-_WARPGROUP_ARCHS = ("sm_90", "sm_100", "sm_103")
-_SYNC_RATE = 0.6
-"""mma.sync reaches some 60 % of the warp-group instructions' rate on sm_90 (Luo et al. 2024, arXiv 2402.13499)."""
-_OTHER_REGISTERS = 48
-"""Addresses, scales and indices a thread, as compiled for sm_90 and gfx942 here: 40 to 60."""
+_SYNC_RATE = 0.4
+"""Of the warp-group instructions' rate: mma.sync reaches 0.6 alone (Luo et al. 2024, arXiv 2402.13499)."""
+_LANES = 128
+"""fp32 operations a clock and unit, NVIDIA and CDNA alike."""
+_LOOP = 120
+"""Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
+_SCALING = 3
+"""Operations that scale a product and add it to the sum."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one program; counts are for one iteration."""
+    """Of one program; counts are for one iteration, columns as in `Calls`."""
 
-    programs_per_unit: int
-    matrix_clocks: float
+    programs_per_unit: Floats
+    tile_bytes: Floats
+    """Loaded from L2."""
+    matrix_clocks: Floats
     """Of the unit's matrix pipes, at their datasheet rate."""
-    vector_operations: float
-    """fp32 lanes: scaling and adding of accumulators, widening of operands, spills."""
-    shared_bytes_moved: float
-    loads_in_flight: int
+    issue_clocks: Floats
+    """Of all the unit's schedulers."""
+    shared_bytes_moved: Floats
+    sync_clocks: Floats
+    """Barriers, and waits for the matrix unit, which overlap with nothing of the same program."""
+    loads_in_flight: Floats
     """Iterations whose loads are under way."""
-    epilogue_clocks: float
+    epilogue_clocks: Floats
 
 
-def footprint(work: Work, config: Config, device: Device, resources: Resources | None) -> Footprint:
-    """Estimates hold for kernels with BLOCK_M x BLOCK_N accumulators; others count their bytes and flops only."""
-    rows, columns = _tile(work, config)
-    step_bytes = work.bytes_per_program / max(1, work.iterations)
-    stages = int(config.get("num_stages", 1))
-    resident = resources.programs_per_unit if resources else _estimate(config, device, rows * columns, step_bytes)
-    wide, rate = _rate(work, device, rows, resources)
-    flops = work.flops_per_program / max(1, work.iterations) * max(1.0, wide / max(rows, 1))
-    vector = _vector_operations(work, device, rows, columns, step_bytes)
-    spilled = _spilled_bytes(config, device, rows * columns, resources)
+def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Footprint:
+    """Estimates hold for kernels with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only."""
+    tile = tiles(calls, device)
+    resident = tile.programs_per_unit
+    spilled = np.where(tile.tiled, 4 * np.maximum(0, tile.registers - most_registers(device)) * tile.threads, 0.0)
+    rows, rate = _instruction(calls, device, tile)
+    for at, resources in enumerate(found):
+        if resources is not None:
+            resident[at] = resources.programs_per_unit
+            spilled[at] = resources.stack_bytes * tile.threads[at]
+            if calls.dtype != "fp32" and resources.matrix_instructions:
+                rows[at], rate[at] = _emitted(calls.dtype, device, resources)
+    padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
+    a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
     return Footprint(
-        programs_per_unit=max(1, resident),
-        matrix_clocks=flops / (rate / device.compute_units / (device.clock_ghz * 1e3)) * _idle_pipes(config),
-        vector_operations=vector,
-        shared_bytes_moved=_shared_bytes(config, device, rows, columns, step_bytes) + 2 * spilled,
-        loads_in_flight=max(1, stages - 1),
-        epilogue_clocks=rows * columns / 64 + 200,
+        programs_per_unit=np.maximum(1.0, resident),
+        tile_bytes=np.where(tile.tiled, tile.bytes, calls.step_bytes),
+        # A unit has four matrix pipes, each fed by its own warps.
+        matrix_clocks=calls.flops_per_program / calls.iterations * padding / a_clock * np.maximum(1, 4 / calls.warps),
+        issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
+        shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
+        sync_clocks=_sync_clocks(device, tile),
+        loads_in_flight=np.maximum(1.0, calls.stages - 1),
+        epilogue_clocks=calls.rows * calls.columns / 8 + 200,
     )
 
 
-def _tile(work: Work, config: Config) -> tuple[int, int]:
-    if "BLOCK_M" in config and "BLOCK_N" in config and work.dtype != "fp32":
-        return config.size("BLOCK_M"), config.size("BLOCK_N")
-    return 0, 0
+def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
+    """Rows of the matrix instruction, and its dense flop/us: of the one that the compiler takes for such tiles."""
+    rate = np.full(len(calls.rows), device.rate(calls.dtype))
+    if device.arch in WARPGROUP_ARCHS and calls.dtype != "fp32":
+        # fp8 below 64 rows becomes fp16; tcgen05 devices have no faster mma.sync than Hopper's a clock.
+        below = min(device.rate("bf16"), 4096 * device.compute_units * device.clock_ghz * 1e3) * _SYNC_RATE
+        rate = np.where(tile.tiled & ~tile.by_group, np.minimum(below, rate), rate)
+    return np.where(tile.by_group, 64.0, 16.0), rate
 
 
-def _registers(config: Config, device: Device, accumulators: int) -> int:
-    """Of a thread, before compiling: products and their sum are both held; more than the limit spills."""
-    return int(_OTHER_REGISTERS + 2 * accumulators / (config.size("num_warps") * device.warp_size))
+def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, float]:
+    """The same of the instruction that a binary holds, not of the operands' dtype."""
+    names = " ".join(name for name, _ in resources.matrix_instructions)
+    narrow = any(mark in names for mark in _NARROW)
+    by_group = "wgmma" in names or "tcgen05" in names
+    rate = device.rate(dtype if narrow or dtype not in SCALED else "bf16")
+    slower = device.arch in WARPGROUP_ARCHS and not by_group
+    return (64.0 if by_group else 16.0), rate * (_SYNC_RATE if slower else 1.0)
 
 
-def _estimate(config: Config, device: Device, accumulators: int, step_bytes: float) -> int:
-    """Programs a unit before compiling: registers, and the ring of stages in shared memory."""
-    if not accumulators:
-        return 2
-    stages = int(config.get("num_stages", 1))
-    buffers = stages if device.arch in (*_WARPGROUP_ARCHS, "gfx950") else max(1, stages - 1)
-    registers = min(_registers(config, device, accumulators), _most_registers(device))
-    return programs_per_unit(device, registers, int(step_bytes * buffers), config.size("num_warps"))
+def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
+    """fp32 lane operations; an instruction without lanes is counted with those that its warp has."""
+    scaling = _SCALING * calls.rows * calls.columns if calls.dtype in SCALED else 0.0
+    loop = _LOOP * tile.threads
+    if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
+        tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
+    else:
+        widened = device.arch in WARPGROUP_ARCHS and calls.dtype == "fp8"
+        width = 2 if widened else WIDTH.get(calls.dtype, 4)
+        products = calls.rows * calls.columns * calls.depth * width / 128
+        by_warp = products + tile.read / 16 + (tile.read / 2 if widened else 0.0)
+        tiled = scaling + loop + tile.bytes / 8 + np.where(tile.by_group, 0.0, by_warp)
+    return np.where(tile.tiled, tiled, calls.step_bytes / 2)
 
 
-def _most_registers(device: Device) -> int:
-    return 512 if device.is_amd else 255
-
-
-def _spilled_bytes(config: Config, device: Device, accumulators: int, resources: Resources | None) -> float:
-    """Stored and read back in one iteration."""
-    threads = config.size("num_warps") * device.warp_size
-    if resources is not None:
-        return 2.0 * resources.stack_bytes * threads
-    return 8.0 * max(0, _registers(config, device, accumulators) - _most_registers(device)) * threads
-
-
-def _rate(work: Work, device: Device, rows: int, resources: Resources | None) -> tuple[int, float]:
-    """Rows of the matrix instruction, and its dense flop/us: of the one emitted, not of the operands' dtype."""
-    warpgroup = device.arch in _WARPGROUP_ARCHS
-    if work.dtype == "fp32":
-        return rows, device.rate("fp32")
-    if resources is not None and resources.matrix_instructions:
-        names = " ".join(name for name, _ in resources.matrix_instructions)
-        narrow = any(mark in names for mark in _NARROW)
-        dtype = work.dtype if narrow or work.dtype not in ("fp8", "fp4") else "bf16"
-        return (64, device.rate(dtype)) if "wgmma" in names or "tcgen05" in names else (16, device.rate(dtype))
-    if warpgroup and rows and rows < 64:
-        # fp8 below 64 rows becomes fp16 mma.sync; tcgen05 devices have no faster one than Hopper's a clock.
-        return 16, min(device.rate("bf16"), 4096 * device.compute_units * device.clock_ghz * 1e3) * _SYNC_RATE
-    return (64 if warpgroup else 16), device.rate(work.dtype)
-
-
-def _idle_pipes(config: Config) -> float:
-    """A unit has four matrix pipes, each fed by its own warps."""
-    return max(1.0, 4 / config.size("num_warps"))
-
-
-def _vector_operations(work: Work, device: Device, rows: int, columns: int, step_bytes: float) -> float:
-    if not rows:
-        return step_bytes / 2
-    scaling = 2.0 * rows * columns if work.dtype in ("fp8", "fp4") else 0.0
-    widened = step_bytes / 2 if device.arch in _WARPGROUP_ARCHS and rows < 64 and work.dtype == "fp8" else 0.0
-    return scaling + widened + step_bytes / 16
-
-
-def _shared_bytes(config: Config, device: Device, rows: int, columns: int, step_bytes: float) -> float:
-    """Written once; read by every warp, or group of four on warp-group instructions, that needs the operand."""
-    if not rows:
-        return 0.0
-    a, b = step_bytes * rows / (rows + columns), step_bytes * columns / (rows + columns)
-    warps = config.size("num_warps")
-    if device.arch in _WARPGROUP_ARCHS and rows >= 64:
-        return step_bytes + a + b * max(1, min(warps // 4, rows // 64))
-    down = max(1, min(warps, rows // 16))
-    across = max(1, warps // down)
-    return step_bytes + a * across + b * down
+def _sync_clocks(device: Device, tile: Tiles) -> Floats:
+    """tcgen05 leaves its products in tensor memory, from where they are read back each time they are scaled."""
+    through_memory = tile.by_group & (device.arch != "sm_90")
+    return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)

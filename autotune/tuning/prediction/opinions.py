@@ -9,7 +9,8 @@ from autotune.config import Config, Problem
 from autotune.device import Device
 from autotune.kernel import Kernel
 from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.predict import predict
+from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.predict import predict_all
 
 
 def opinions(
@@ -17,10 +18,11 @@ def opinions(
 ) -> tuple[list[float], ...]:
     """Predicted times of all configs, one list a source, for `Search.allow`. The prior, trained on GEMM winners, speaks
     of kernels with BLOCK_M x BLOCK_N tiles on the matrix units only."""
-    works = [kernel.work(problem, config, device) for config in configs]
-    predictions = [predict(work, config, device) for work, config in zip(works, configs, strict=True)]
-    modelled = [prediction.us for prediction in predictions]
-    if not configs or not prior.speaks_of(works[0], configs[0]):
+    if not configs:
+        return ([],)
+    calls = side_by_side(works(kernel, problem, configs, device), configs)
+    predictions = predict_all(calls, device)
+    modelled: list[float] = predictions.us.tolist()
+    if not prior.speaks_of(calls):
         return (modelled,)
-    rows = prior.features(works, configs, device, predictions)
-    return modelled, prior.load().times(rows)
+    return modelled, prior.load().times(prior.features(calls, device, predictions))

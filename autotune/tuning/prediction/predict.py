@@ -2,31 +2,44 @@
 
 All resident programs of a unit go through their iterations together; an iteration takes the longest of what they
 share (matrix units, issue slots, shared memory, L2) and of what one program cannot overlap with itself (its chain of
-dependent steps, its loads in flight). Waves of programs follow one another, DRAM bounds them all together. Structure
-after AMD's Origami (per-iteration maximum, wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
+dependent steps, its loads in flight), and a share of the rest. Waves of programs follow one another, the last with as
+many programs a unit as are left; DRAM bounds them all together. Structure after AMD's Origami (per-iteration maximum,
+wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
+
+The constants here and in `footprint` are one set for all devices. They start from published figures and were rounded
+after looking at shipped winners of block-scaled FP8 GEMM of one half of the shapes; `benchmarks/shipped_winners.py`
+shows the other half apart.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.prediction.constants import constants
-from autotune.tuning.prediction.footprint import footprint
+from autotune.tuning.prediction.calls import Calls, side_by_side
+from autotune.tuning.prediction.constants import Constants, constants
+from autotune.tuning.prediction.footprint import Footprint, footprint
+from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
+from autotune.tuning.search.encoding import Floats
 
-_LOAD_LATENCY_US = 0.6
-"""DRAM and L2 latency under load."""
+_LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
+"""Of loads that mostly hit L2, under load."""
+_DRAM_LATENCY_US = 0.5
 _SHARED_BYTES_PER_CLOCK = 128
-_LANES = 128
-"""fp32 operations a clock and unit, NVIDIA and CDNA alike."""
-_CLOCKS_A_STEP = 60
-"""Barriers and address arithmetic of one iteration that overlap with nothing of the same program."""
-_OVERLAP = 0.1
-"""Share of the terms beside the longest that stays visible."""
+_UNIT_BYTES_PER_CLOCK = 64
+"""Of L2, that one unit takes at most."""
+_SHARED_LINES = 1.5
+"""Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
+_OVERLAP = 0.4
+"""Share of an iteration's terms beside the longest that stays visible."""
+_BEHIND = 0.05
+"""Share of the units' time that stays visible behind DRAM's, or the other way round."""
 
 
 @dataclass(frozen=True)
@@ -48,44 +61,85 @@ class Prediction:
         return self.us / self.spread, self.us * self.spread
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """The same of calls side by side."""
+
+    us: Floats
+    terms: dict[str, Floats]
+    spread: float
+
+    def __getitem__(self, at: int) -> Prediction:
+        terms = tuple((name, float(us[at])) for name, us in self.terms.items())
+        return Prediction(float(self.us[at]), terms, self.spread)
+
+
 def predict(work: Work, config: Config, device: Device, resources: Resources | None = None) -> Prediction:
     """Time of one call. `resources` of the binary replace the estimates made from the config."""
-    known = constants(device.arch, work.dtype)
-    used = footprint(work, config, device, resources)
-    resident, waves = _occupancy(work, device, used.programs_per_unit)
+    return predict_all(side_by_side([work], [config]), device, [resources])[0]
+
+
+def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Predictions:
+    """Times of many calls; `found` holds what is known of their binaries, in the same order."""
+    known = constants(device.arch, calls.dtype)
+    used = footprint(calls, device, found)
+    resident = np.minimum(used.programs_per_unit, np.ceil(calls.programs / device.compute_units))
+    whole, left = np.divmod(calls.programs, device.compute_units * resident)
+    last = np.ceil(left / device.compute_units)
+    full, rest = (_iteration(calls, device, known, used, together) for together in (resident, last))
     clocks_us = device.clock_ghz * 1e3
-    steps = max(1, work.iterations)
-    each = {
-        "compute": resident * used.matrix_clocks / known.matrix_efficiency,
-        "issue": resident * used.vector_operations / _LANES,
-        "shared": resident * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
-        "l2": _l2_clocks(work, device, resident) / known.memory_efficiency,
-        "chain": used.matrix_clocks + used.vector_operations / (32 * config.size("num_warps")) + _CLOCKS_A_STEP,
-        "latency": _LOAD_LATENCY_US * clocks_us / used.loads_in_flight,
+
+    def both(first: Floats, second: Floats) -> Floats:
+        return (whole * first + np.where(last > 0, second, 0.0)) * calls.iterations / clocks_us
+
+    terms = {name: both(full[name], rest[name]) for name in full}
+    loop = both(_visible(full), _visible(rest))
+    edge = _LATENCY_US[device.vendor] / 2 + used.epilogue_clocks / clocks_us
+    edges = edge * (whole + (last > 0))
+    dram = _dram_us(calls, device, used, resident) / known.memory_efficiency
+    launch = calls.launches * known.launch_us
+    reduction = calls.reduction_bytes / (device.l2_tb_s * 1e6)
+    units = loop + edges
+    us = launch + np.maximum(units, dram) + _BEHIND * np.minimum(units, dram) + reduction
+    terms |= {"dram": dram, "edges": edges, "reduction": reduction, "launch": launch}
+    return Predictions(us, terms, known.spread)
+
+
+def _iteration(calls: Calls, device: Device, known: Constants, used: Footprint, together: Floats) -> dict[str, Floats]:
+    """Clocks of one iteration of `together` programs a unit: of what they share, and of what each does alone."""
+    lanes = np.minimum(128, 32 * calls.warps)
+    matrix = used.matrix_clocks / known.matrix_efficiency
+    return {
+        "compute": together * matrix,
+        "issue": together * used.issue_clocks,
+        "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
+        "l2": _l2_clocks(calls, device, used, together) / known.memory_efficiency,
+        "chain": matrix + used.issue_clocks * 128 / lanes + used.sync_clocks,
+        "latency": _LATENCY_US[device.vendor] * device.clock_ghz * 1e3 / used.loads_in_flight,
     }
-    terms = {name: waves * steps * clocks / clocks_us for name, clocks in each.items()}
-    active = min(1.0, resident * min(work.programs, device.compute_units) / device.compute_units)
-    dram_tb_s = device.dram_tb_s * known.memory_efficiency * min(1.0, 0.1 + 1.2 * active)
-    terms["dram"] = work.unique_bytes / (dram_tb_s * 1e6)
-    longest = max(terms.values())
-    edges = waves * (_LOAD_LATENCY_US + used.epilogue_clocks / clocks_us)
-    reduction = work.reduction_bytes / (device.l2_tb_s * 1e6)
-    us = work.launches * known.launch_us + longest + _OVERLAP * (sum(terms.values()) - longest) + edges + reduction
-    terms |= {"edges": edges, "reduction": reduction, "launch": work.launches * known.launch_us}
-    return Prediction(us, tuple(terms.items()), known.spread)
 
 
-def _occupancy(work: Work, device: Device, per_unit: int) -> tuple[int, float]:
-    """Programs together on one unit, and how many such rounds the grid takes; a part of a round costs nearly all."""
-    resident = max(1, min(per_unit, math.ceil(work.programs / device.compute_units)))
-    rounds = work.programs / (device.compute_units * resident)
-    return resident, math.ceil(rounds) if rounds < 4 else rounds + 0.5
+def _visible(clocks: dict[str, Floats]) -> Floats:
+    stacked = np.stack(list(clocks.values()))
+    longest = stacked.max(0)
+    visible: Floats = longest + _OVERLAP * (stacked.sum(0) - longest)
+    return visible
 
 
-def _l2_clocks(work: Work, device: Device, resident: int) -> float:
+def _l2_clocks(calls: Calls, device: Device, used: Footprint, together: Floats) -> Floats:
     """Of one iteration of all programs on the device, at the rate that few units reach alone at most."""
-    active = min(work.programs, device.compute_units * resident)
-    bytes_moved = active * work.bytes_per_program / max(1, work.iterations)
-    per_clock = device.l2_tb_s * 1e3 / device.clock_ghz
-    few = 64 * min(work.programs, device.compute_units)
-    return bytes_moved / min(per_clock, few)
+    active = np.minimum(calls.programs, device.compute_units * together)
+    units = np.minimum(calls.programs, device.compute_units)
+    lines = _SHARED_LINES if device.is_amd or device.arch in WARPGROUP_ARCHS else 1.0
+    per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, _UNIT_BYTES_PER_CLOCK * units)
+    clocks: Floats = active * used.tile_bytes / lines / per_clock
+    return clocks
+
+
+def _dram_us(calls: Calls, device: Device, used: Footprint, resident: Floats) -> Floats:
+    """At the rate of streaming, or what the bytes under way at once allow (Little's law); near both, slower still."""
+    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6)
+    at_once = np.minimum(calls.programs, device.compute_units * resident) * used.tile_bytes * used.loads_in_flight
+    waiting = calls.unique_bytes / at_once * _DRAM_LATENCY_US
+    together: Floats = np.hypot(streaming, waiting)
+    return together

@@ -7,7 +7,6 @@ evaluated by numpy; `benchmarks/train_prior.py` makes it and writes into it whic
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Work
+from autotune.tuning.prediction.calls import Calls
 from autotune.tuning.prediction.footprint import footprint
-from autotune.tuning.prediction.predict import Prediction
+from autotune.tuning.prediction.predict import Predictions
+from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
 from autotune.tuning.search.encoding import Floats
 
 Indices = NDArray[np.intp]
@@ -35,58 +34,59 @@ SHAPE = (
     *("resident", "ring", "iterations", "accumulators", "loads", "reuse", "intensity"),
     *("flops_a_byte", "units", "shared", "wave_width", "narrow_rows"),
 )
-MODEL = ("behind", "place", "compute", "issue", "shared_time", "l2", "chain", "latency", "dram")
+TERMS = ("compute", "issue", "shared", "l2", "chain", "latency", "dram")
+MODEL = ("behind", "place", *(f"{name}_time" for name in TERMS))
 FEATURES = (*SHAPE, *MODEL)
 
 
-def features(
-    works: Sequence[Work], configs: Sequence[Config], device: Device, predictions: Sequence[Prediction]
-) -> Floats:
+def features(calls: Calls, device: Device, predictions: Predictions) -> Floats:
     """One row a config of one problem, columns as in FEATURES; the model's columns are relative to its best config."""
-    rows = [_shape(work, config, device) for work, config in zip(works, configs, strict=True)]
-    times = np.array([prediction.us for prediction in predictions])
-    place = np.argsort(np.argsort(times, kind="stable"), kind="stable") / max(1, len(times) - 1)
-    terms = np.array([[us for _, us in prediction.terms[:7]] for prediction in predictions])
-    return np.hstack([np.array(rows), np.log(times / times.min())[:, None], place[:, None], terms / times.min()])
+    best = predictions.us.min()
+    place = np.argsort(np.argsort(predictions.us, kind="stable"), kind="stable") / max(1, len(predictions.us) - 1)
+    model = [np.log(predictions.us / best), place, *(predictions.terms[name] / best for name in TERMS)]
+    return np.stack([*_shape(calls, device), *model], 1)
 
 
-def speaks_of(work: Work, config: Config) -> bool:
+def speaks_of(calls: Calls) -> bool:
     """Whether a kernel is of the kind that the winners are of: tiles on the matrix units."""
-    return work.dtype != "fp32" and {"BLOCK_M", "BLOCK_N", "BLOCK_K"} <= config.keys()
+    return bool((calls.rows > 0).all() and (calls.depth > 0).all())
 
 
-def _shape(work: Work, config: Config, device: Device) -> list[float]:
-    used = footprint(work, config, device, None)
-    rows, columns, depth = (int(config.get(f"BLOCK_{axis}", 0)) for axis in "MNK")
-    warps, stages = config.size("num_warps"), int(config.get("num_stages", 1))
-    waves = work.programs / device.compute_units
-    resident_waves = waves / used.programs_per_unit
-    step_bytes = work.bytes_per_program / max(1, work.iterations)
+def _shape(calls: Calls, device: Device) -> list[Floats]:
+    resident = footprint(calls, device).programs_per_unit
+    threads = calls.warps * device.warp_size
+    waves = calls.programs / device.compute_units
+    resident_waves = waves / resident
+
+    def all_alike(value: float) -> Floats:
+        return np.full(len(waves), float(value))
+
     return [
-        *map(_log2, (rows, columns, depth, warps)),
-        stages,
-        _log2(work.programs),
+        *map(_log2, (calls.rows, calls.columns, calls.depth, calls.warps)),
+        calls.stages,
+        _log2(calls.programs),
         _log2(waves),
-        math.ceil(waves) / waves,
+        np.ceil(waves) / waves,
         _log2(resident_waves),
-        math.ceil(resident_waves) / resident_waves,
-        used.programs_per_unit,
-        step_bytes * stages / device.shared_bytes_per_unit,
-        _log2(work.iterations),
-        rows * columns / (warps * device.warp_size),
-        step_bytes / (warps * device.warp_size),
-        _log2(work.programs * work.bytes_per_program / max(1.0, work.unique_bytes)),
-        _log2(work.flops_per_program / work.bytes_per_program),
-        _log2(device.rate(work.dtype) / (device.dram_tb_s * 1e6)),
-        _log2(device.compute_units),
-        _log2(device.shared_bytes_per_block),
-        device.warp_size,
-        float(device.arch in ("sm_90", "sm_100", "sm_103") and rows < 64),
+        np.ceil(resident_waves) / resident_waves,
+        resident,
+        calls.step_bytes * calls.stages / device.shared_bytes_per_unit,
+        _log2(calls.iterations),
+        calls.rows * calls.columns / threads,
+        calls.step_bytes / threads,
+        _log2(calls.programs * calls.bytes_per_program / np.maximum(1.0, calls.unique_bytes)),
+        _log2(calls.flops_per_program / calls.bytes_per_program),
+        all_alike(np.log2(device.rate(calls.dtype) / (device.dram_tb_s * 1e6))),
+        all_alike(np.log2(device.compute_units)),
+        all_alike(np.log2(device.shared_bytes_per_block)),
+        all_alike(device.warp_size),
+        np.where(calls.rows < 64, 1.0, 0.0) * (device.arch in WARPGROUP_ARCHS),
     ]
 
 
-def _log2(value: float) -> float:
-    return math.log2(max(value, 2.0**-20))
+def _log2(values: Floats) -> Floats:
+    logs: Floats = np.log2(np.maximum(values, 2.0**-20))
+    return logs
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class Prior:
 
     def times(self, rows: Floats) -> list[float]:
         """The scores as an opinion for the search: positive, smaller is better."""
-        times: list[float] = np.exp(-self.score(rows)).tolist()
+        distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+        times: list[float] = np.exp(-self.score(distinct))[inverse.reshape(-1)].tolist()
         return times
 
 

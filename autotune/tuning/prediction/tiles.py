@@ -1,0 +1,85 @@
+"""How the warps of a program share its tile: bytes loaded and read again, registers, and how many programs fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.device import Device
+from autotune.tuning.compilation.occupancy import programs_per_unit
+from autotune.tuning.prediction.calls import Calls
+from autotune.tuning.search.encoding import Floats
+
+WARPGROUP_ARCHS = ("sm_90", "sm_100", "sm_103")
+SCALED = ("fp8", "fp4")
+"""Operands whose products are scaled before they are added: products and sum are both held."""
+WIDTH = {"fp4": 0.75, "fp8": 1, "bf16": 2, "tf32": 4}
+"""Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Columns as in `Calls`; of kernels without BLOCK_M x BLOCK_N x BLOCK_K tiles only `threads` holds."""
+
+    tiled: NDArray[np.bool_]
+    by_group: NDArray[np.bool_]
+    """Whether four warps together run instructions that read shared memory themselves: wgmma, tcgen05."""
+    threads: Floats
+    bytes: Floats
+    """Of both operands in one iteration, out-of-range rows included: kernels load some row again in their place."""
+    read: Floats
+    """Bytes of them read from shared memory: by every warp, or group of four, that needs an operand."""
+    registers: Floats
+    """Of a thread, before any limit."""
+    programs_per_unit: Floats
+
+
+def tiles(calls: Calls, device: Device) -> Tiles:
+    """Before compiling: what the config says."""
+    tiled = (calls.rows > 0) & (calls.depth > 0)
+    warpgroup = device.arch in WARPGROUP_ARCHS
+    by_group = tiled & (calls.rows >= 64) & warpgroup
+    width = WIDTH.get(calls.dtype, 4)
+    a, b = calls.rows * calls.depth * width, calls.columns * calls.depth * width
+    readers = np.where(by_group, calls.warps // 4, calls.warps)
+    down = np.maximum(1, np.minimum(readers, calls.rows // np.where(by_group, 64, 16)))
+    read = a * np.maximum(1, readers // down) + b * down
+    # fp8 below 64 rows is widened to fp16 in registers.
+    held = np.where(by_group, 0.0, read * (2 if warpgroup and calls.dtype == "fp8" else 1))
+    threads = calls.warps * device.warp_size
+    registers = _registers(calls, device, threads, a + b, held)
+    buffers = np.where(by_group | (device.arch == "gfx950"), calls.stages, np.maximum(1, calls.stages - 1))
+    return Tiles(
+        tiled=tiled,
+        by_group=by_group,
+        threads=threads,
+        bytes=a + b,
+        read=read,
+        registers=registers,
+        programs_per_unit=np.where(tiled, _fitting(calls, device, registers, (a + b) * buffers), 2.0),
+    )
+
+
+def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
+    """Fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9), to 4 registers of wgmma kernels,
+    8 of mma.sync ones and 11 of MFMA ones (root mean square), where nothing spilled; 12 more for other authors'."""
+    held = 2 if calls.dtype in SCALED else 1
+    accumulators = calls.rows * calls.columns / threads
+    if device.is_amd:
+        return 36 + held * accumulators + 2.3 * tile_bytes / 4 / threads
+    operands = np.where(held_bytes > 0, 12 + 0.45 * held_bytes / 4 / threads, 0.0)
+    return 36 + held * accumulators + 0.8 * tile_bytes / 4 / threads + operands
+
+
+def most_registers(device: Device) -> int:
+    return 512 if device.is_amd else 255
+
+
+def _fitting(calls: Calls, device: Device, registers: Floats, shared_bytes: Floats) -> Floats:
+    used = np.floor(np.minimum(registers, most_registers(device)))
+    asked = np.stack([used, np.floor(shared_bytes), calls.warps], 1).astype(int)
+    distinct, inverse = np.unique(asked, axis=0, return_inverse=True)
+    fitting: Floats = np.array([programs_per_unit(device, *map(int, row)) for row in distinct], float)
+    return fitting[inverse.reshape(-1)]
