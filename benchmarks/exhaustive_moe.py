@@ -15,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from autotune import device as devices
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
-from autotune.tuning.prediction.predict import predict
+from autotune.tuning.prediction.calls import side_by_side
+from autotune.tuning.prediction.predict import predict_all
 
 FILE = "triton_fused_moe_h100.csv.xz"
 PICKS = (1, 8, 16)
@@ -42,21 +44,15 @@ class Moe:
     hidden: int
     top_k: int
 
-    def blocks(self, rows: int) -> float:
-        """Row blocks expected of uniform routing: each expert pads its own rows."""
-        count, share = self.tokens, self.top_k / self.experts
-        at = np.arange(count + 1)
-        logs = np.array([math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) for i in at])
-        chance = np.exp(logs + at * math.log(share) + (count - at) * math.log1p(-share))
-        return float(self.experts * (chance * np.ceil(at / rows)).sum())
+    @property
+    def gemms(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(columns, depth) of gate and up, and of down."""
+        return (self.width, self.hidden), (self.hidden, self.width // 2)
 
-    def works(self, config: Config) -> tuple[Work, Work]:
-        return self._gemm(config, self.width, self.hidden), self._gemm(config, self.hidden, self.width // 2)
-
-    def _gemm(self, config: Config, n: int, k: int) -> Work:
+    def work(self, config: Config, n: int, k: int) -> Work:
         rows, columns, depth = (config.size(f"BLOCK_{axis}") for axis in "MNK")
-        programs = max(1, round(self.blocks(rows) * math.ceil(n / columns)))
-        real_rows = self.tokens * self.top_k / self.blocks(rows)
+        programs = max(1, round(_blocks(self, rows) * math.ceil(n / columns)))
+        real_rows = self.tokens * self.top_k / _blocks(self, rows)
         used = self.experts * (1 - (1 - self.top_k / self.experts) ** self.tokens)
         activations = self.tokens * self.top_k * (n + k)
         return Work(
@@ -67,6 +63,16 @@ class Moe:
             iterations=math.ceil(k / depth),
             dtype="tf32",
         )
+
+
+@cache
+def _blocks(problem: Moe, rows: int) -> float:
+    """Row blocks expected of uniform routing: each expert pads its own rows."""
+    count, share = problem.tokens, problem.top_k / problem.experts
+    at = np.arange(count + 1)
+    logs = np.array([math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) for i in at])
+    chance = np.exp(logs + at * math.log(share) + (count - at) * math.log1p(-share))
+    return float(problem.experts * (chance * np.ceil(at / rows)).sum())
 
 
 def load(path: Path) -> dict[Moe, dict[Config, float]]:
@@ -92,8 +98,12 @@ def default(problem: Moe) -> Config:
     return Config(blocks, num_warps=4, num_stages=3)
 
 
-def modelled_us(problem: Moe, config: Config, device: Device) -> float:
-    return sum(predict(work, config, device).us for work in problem.works(config))
+def modelled_us(problem: Moe, configs: Sequence[Config], device: Device) -> np.ndarray:
+    """Of both GEMMs together."""
+    return sum(
+        predict_all(side_by_side([problem.work(c, n, k) for c in configs], configs), device).us
+        for n, k in problem.gemms
+    )
 
 
 def regrets(times: Sequence[float], order: Sequence[int]) -> list[float]:
@@ -125,7 +135,7 @@ def main() -> None:
     ours, randoms, defaults = [], [], []
     for problem, by_config in sorted(measured.items(), key=lambda item: item[0].tokens):
         configs, times = list(by_config), list(by_config.values())
-        modelled = np.array([modelled_us(problem, config, device) for config in configs])
+        modelled = modelled_us(problem, configs, device)
         order = spread(modelled, rng)
         model = regrets(times, list(order))
         drawn = [regrets(times, list(rng.choice(len(times), max(PICKS), replace=False))) for _ in range(1000)]

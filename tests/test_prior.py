@@ -9,6 +9,7 @@ from autotune import device, registry
 from autotune.config import Config
 from autotune.errors import UsageError
 from autotune.tuning.prediction import prior
+from autotune.tuning.prediction.calls import side_by_side
 from autotune.tuning.prediction.opinions import opinions
 from autotune.tuning.space import feasible, load
 
@@ -87,4 +88,6 @@ def test_kernels_of_another_kind_get_the_model_alone():
     kernel, gpu = registry.load("norm/rms_norm_quant"), device.named("h100")
     problem = load(kernel, gpu).check[0]
     assert len(opinions(kernel, problem, feasible(load(kernel, gpu), kernel, problem, gpu), gpu)) == 1
-    assert not prior.speaks_of(kernel.work(problem, kernel.default(problem, gpu), gpu), Config(num_warps=4))
+    assert not prior.speaks_of(
+        side_by_side([kernel.work(problem, kernel.default(problem, gpu), gpu)], [Config(num_warps=4)])
+    )

@@ -13,6 +13,9 @@ from autotune.device import Device
 from autotune.kernel import Kernel, Work
 from autotune.tuning.search.encoding import Floats
 
+_READ = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
+"""What is read of a config beside its work."""
+
 
 @dataclass(frozen=True)
 class Calls:
@@ -67,6 +70,19 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
         warps=of_configs("num_warps", 4),
         stages=of_configs("num_stages", 1),
     )
+
+
+def distinct(works: Sequence[Work], configs: Sequence[Config]) -> tuple[list[int], list[int]]:
+    """Places of calls that differ in some column, and for every call the number of its like among them."""
+    known: dict[tuple[Any, ...], int] = {}
+    first: list[int] = []
+    like: list[int] = []
+    for at, (work, config) in enumerate(zip(works, configs, strict=True)):
+        number = known.setdefault((id(work), *map(config.get, _READ)), len(first))
+        if number == len(first):
+            first.append(at)
+        like.append(number)
+    return first, like
 
 
 def works(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> list[Work]:

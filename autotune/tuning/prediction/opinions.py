@@ -9,7 +9,7 @@ from autotune.config import Config, Problem
 from autotune.device import Device
 from autotune.kernel import Kernel
 from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.calls import distinct, side_by_side, works
 from autotune.tuning.prediction.predict import predict_all
 
 
@@ -20,9 +20,11 @@ def opinions(
     of kernels with BLOCK_M x BLOCK_N tiles on the matrix units only."""
     if not configs:
         return ([],)
-    calls = side_by_side(works(kernel, problem, configs, device), configs)
+    asked = works(kernel, problem, configs, device)
+    first, like = distinct(asked, configs)
+    calls = side_by_side([asked[at] for at in first], [configs[at] for at in first])
     predictions = predict_all(calls, device)
-    modelled: list[float] = predictions.us.tolist()
-    if not prior.speaks_of(calls):
-        return (modelled,)
-    return modelled, prior.load().times(prior.features(calls, device, predictions))
+    found = [predictions.us]
+    if prior.speaks_of(calls):
+        found.append(prior.load().times(prior.features(calls, device, predictions)))
+    return tuple(times[like].tolist() for times in found)
