@@ -12,15 +12,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
@@ -32,7 +33,8 @@ from autotune.tuning import space
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather
 from autotune.tuning.search.budget import Budget
 from autotune.tuning.search.storage import journal
-from autotune.tuning.session.session import Plan, Session, Status
+from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.status import Progress
 from autotune.tuning.workers.worker import Job, Limits
 
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
@@ -52,7 +54,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds after which a measurement hangs")
     parser.add_argument("--skip-calm", action="store_true", help="run no second session without faults and kills")
-    parser.add_argument("--folder", type=Path, help="internal: the folder of the session to be killed")
     return parser.parse_args()
 
 
@@ -71,7 +72,7 @@ def problems(given: argparse.Namespace) -> dict[Problem, int]:
     return {build(kernel.problem, {"rows": rows, "cols": cols}, "chaos"): 1 for rows, cols in sizes}
 
 
-def session(given: argparse.Namespace, folder: Path, calm: bool) -> Session:
+def session(given: argparse.Namespace, folder: Path, calm: bool, progress: Progress) -> None:
     plan = Plan(
         tables=folder / "tables",
         state=folder / "state",
@@ -79,11 +80,7 @@ def session(given: argparse.Namespace, folder: Path, calm: bool) -> Session:
         limits=Limits(processes=2, measure_timeout_s=given.timeout),
         bench=bench(given, folder, calm),
     )
-    return Session(registry.load(KERNEL), devices.named(DEVICE), plan, _print)
-
-
-def _print(status: Status) -> None:
-    print(status.stage, status.done, flush=True)
+    Session(registry.load(KERNEL), devices.named(DEVICE), plan, progress).run(problems(given))
 
 
 def run_and_kill(given: argparse.Namespace, folder: Path) -> tuple[int, dict[str, str]]:
@@ -91,25 +88,36 @@ def run_and_kill(given: argparse.Namespace, folder: Path) -> tuple[int, dict[str
     chance = random.Random(given.seed)
     total = given.trials * len(problems(given))
     moments = sorted(chance.randrange(1, total) for _ in range(given.kills))
-    command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)]
-    kills, seen = 0, {}
+    kills = 0
+    seen: dict[str, str] = {}
     while True:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        for line in child.stdout:
-            stage, done = line.split()
-            if moments and stage == "search" and int(done) >= moments[0]:
-                time.sleep(chance.uniform(0, 0.3))  # in the midst of whatever it does next
-                os.kill(child.pid, signal.SIGKILL)
-                moments = [moment for moment in moments[1:] if moment > int(done)] or []
-                kills += 1
-                break
-        child.stdout.close()
-        if child.wait() == 0:
+        child, statuses = begin(given, folder)
+        with suppress(EOFError):
+            while True:
+                status = statuses.recv()
+                if moments and status.stage == "search" and status.done >= moments[0]:
+                    time.sleep(chance.uniform(0, 0.3))  # in the midst of whatever it does next
+                    child.kill()
+                    moments = moments[1:]
+                    kills += 1
+                    print(f"kill {kills} at {status.done} trials", file=sys.stderr, flush=True)
+                    break
+        child.join()
+        if child.exitcode == 0:
             return kills, seen
-        assert child.returncode == -signal.SIGKILL, f"the session ended by itself with {child.returncode}"
+        assert child.exitcode == -signal.SIGKILL, f"the session ended by itself with {child.exitcode}"
         for name, outcome in finished(given, folder).items():
             assert seen.setdefault(name, outcome) == outcome, f"{name} changed after a kill"
+
+
+def begin(given: argparse.Namespace, folder: Path) -> tuple[BaseProcess, Connection]:
+    """A session in a process of its own, and where it tells its statuses; forked, so that it imports nothing again."""
+    context = multiprocessing.get_context("fork")
+    statuses, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=session, args=(given, folder, False, theirs.send))
+    child.start()
+    theirs.close()
+    return child, statuses
 
 
 def finished(given: argparse.Namespace, folder: Path, calm: bool = False) -> dict[str, str]:
@@ -161,16 +169,12 @@ def regrets(given: argparse.Namespace, folder: Path, calm: bool) -> tuple[list[f
 
 
 def calm_regrets(given: argparse.Namespace, folder: Path) -> list[float]:
-    with redirect_stdout(sys.stderr):
-        session(given, folder, calm=True).run(problems(given))
+    session(given, folder, calm=True, progress=lambda status: None)
     return regrets(given, folder, calm=True)[0]
 
 
 def main() -> int:
     given = arguments()
-    if given.folder:
-        session(given, given.folder, calm=False).run(problems(given))
-        return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begin = time.monotonic()

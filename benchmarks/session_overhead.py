@@ -31,7 +31,8 @@ from autotune.tuning.search.study import Search
 from autotune.tuning.session import crew
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.crew import Crew
-from autotune.tuning.session.session import Plan, Session, Status
+from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.status import Status
 from autotune.tuning.session.tasks import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 

@@ -14,8 +14,8 @@ from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.deterministic import OneOrder, price
-from autotune.tuning.session.promotion import Searched
 from autotune.tuning.session.tasks import RowsJob, rows_job
+from autotune.tuning.session.winners import Searched
 from autotune.tuning.validation.invariance import batches
 from autotune.tuning.validation.reduction import order
 from autotune.tuning.workers.worker import Limits, Workers

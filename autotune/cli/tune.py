@@ -23,7 +23,8 @@ from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.budget import Budget
 from autotune.tuning.session import crew, ray_pool
 from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.session import Plan, Session, Status, Summary
+from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.status import Status, Summary
 from autotune.tuning.workers.worker import Limits
 
 

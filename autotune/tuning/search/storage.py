@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -42,7 +44,23 @@ def journal(path: Path) -> BaseStorage:
         whole = text.rfind(b"\n") + 1
         if whole < len(text):
             os.truncate(path, whole)  # a torn line would make every later one unreadable
-    return JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(_OneWriter(str(path)))
+
+
+class _OneWriter(JournalFileBackend):
+    """Optuna's file and format, for a writer that `exclusive` keeps alone: no lock a line, and the disk is waited for
+    where a trial ends. A trial is 14 lines; a lock and an fsync for each took 110 ms, 30 times as long as this."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._path = Path(path)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with self._path.open("ab") as file:
+            file.write("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
+            if any("datetime_complete" in log for log in logs):
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def database(url: str) -> BaseStorage:

@@ -15,9 +15,11 @@ from autotune.config import Config, Key, Problem, build, describe, key
 from autotune.errors import UsageError, WrongResult
 from autotune.table import Row
 from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.promotion import TIE, Outcomes, Searched, served
+from autotune.tuning.session.promotion import served
 from autotune.tuning.session.proving import Prover
+from autotune.tuning.session.winners import TIE, Searched
 from autotune.tuning.space import Space, feasible
 from autotune.tuning.validation.reduction import Order, describe_order, order
 

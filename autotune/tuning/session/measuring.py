@@ -40,6 +40,10 @@ class Measurer:
         first = self._first.setdefault((candidate.problem, code, candidate.grids), candidate.config)
         return None if first == candidate.config else first
 
+    def slot(self, problem: Problem) -> int:
+        """The lane that measures it, in every session with as many."""
+        return int(hashlib.sha256(describe(problem).encode()).hexdigest(), 16) % len(self.lanes)
+
     def alone(self, problem: Problem, config: Config, samples: int = SAMPLES) -> dict[str, Any]:
         """Checked and timed once in the life of the state folder; a config that crashed before is not tried again."""
         parts = self.subject.key("measure", self.bench.name, describe(problem), str(config), str(samples))
@@ -80,7 +84,7 @@ class Measurer:
         self, problem: Problem, configs: tuple[Config, ...], samples: int, record: tuple[str, ...] | None
     ) -> dict[str, Any]:
         jobs = tuple(self.subject.job(problem, config) for config in configs)
-        slot = int(hashlib.sha256(describe(problem).encode()).hexdigest(), 16) % len(self.lanes)
+        slot = self.slot(problem)
         where = (self.state / "results", record) if record is not None else None
         asked = Measurement(self.bench, slot, jobs, samples, check=record is not None, record=where)
         try:

@@ -4,70 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from autotune.config import Config, Key, Problem, key
 from autotune.device import Device
 from autotune.table import Row
-from autotune.tuning.measurement.bench import Timing
-from autotune.tuning.measurement.race import Interval, Verdict, race
 from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.evaluation import Evaluator
+from autotune.tuning.session.evidence import drawn, measured, modeled
 from autotune.tuning.session.finalists import finalists
 from autotune.tuning.session.intervals import Span, Times, spans
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.proving import Claim, Proof, Prover
+from autotune.tuning.session.winners import ByRace, Searched, Won, by_model
 from autotune.tuning.validation.proof import tails
 
-TIE = 0.02
-"""Modelled gains under 2 % are no gains: the incumbent stays."""
-_FINALISTS = 3
-"""Raced beside the incumbent and the default."""
 _PASSES = 16
 """Interleaved samples of each config where intervals are compared."""
-
-Outcomes = Mapping[Config, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Searched:
-    """One problem after its search: what its trials gave, and what it is measured against."""
-
-    problem: Problem
-    outcomes: Outcomes = field(hash=False)
-    default: Config
-    incumbent: Config | None
-    weight: int
-    others: Outcomes = field(default_factory=dict, hash=False)
-    """Of trials that may not win here: they tell the default's time where it is one of them."""
-
-    @property
-    def default_us(self) -> float | None:
-        us: float | None = {**self.others, **self.outcomes}.get(self.default, {}).get("us")
-        return us
-
-    @property
-    def good(self) -> list[Config]:
-        """Best first."""
-        times = {config: found["us"] for config, found in self.outcomes.items() if "us" in found}
-        return sorted(times, key=lambda config: (times[config], str(config)))
-
-    @property
-    def stays(self) -> Config | None:
-        """What a winner has to beat: the incumbent, else the default, where it works at all."""
-        good = self.good
-        return next((config for config in (self.incumbent, self.default) if config in good), None)
-
-
-@dataclass(frozen=True)
-class Won:
-    """`verdict` where it was raced on a bench."""
-
-    config: Config
-    verdict: Verdict | None = None
-    entries: tuple[Config, ...] = ()
 
 
 def served(problem: Problem, device: Device) -> Problem:
@@ -77,60 +32,19 @@ def served(problem: Problem, device: Device) -> Problem:
     return dataclasses.replace(problem, **drawn) if drawn else problem
 
 
-def by_model(one: Searched, without: set[Config]) -> Won | None:
-    """Best by the model; the incumbent (else the default) goes before whatever does not beat it clearly."""
-    order = [config for config in one.good if config not in without]
-    stays = one.stays
-    if stays in order and one.outcomes[order[0]]["us"] > one.outcomes[stays]["us"] * (1 - TIE):
-        return Won(stays)
-    return Won(order[0]) if order else None
-
-
-@dataclass
-class ByRace:
-    measurer: Measurer
-
-    def __call__(self, one: Searched, without: set[Config]) -> Won | None:
-        """Races the best of the search with the incumbent and the default on the bench."""
-        usable = [c for c in one.good if c not in without and "same_as" not in one.outcomes[c]]
-        first = [config for config in (one.stays, one.default) if config is not None and config in one.good]
-        entries = list(dict.fromkeys([*(c for c in first if c not in without), *usable[:_FINALISTS]]))
-        while entries:
-            verdict = self._race(one.problem, entries)
-            if verdict is not None:
-                return Won(entries[verdict.winner], verdict, tuple(entries))
-            # Something fell over that had passed alone: whatever does so again is out, else the race is called off.
-            alive = [c for c in entries if self.measurer.together(one.problem, [c], 2) is not None]
-            entries = alive if len(alive) < len(entries) else entries[:1]
-        return None
-
-    def _race(self, problem: Problem, entries: Sequence[Config]) -> Verdict | None:
-        def ask(live: Sequence[int], passes: int) -> list[list[float]]:
-            times = self.measurer.together(problem, [entries[i] for i in live], passes)
-            if times is None:
-                raise _FellOver
-            return times
-
-        try:
-            return race(ask, len(entries))
-        except _FellOver:
-            return None
-
-
-class _FellOver(Exception):
-    pass
-
-
 @dataclass
 class Promotion:
-    """Rows of one kernel on one device; `measurer` where there is a bench."""
+    """Rows of one kernel on one device."""
 
     subject: Subject
     prover: Prover
-    measurer: Measurer | None
+    evaluator: Evaluator
+    """Asked for a config that serves a size whose own search never tried it; its measurer races and locates."""
     searched: Sequence[Searched]
-    evaluate: Callable[[Problem, Config], dict[str, Any]]
-    """A trial's outcome, for a config that serves a size whose own search never tried it."""
+
+    @property
+    def measurer(self) -> Measurer | None:
+        return self.evaluator.measurer
 
     def rows(self) -> list[Row]:
         won = self._winners()
@@ -205,11 +119,11 @@ class Promotion:
         return self.measurer.medians(problem, allowed, _PASSES)
 
     def _row(self, one: Searched, won: Won, proof: Proof, span: Span | None = None, name: str = "") -> Row:
-        outcome = one.outcomes.get(won.config) or self.evaluate(one.problem, won.config)
-        evidence = _modeled(one, outcome) if self.measurer is None else _measured(one, won, outcome)
+        outcome = one.outcomes.get(won.config) or self.evaluator(one.problem, won.config)
+        evidence = modeled(one, outcome) if self.measurer is None else measured(one, won, outcome)
         evidence |= {"bench": self.measurer.bench.name} if self.measurer else {}
         evidence |= {"trials": len(one.outcomes), "proved_on": list(proof.problems)}
-        evidence |= {"error_over_bound": round(proof.error, 4), **_drawn(one.problem)}
+        evidence |= {"error_over_bound": round(proof.error, 4), **drawn(one.problem)}
         evidence |= {"finalists": finalists(one.outcomes, won.config)}
         serves: tuple[tuple[str, int, int], ...] = ()
         if span is not None:
@@ -253,51 +167,3 @@ def _at(problem: Problem, name: str, size: int) -> Problem | None:
         return dataclasses.replace(problem, **{name: size})
     except ValueError:
         return None
-
-
-def _modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    us = float(outcome["us"])
-    default = one.default_us or us
-    return {
-        "modeled_us_range": [round(us / 2, 2), round(us * 2, 2)],
-        "modeled_speedup_over_default": round(default / us, 3),
-        "bound": outcome["bound"],
-    }
-
-
-def _measured(one: Searched, won: Won, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    evidence: dict[str, Any] = {"us": outcome["us"], "spread": outcome["spread"]}
-    evidence |= {"samples": outcome["samples"], "modeled_us": round(outcome["modeled_us"], 2)}
-    evidence |= {name: outcome[name] for name in ("clock_mhz", "throttled") if outcome[name]}
-    evidence["device_error_over_bound"] = outcome["error"]
-    default = one.default_us
-    if default is not None:
-        evidence |= {"default_us": default, "speedup_over_default": round(default / outcome["us"], 3)}
-    if won.verdict is not None:
-        evidence |= _raced(won, won.verdict, one.default)
-    return evidence
-
-
-def _raced(won: Won, verdict: Verdict, default: Config) -> dict[str, Any]:
-    """The race's own figures, of more samples than a trial's."""
-    mine = won.entries.index(won.config)
-    timing = Timing(verdict.samples_us[mine])
-    evidence: dict[str, Any] = {"us": round(timing.us, 4), "spread": round(timing.spread, 5)}
-    evidence |= {"samples": len(timing.samples_us), "verdict": verdict.reason, "noise_floor": round(verdict.floor, 4)}
-    if mine:
-        evidence["gain"] = _shown(verdict.gains[mine])
-    if default in won.entries:
-        theirs = verdict.samples_us[won.entries.index(default)]
-        paired = Timing(timing.samples_us[: len(theirs)]).us
-        evidence |= {"default_us": round(Timing(theirs).us, 4)}
-        evidence |= {"speedup_over_default": round(Timing(theirs[: len(timing.samples_us)]).us / paired, 3)}
-    return evidence
-
-
-def _shown(gain: Interval) -> dict[str, float]:
-    return {"over_incumbent": round(gain.gain, 4), "low": round(gain.low, 4), "high": round(gain.high, 4)}
-
-
-def _drawn(problem: Problem) -> dict[str, Any]:
-    names = [name for name in getattr(problem, "DRAWN", ()) if name != "dtype"]
-    return {"inputs": {name: getattr(problem, name) for name in names}} if names else {}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,28 +18,26 @@ from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.table import Row, Table
 from autotune.tuning import space
-from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.prediction.opinions import opinions
-from autotune.tuning.prediction.predict import predict
 from autotune.tuning.search import storage
 from autotune.tuning.search.budget import Budget
-from autotune.tuning.search.sharing import share
-from autotune.tuning.search.study import Search
+from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.session import crew
 from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.compiling import Candidate, Compiler, Subject
+from autotune.tuning.session.compiling import Compiler, Subject
 from autotune.tuning.session.deterministic import OneOrder, price
+from autotune.tuning.session.evaluation import Evaluator
 from autotune.tuning.session.ledger import Ledger
 from autotune.tuning.session.measuring import Measurer
-from autotune.tuning.session.promotion import Outcomes, Promotion, Searched, served, superseded
+from autotune.tuning.session.pipeline import Pipeline, Policy
+from autotune.tuning.session.promotion import Promotion, served, superseded
 from autotune.tuning.session.proving import Prover
+from autotune.tuning.session.status import Progress, Status, Summary, failures, searching
 from autotune.tuning.session.trials import Study, journal_path, lock_path
+from autotune.tuning.session.winners import Searched
 from autotune.tuning.validation.reduction import Order, describe_order
 from autotune.tuning.workers.worker import Limits, Workers
-
-_BATCH = 5
-"""Trials of a problem that are compiled and measured side by side."""
 
 
 @dataclass(frozen=True)
@@ -60,43 +57,6 @@ class Plan:
     retry_crashed: bool = False
     deterministic: bool = False
     """All problems that rows may serve for one another are tuned in one order of reduction."""
-
-
-@dataclass
-class Summary:
-    """Counts of one session; `speedup` is default / best, geometric mean over calls of a step, as `tier` says."""
-
-    kernel: str
-    device: str
-    table: Path
-    problems: int = 0
-    considered: int = 0
-    rejected: int = 0
-    trials: int = 0
-    compiled: int = 0
-    from_cache: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    distinct_codes: int = 0
-    validated: int = 0
-    rows: int = 0
-    speedup: float = 1.0
-    tier: str = "modeled"
-    price: float | None = None
-    """Of a deterministic session: time against the free choice, as `speedup`."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a session stands; `speedup` is default / best so far, geometric mean over the problems that have both."""
-
-    stage: str
-    done: int
-    of: int
-    speedup: float = 1.0
-    failed: Mapping[str, int] = field(default_factory=dict)
-
-
-Progress = Callable[[Status], None]
 
 
 class Session:
@@ -131,15 +91,13 @@ class Session:
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> list[Row]:
         plan = self._plan
         incumbents = {row.problem: row.config for row in old.rows}
-        searches = {problem: self._open(trials, problem, incumbents) for problem in problems}
-        share(searches)
         with plan.hire(plan.limits, plan.state, plan.bench) as hired:
-            self._compiler = Compiler(self._subject, self._cache, hired.compilers, self._ledger)
-            self._measurer = (
+            compiler = Compiler(self._subject, self._cache, hired.compilers, self._ledger)
+            measurer = (
                 Measurer(self._subject, plan.bench, hired.lanes, self._ledger, plan.state) if plan.bench else None
             )
-            self._threads = plan.limits.processes + len(hired.lanes)
-            self._search(searches)
+            self._evaluator = Evaluator(self._subject, compiler, measurer)
+            searches = self._search(problems, lambda problem: self._open(trials, problem, incumbents))
             searched = [
                 Searched(
                     problem,
@@ -170,9 +128,7 @@ class Session:
         self, orders: Mapping[Problem, Order], trials: BaseStorage, incumbents: Mapping[Any, Config]
     ) -> dict[Problem, Outcomes]:
         """Searches each problem among the configs of one order of reduction."""
-        searches = {problem: self._open(trials, problem, incumbents, one) for problem, one in orders.items()}
-        share(searches)
-        self._search(searches)
+        searches = self._search(orders, lambda problem: self._open(trials, problem, incumbents, orders[problem]))
         return {problem: one.outcomes for problem, one in searches.items()}
 
     def _load_table(self) -> Table:
@@ -228,64 +184,26 @@ class Session:
         # A database holds all kernels and devices, a journal those of one.
         return f"{self._kernel.name} {self._filed} {name}" if self._plan.storage else name
 
-    def _search(self, searches: Mapping[Problem, Search]) -> None:
-        with ThreadPoolExecutor(self._threads) as threads:
-            self._rounds(searches, threads)
+    def _search(self, problems: Collection[Problem], open_: Callable[[Problem], Search]) -> dict[Problem, Search]:
+        def told(searches: Mapping[Problem, Search]) -> None:
+            found = [(self._kernel.default(problem, self._device), one.outcomes) for problem, one in searches.items()]
+            self._progress(searching(found, self._plan.budget.trials * len(problems)))
+
+        policy = Policy(open_, self._left, self._plan.budget.out_of_time, told)
+        searches = Pipeline(self._evaluator, policy, self._plan.limits.processes).run(problems)
         self._count(searches)
-
-    def _rounds(self, searches: Mapping[Problem, Search], threads: ThreadPoolExecutor) -> None:
-        while asked := [
-            (problem, config) for problem, one in searches.items() for config in one.ask(min(_BATCH, self._left(one)))
-        ]:
-            # Futures are read in the order asked, so that equal results give equal searches.
-            compiled = [(c, threads.submit(self._compiler.resources, c)) for c in self._candidates(asked)]
-            outcomes = [(c, self._outcome(c, future.result(), threads)) for c, future in compiled]
-            for candidate, outcome in outcomes:
-                searches[candidate.problem].tell(candidate.config, outcome())
-                self._report(searches)
-
-    def _candidates(self, asked: list[tuple[Problem, Config]]) -> list[Candidate]:
-        return [self._compiler.candidate(problem, config) for problem, config in asked]
-
-    def _outcome(
-        self, candidate: Candidate, found: Resources | str, threads: ThreadPoolExecutor
-    ) -> Callable[[], dict[str, Any]]:
-        """The trial's outcome; waits for its measurement, which has begun, when it is called."""
-        if isinstance(found, str):
-            return lambda: {"failed": "compile", "reason": found}
-        problem, config = candidate.problem, candidate.config
-        prediction = predict(self._kernel.work(problem, config, self._device), config, self._device, found)
-        shared = {"bound": prediction.bound, "code": found.code, "spills": found.spills}
-        if self._measurer is None:
-            return lambda: {"us": prediction.us, **shared}
-        twin = self._measurer.twin(candidate, found.code)
-        measured: Future[dict[str, Any]] = threads.submit(self._measurer.alone, problem, twin or config)
-        more = {"modeled_us": prediction.us, **shared, **({"same_as": str(twin)} if twin else {})}
-        return lambda: {**measured.result(), **more}
-
-    def _evaluate(self, problem: Problem, config: Config) -> dict[str, Any]:
-        with ThreadPoolExecutor(1) as threads:
-            candidate = self._compiler.candidate(problem, config)
-            return self._outcome(candidate, self._compiler.resources(candidate), threads)()
-
-    def _report(self, searches: Mapping[Problem, Search]) -> None:
-        gains = []
-        for problem, one in searches.items():
-            default = one.outcomes.get(self._kernel.default(problem, self._device), {}).get("us")
-            if default is not None:
-                gains.append(math.log(default / min(found["us"] for found in one.outcomes.values() if "us" in found)))
-        done = sum(len(one.outcomes) for one in searches.values())
-        total = max(done, self._plan.budget.trials * len(searches))
-        speedup = math.exp(sum(gains) / len(gains)) if gains else 1.0
-        self._progress(Status("search", done, total, speedup, _failures(searches)))
+        return searches
 
     def _count(self, searches: Mapping[Problem, Search]) -> None:
         outcomes = [outcome for one in searches.values() for outcome in one.outcomes.values()]
         self.summary.trials += len(outcomes)
-        self.summary.compiled, self.summary.from_cache = self._compiler.compiled, self._compiler.from_cache
+        compiler = self._evaluator.compiler
+        self.summary.compiled, self.summary.from_cache = compiler.compiled, compiler.from_cache
         self._codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
         self.summary.distinct_codes = len(self._codes)
-        self.summary.failed = dict(Counter(self.summary.failed) + Counter(_failures(searches)))
+        self.summary.failed = dict(
+            Counter(self.summary.failed) + Counter(failures(one.outcomes for one in searches.values()))
+        )
 
     def _promote(
         self, searched: list[Searched], finish: Callable[[list[Row], Prover], list[Row]] | None = None
@@ -296,7 +214,7 @@ class Session:
                 self._progress(Status("validate", done, of, failed=self.summary.failed))
 
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
-            rows = Promotion(self._subject, prover, self._measurer, searched, self._evaluate).rows()
+            rows = Promotion(self._subject, prover, self._evaluator, searched).rows()
             rows = finish(rows, prover) if finish else rows
         self.summary.rows = len(rows)
         self.summary.validated, wrong = prover.counts()
@@ -321,13 +239,3 @@ def _distinct(problems: Mapping[Problem, int], device: Device) -> None:
                 f"{count} problems differ from {describe(seen)} only in how inputs are drawn, which no lookup can see; "
                 f"tune them in separate sessions with --tables of their own"
             )
-
-
-def _failures(searches: Mapping[Problem, Search]) -> dict[str, int]:
-    """By stage, and by kind where a bench names one."""
-    found: Counter[str] = Counter()
-    for one in searches.values():
-        for outcome in one.outcomes.values():
-            if "failed" in outcome:
-                found[outcome.get("kind") or outcome["failed"]] += 1
-    return dict(found)

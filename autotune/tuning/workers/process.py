@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from threading import Lock
@@ -93,9 +94,8 @@ class Isolated:
         self._line, theirs = context.Pipe()
         hold, self._lifeline = context.Pipe(duplex=False)
         self._process = context.Process(target=_serve, args=(theirs, hold, self._start), daemon=True)
-        # A spawned process imports the caller's main module first, which may import Triton, and Triton reads its mode
-        # then: what it must find in the environment has to be inherited.
-        with _STARTING, mock.patch.dict(os.environ, self._start.environment, clear=True):
+        # Unpickling a task may import Triton, which reads its mode then: the environment has to be inherited.
+        with _STARTING, _nameless_main(), mock.patch.dict(os.environ, self._start.environment, clear=True):
             self._process.start()
         theirs.close()
         hold.close()
@@ -115,6 +115,12 @@ class Isolated:
                 end.close()
         self._process = self._line = self._lifeline = None
         return code
+
+
+def _nameless_main() -> AbstractContextManager[Any]:
+    """Processes begun meanwhile do not import the caller's main module again: 2 to 7 s at each respawn, and every
+    script would need a guard. So nothing that is sent to a process may be defined in a main module."""
+    return mock.patch.multiple(sys.modules["__main__"], create=True, __spec__=None, __file__=None)
 
 
 def _forkserver() -> Any:  # noqa: ANN401 - the context's type is private

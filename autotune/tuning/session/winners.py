@@ -1,0 +1,99 @@
+"""Who wins a problem: by a race on the bench, or by the model where there is none. Ties keep the incumbent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autotune.config import Config, Problem
+from autotune.tuning.measurement.race import Verdict, race
+from autotune.tuning.search.study import Outcomes
+from autotune.tuning.session.measuring import Measurer
+
+TIE = 0.02
+"""Modelled gains under 2 % are no gains: the incumbent stays."""
+_FINALISTS = 3
+"""Raced beside the incumbent and the default."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One problem after its search: what its trials gave, and what it is measured against."""
+
+    problem: Problem
+    outcomes: Outcomes = field(hash=False)
+    default: Config
+    incumbent: Config | None
+    weight: int
+    others: Outcomes = field(default_factory=dict, hash=False)
+    """Of trials that may not win here: they tell the default's time where it is one of them."""
+
+    @property
+    def default_us(self) -> float | None:
+        us: float | None = {**self.others, **self.outcomes}.get(self.default, {}).get("us")
+        return us
+
+    @property
+    def good(self) -> list[Config]:
+        """Best first."""
+        times = {config: found["us"] for config, found in self.outcomes.items() if "us" in found}
+        return sorted(times, key=lambda config: (times[config], str(config)))
+
+    @property
+    def stays(self) -> Config | None:
+        """What a winner has to beat: the incumbent, else the default, where it works at all."""
+        good = self.good
+        return next((config for config in (self.incumbent, self.default) if config in good), None)
+
+
+@dataclass(frozen=True)
+class Won:
+    """`verdict` where it was raced on a bench."""
+
+    config: Config
+    verdict: Verdict | None = None
+    entries: tuple[Config, ...] = ()
+
+
+def by_model(one: Searched, without: set[Config]) -> Won | None:
+    """Best by the model; the incumbent (else the default) goes before whatever does not beat it clearly."""
+    order = [config for config in one.good if config not in without]
+    stays = one.stays
+    if stays in order and one.outcomes[order[0]]["us"] > one.outcomes[stays]["us"] * (1 - TIE):
+        return Won(stays)
+    return Won(order[0]) if order else None
+
+
+@dataclass
+class ByRace:
+    measurer: Measurer
+
+    def __call__(self, one: Searched, without: set[Config]) -> Won | None:
+        """Races the best of the search with the incumbent and the default on the bench."""
+        usable = [c for c in one.good if c not in without and "same_as" not in one.outcomes[c]]
+        first = [config for config in (one.stays, one.default) if config is not None and config in one.good]
+        entries = list(dict.fromkeys([*(c for c in first if c not in without), *usable[:_FINALISTS]]))
+        while entries:
+            verdict = self._race(one.problem, entries)
+            if verdict is not None:
+                return Won(entries[verdict.winner], verdict, tuple(entries))
+            # Something fell over that had passed alone: whatever does so again is out, else the race is called off.
+            alive = [c for c in entries if self.measurer.together(one.problem, [c], 2) is not None]
+            entries = alive if len(alive) < len(entries) else entries[:1]
+        return None
+
+    def _race(self, problem: Problem, entries: Sequence[Config]) -> Verdict | None:
+        def ask(live: Sequence[int], passes: int) -> list[list[float]]:
+            times = self.measurer.together(problem, [entries[i] for i in live], passes)
+            if times is None:
+                raise _FellOver
+            return times
+
+        try:
+            return race(ask, len(entries))
+        except _FellOver:
+            return None
+
+
+class _FellOver(Exception):
+    pass
