@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 
-
-@pytest.mark.parametrize("loader", ["table", "problem", "journal", "vllm", "aiter", "aiter-csv", "t4", "triton", "fla"])
-def test_damaged_inputs_are_read_or_refused(loader):
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "fuzz"), loader, "--inputs", "40"]
+def test_damaged_inputs_are_read_or_refused():
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "fuzz"), "--inputs", "60"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, env=env, check=True).stdout)
-    assert found["accepted"] + found["refused"] == 40
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) >= 16
+    assert all(row["accepted"] + row["refused"] == 60 for row in rows)

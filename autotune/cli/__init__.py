@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 from autotune.errors import AutotuneError
 
@@ -22,6 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     # Said before Triton is imported; the tables are tied to this choice (worker.py says the same to its processes).
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except AutotuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of a pipe left; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
+        return 130
+    return code
+
+
+@cache
+def _parser() -> argparse.ArgumentParser:
     from autotune.cli import (
         bisect,
         bundle,
@@ -65,17 +84,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         doctor,
     ):
         module.add(commands)
-    arguments = parser.parse_args(argv)
-    try:
-        code: int = arguments.run(arguments)
-    except AutotuneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader of a pipe left; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
-        return 130
-    return code
+    return parser

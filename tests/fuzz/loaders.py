@@ -1,72 +1,77 @@
 """What is fuzzed: valid texts to damage, and how each is read; a reader gets the text and a folder of its own."""
 
-import contextlib
-import io
 import json
 from functools import cache
-from unittest import mock
 
-from autotune import cli, device, registry, table
-from autotune.config import Config, parse
-from autotune.errors import UsageError
-from autotune.interchange.foreign import Hints
+from command_line import LINES, read_line
+
+from autotune import bundle, device, lint, misses, registry, table
+from autotune.config import describe, key, parse
+from autotune.interchange import foreign
 from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
 from autotune.tuning.search import storage, study
+from autotune.tuning.session.ledger import Ledger
 
-GPU = device.named("mi355x")
-KERNEL = registry.load("norm/rms_norm_quant")
+GPU, H100 = device.named("mi355x"), device.named("h100")
+NORM = registry.load("norm/rms_norm_quant")
 GEMM = registry.load("gemm/fp8_block_scaled")
+MOE = registry.load("moe/fp8_grouped_gemm")
 
 
-def one_table():
-    problem = (("m", 64), ("n", 2048), ("k", 7168), ("dtype", "e4m3fn"))
-    row = table.Row(problem, Config(BLOCK_M=64), "modeled", {"trials": 3}, "triton 3.9", "abc", (("m", 33, 64),))
-    return [table.dumps(table.Table("gemm/fp8_block_scaled", "gfx950", "mi355x", "0" * 16, (row,)))]
+def written(path, text):
+    """`text` at `path`, and the bytes that must still be there afterwards."""
+    raw = text.encode("utf-8", "surrogatepass")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    return raw
+
+
+def one_table(kernel, problems, deterministic=False):
+    """A whole table of measured rows, as a session writes it."""
+    stamp = {"deterministic": {"order": "any", "over_free": 1.0, "batches": 4}} if deterministic else {}
+    rows = tuple(
+        table.Row(
+            key(p),
+            kernel.default(p, H100), "measured", {"us": 9.5, **stamp}, "triton 3.9.0, ptxas 13.4.59", "abc",
+            ((p.VARYING[0], 1, getattr(p, p.VARYING[0])),),
+        )
+        for p in problems
+    )  # fmt: skip
+    return table.Table(kernel.name, H100.arch, H100.name, kernel.source_hash(), rows, deterministic)
+
+
+SMALL = GEMM.problem(8, 512, 512)
+GEMMS = one_table(GEMM, [GEMM.problem(m, 2048, 7168) for m in (16, 64)])
+MOES = one_table(
+    MOE, [MOE.problem(m, 8, 256, n, k, g) for m in (1, 64) for n, k, g in ((4096, 7168, True), (7168, 2048, False))]
+)
 
 
 def read_table(text, folder):
     path = folder / "table.json"
-    raw = text.encode("utf-8", "surrogatepass")
-    path.write_bytes(raw)
+    raw = written(path, text)
     try:
         loaded = table.load(path)
-        assert table.loads(table.dumps(loaded), "again") == loaded
+        assert table.dumps(table.loads(table.dumps(loaded), "again")) == table.dumps(loaded)
     finally:
         assert path.read_bytes() == raw
 
 
 def read_space(text, folder):
-    path = folder / f"{KERNEL.name}.yaml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    loaded = space.load(KERNEL, GPU, folder)
+    path = folder / f"{NORM.name}.yaml"
+    raw = written(path, text)
+    loaded = space.load(NORM, GPU, folder)
+    assert path.read_bytes() == raw
     assert loaded.check
     assert all(loaded.lists.values())
     assert all(type(value) in (int, str, bool) for values in loaded.lists.values() for value in values)
+    assert set(loaded.reduction) <= set(loaded.lists)
 
 
 def read_problem(text, folder):
     problem = parse(GEMM.problem, text)
-    assert parse(GEMM.problem, ",".join(f"{n}={getattr(problem, n)}" for n in ("m", "n", "k", "dtype"))) == problem
-
-
-def read_arguments(text, folder):
-    """Commands that read only: exit code 0 or 2, and nothing raised."""
-    words = [word for word in text.split(" ") if word]
-    with (
-        mock.patch.dict("os.environ", {"AUTOTUNE_TABLES": str(folder / "tables"), "AUTOTUNE_STATE": str(folder)}),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        try:
-            code = cli.main(["explain", *words])
-        except SystemExit as leaving:  # argparse
-            code = leaving.code
-    assert code in (0, 2), code
-    assert not (folder / "tables").exists()
-    if code == 2:
-        raise UsageError("refused")
+    assert parse(GEMM.problem, describe(problem)) == problem
 
 
 @cache
@@ -74,58 +79,116 @@ def journal():
     import tempfile
     from pathlib import Path
 
-    lists = space.load(KERNEL, GPU).lists
+    loaded = space.load(NORM, GPU)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "j.log"
-        opened = study.Search(storage.journal(path), "s", lists, 0)
-        configs = space.feasible(space.load(KERNEL, GPU), KERNEL, space.load(KERNEL, GPU).check[0], GPU)
+        opened = study.Search(storage.journal(path), "s", loaded.lists, 0)
+        configs = space.feasible(loaded, NORM, loaded.check[0], GPU)
         opened.allow(configs)
         opened.enqueue(configs[:4])
         for config in opened.ask(4):
             opened.tell(config, {"us": 1.0, "code": "x"})
-        return path.read_text()
+        return path.read_bytes(), loaded.lists
 
 
 def cut_journal(text, folder):
-    """A journal that a kill cut at any byte is resumed: `text` says where, by its length."""
-    whole = journal()
+    """A journal that a kill cut at any byte is resumed: `text` is a number, which says where."""
+    whole, lists = journal()
     path = folder / "cut.log"
-    path.write_text(whole[: len(text) * 7919 % (len(whole) + 1)])
-    opened = study.Search(storage.journal(path), "s", space.load(KERNEL, GPU).lists, 0)
+    kept = whole[: sum(map(ord, text)) * 7919 % (len(whole) + 1)]
+    path.write_bytes(kept)
+    opened = study.Search(storage.journal(path), "s", lists, 0)
     assert all("us" in outcome or "failed" in outcome for outcome in opened.outcomes.values())
     assert len(opened.outcomes) <= 4
+    assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]), "a record that was whole is gone"
 
 
-def foreign(name, seed):
+def read_ledger(text, folder):
+    """Damaged lines are left out: those configs are tried once more."""
+    path = folder / "ledger/h100.jsonl"
+    raw = written(path, text)
+    ledger = Ledger(folder, "h100")
+    assert 0 <= len(ledger) <= text.count("\n") + 1
+    assert path.read_bytes() == raw
+
+
+def read_misses(text, folder):
+    path = folder / "misses.jsonl"
+    raw = written(path, text)
+    found = misses.read(path)
+    assert path.read_bytes() == raw
+    lint.missed(found)
+
+
+def read_bundle(text, folder):
+    path = folder / bundle.MANIFEST
+    raw = written(path, text)
+    bundle.read(folder)
+    assert path.read_bytes() == raw
+
+
+def foreign_format(name, texts, hints):
     def read(text, folder):
-        path = folder / "E=8,N=512,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json"
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        FORMATS[name].read(path, Hints("h100", "deepseek-v4-pro", "gemm/fp8_block_scaled", ("m", "n", "k")))
+        path = folder / "E=8,N=2048,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json"
+        raw = written(path, text)
+        entries, _ = FORMATS[name].read(path, hints)
+        for (kernel, device_name), rows in foreign.rows(entries)[0].items():
+            good(registry.load(kernel), device.named(device_name), rows)
+        assert path.read_bytes() == raw
 
-    return (lambda: [seed]), read
+    return (lambda: texts), read
 
 
-MOE = json.dumps(
-    {str(m): {"BLOCK_SIZE_M": 16, "BLOCK_SIZE_N": 128, "BLOCK_SIZE_K": 128, "GROUP_SIZE_M": 1, "num_warps": 4,
-              "num_stages": 3} for m in (1, 64)}
+def good(kernel, gpu, rows):
+    """Each row is one that a table takes, and that the kernel's rules let through."""
+    made = table.Table(kernel.name, gpu.arch, gpu.name, "", ()).merged(rows)
+    assert table.dumps(table.loads(table.dumps(made), "again")) == table.dumps(made)
+    for row in rows:
+        problem = kernel.problem(**dict(row.problem))
+        assert kernel.reject(problem, row.config, gpu) is None
+
+
+def exported(name, *tables):
+    return list(FORMATS[name].write(list(tables))[0].values())
+
+
+BLOCKS = {"BLOCK_SIZE_M": 16, "BLOCK_SIZE_N": 128, "BLOCK_SIZE_K": 128, "GROUP_SIZE_M": 1, "num_warps": 4}
+ENGINE = json.dumps({str(m): {**BLOCKS, "num_stages": 3} for m in (1, 64)})
+BEST = GEMMS.rows[0].config
+KERNEL_TUNER = json.dumps(
+    {
+        "device_name": "NVIDIA H100 80GB HBM3", "kernel_name": GEMM.name, "problem_size": [64, 2048, 7168],
+        "problem": "m=64,n=2048,k=7168,dtype=e4m3fn", "tune_params_keys": list(BEST),
+        "tune_params": {name: [value] for name, value in BEST.items()}, "objective": "time",
+        "cache": {",".join(map(str, BEST.values())): {**BEST, "time": 0.1, "times": [0.1]}},
+    }
 )  # fmt: skip
-T4 = json.dumps(
-    {"schema_version": "1.0.0", "metadata": {}, "results": [{"configuration": {"BLOCK_M": 64}, "times": {},
-     "invalidity": "correct", "measurements": [{"name": "time", "value": 1.0, "unit": "ms"}], "objectives": ["time"]}]}
-)  # fmt: skip
+AITER = json.dumps({"M_LEQ_16": {**BLOCKS, "num_stages": 2}, "any": {**BLOCKS, "num_stages": 3, "NUM_KSPLIT": 4}})
+CRASH = {"kernel": "norm/x", "source": "0", "toolchain": "t", "problem": "m=1", "config": "B=1", "stage": "measure"}
+CRASH |= {"kind": "hang", "reason": "r"}
+MISS = {"kernel": GEMM.name, "device": "h100", "how": "default", "problem": dict(GEMMS.rows[0].problem)}
+MANIFEST = {
+    "format": 1, "arch": "sm_90", "device": "h100", "triton": "3.9.0", "tables": {GEMM.name: "0" * 16},
+    "specialisations": [{"kernel": GEMM.name, "problem": {"m": 1}, "config": {"BLOCK_M": 16}, "keys": ["ABC"]}],
+}  # fmt: skip
+HINTS = foreign.Hints("h100", "deepseek-v4-pro", GEMM.name, tuple(name for name, _ in GEMMS.rows[0].problem))
 LOADERS = {
-    "table": (one_table, read_table),
-    "space": (lambda: [(space.SPACES / f"{KERNEL.name}.yaml").read_text()], read_space),
+    "table": (lambda: [table.dumps(GEMMS), table.dumps(one_table(GEMM, [SMALL], True))], read_table),
+    "space": (lambda: [(space.SPACES / f"{NORM.name}.yaml").read_text()], read_space),
     "problem": (lambda: ["m=64,n=2048,k=7168,dtype=e4m3fn"], read_problem),
-    "arguments": (lambda: ["gemm/fp8_block_scaled m=64,n=2048,k=7168 --device mi355x --json"], read_arguments),
-    "journal": (lambda: ["x" * 4000], cut_journal),
-    "vllm": foreign("vllm", MOE),
-    "sglang": foreign("sglang", MOE),
-    "aiter": foreign("aiter", json.dumps({"M_LEQ_16": json.loads(MOE)["1"], "any": json.loads(MOE)["64"]})),
-    "aiter-csv": foreign("aiter-csv", "cu_num,M,N,K,kernelId,splitK,us,kernelName\n256,64,2048,7168,1,0,9.5,a\n"),
-    "t4": foreign("t4", T4),
-    "triton": foreign(
-        "triton", json.dumps({"key": ["1", "2"], "configs_timings": [[{"kwargs": {"BLOCK_M": 64}}, 1.0]]})
+    "arguments": (lambda: LINES, read_line),
+    "journal": (lambda: ["x" * 80], cut_journal),
+    "ledger": (lambda: [f"\n{json.dumps(CRASH)}\n\n{json.dumps({'forget': True})}\n"], read_ledger),
+    "misses": (lambda: [json.dumps(MISS) + "\n" + json.dumps({**MISS, "device": "mi355x"}) + "\n"], read_misses),
+    "bundle": (lambda: [json.dumps(MANIFEST)], read_bundle),
+    "vllm": foreign_format("vllm", [ENGINE, *exported("vllm", GEMMS, MOES)], HINTS),
+    "sglang": foreign_format("sglang", [ENGINE, *exported("sglang", GEMMS, MOES)], HINTS),
+    "aiter": foreign_format("aiter", [AITER], HINTS),
+    "aiter-csv": foreign_format(
+        "aiter-csv", ["cu_num,M,N,K,kernelId,splitK,us,kernelName\n256,64,2048,7168,1,0,9.5,a\n"], HINTS
     ),
-    "fla": foreign("fla", json.dumps({"kernel": "x", "configs": [{"key": [64], "config": {"BLOCK_M": 64}}]})),
-}
+    "t4": foreign_format("t4", exported("t4", GEMMS), HINTS),
+    "triton": foreign_format("triton", exported("triton", GEMMS), HINTS),
+    "fla": foreign_format("fla", exported("fla", GEMMS), HINTS),
+    "cachefile": foreign_format("cachefile", [KERNEL_TUNER], HINTS),
+}  # fmt: skip
