@@ -33,6 +33,7 @@ from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.pipeline import Pipeline, Policy
 from autotune.tuning.session.promotion import Promotion, served, superseded
 from autotune.tuning.session.proving import Prover
+from autotune.tuning.session.siblings import measured_by_siblings
 from autotune.tuning.session.status import Progress, Status, Summary, failures, searching
 from autotune.tuning.session.trials import Study, journal_path, lock_path
 from autotune.tuning.session.winners import Searched
@@ -91,6 +92,7 @@ class Session:
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> list[Row]:
         plan = self._plan
         incumbents = {row.problem: row.config for row in old.rows}
+        self._taught = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
         with plan.hire(plan.limits, plan.state, plan.bench) as hired:
             compiler = Compiler(self._subject, self._cache, hired.compilers, self._ledger)
             measurer = (
@@ -164,6 +166,7 @@ class Session:
             # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
             first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
             opened.enqueue(first)
+            opened.learn_from(*self._taught.get(problem, ()))
         if only is None:
             self.summary.problems += 1
             self.summary.considered += self._space.size
