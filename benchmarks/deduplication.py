@@ -1,25 +1,31 @@
-"""How many configs of one problem are the same machine code, and what is saved by compiling each stage's text once.
+"""What compiling each thing once saves: equal binaries between problems; equal code and equal stages within one.
 
-    python benchmarks/deduplication.py [--device mi300x] [--tiles 2] [--kernels gemm/bf16_linear]
+    python benchmarks/deduplication.py [--device mi300x] [--kernels gemm/bf16_linear] [--configs 4]
 
-A space is sampled by tiles: random values of what Triton's front end sees, each with all launch options (warps,
-stages, waves...), because duplicates lie among those. Every config is compiled cold, in this process, twice: as Triton
-does, then with `compilation.stages` reusing the lowering of texts that came before. Duplicates between tiles are not
-seen, so the shares are lower bounds. The winner is the fastest by the static model with the binaries' own resources.
+Between problems: sampled configs on four values of M, compiled one by one as Triton does from an empty cache, then
+once a binary as a session does (`Candidate.binary`); the winners by the static model with the binaries' own
+resources must agree. Within one problem: all launch options (warps, stages, waves) of one random tile, because
+duplicates lie among those; duplicates between tiles are not seen. `ideal stage cache`: what a cache would save that
+never makes one text of a stage (ttir, ttgir, llir, assembly) twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import os
 import random
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import simulated_search
+from simulated_search import PROBLEMS
+from triton import knobs
 
 from autotune import device as devices
 from autotune import registry
@@ -28,58 +34,146 @@ from autotune.device import Device
 from autotune.errors import CompileFailed
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.compilation import resources, stages
-from autotune.tuning.compilation.launch import compile_launches
+from autotune.tuning.compilation import resources
+from autotune.tuning.compilation.launch import compile_launches, launches
+from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.predict import predict
 
 KERNELS = ("gemm/bf16_linear", "gemm/fp8_block_scaled", "gemm/bf16_grouped", "gemm/mxfp8_mxfp4")
 """The four with the most configs, on mi300x and on h100 alike."""
 OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "waves_per_eu", "matrix_instr_nonkdim")
+ROWS = {"m": (64, 128, 1024, 4096), "tokens": (64, 128, 1024, 4096)}
 
 
-@dataclass(frozen=True)
-class Pass:
-    """All sampled configs compiled once."""
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    kernel: Kernel[Any]
+    device: Device
+    problems: list[Problem]
+    feasible: list[Config]
+    """On all problems."""
 
-    seconds: float
-    codes: dict[Config, str]
-    """Hash of the machine code, or why there is none."""
-    winner: Config
+    @classmethod
+    def of(cls, kernel_name: str, device_name: str) -> Subject:
+        kernel, device = registry.load(kernel_name), devices.named(device_name)
+        loaded = space.load(kernel, device)
+        start = dataclasses.replace(loaded.check[0], **PROBLEMS.get(kernel_name, {}))
+        rows = next(name for name in ROWS if hasattr(start, name))
+        problems = [dataclasses.replace(start, **{rows: value}) for value in ROWS[rows]]
+        allowed = [space.feasible(loaded, kernel, problem, device) for problem in problems]
+        both = set(allowed[0]).intersection(*allowed[1:])
+        return cls(kernel, device, problems, [config for config in allowed[0] if config in both])
 
-
-def sample(configs: list[Config], tiles: int, seed: int) -> list[Config]:
-    """All configs of `tiles` random assignments of what is no launch option."""
-
-    def tile(config: Config) -> tuple[Any, ...]:
-        return tuple((name, value) for name, value in config.items() if name not in OPTIONS)
-
-    chosen = set(random.Random(seed).sample(sorted({tile(config) for config in configs}), tiles))
-    return [config for config in configs if tile(config) in chosen]
-
-
-def compile_all(kernel: Kernel[Any], problem: Problem, configs: list[Config], device: Device) -> Pass:
-    codes: dict[Config, str] = {}
-    times: dict[Config, float] = {}
-    begin = time.process_time()
-    for config in configs:
+    def compiled(self, problem: Problem, config: Config) -> Resources | None:
+        """None where it does not fit."""
         try:
-            found = resources.read(compile_launches(kernel, problem, config, device), device)
-        except CompileFailed as failure:
-            codes[config] = f"{config}: {failure}"
-            continue
-        codes[config] = found.code
-        times[config] = predict(kernel.work(problem, config, device), config, device, found).us
-    return Pass(_all_seconds() - begin, codes, min(times, key=times.__getitem__))
+            return resources.read(compile_launches(self.kernel, problem, config, self.device), self.device)
+        except CompileFailed:
+            return None
+
+    def us(self, problem: Problem, config: Config, found: Resources | None) -> float:
+        if found is None:
+            return float("inf")
+        return predict(self.kernel.work(problem, config, self.device), config, self.device, found).us
 
 
-def _all_seconds() -> float:
-    return time.process_time()
+@contextmanager
+def cold() -> Iterator[None]:
+    """An empty Triton cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = folder
+        yield
+
+
+def between_problems(subject: Subject, count: int) -> str:
+    configs = random.Random(0).sample(subject.feasible, count)
+    candidates = [(problem, config) for problem in subject.problems for config in configs]
+    begin = time.perf_counter()
+    every = {}
+    for candidate in candidates:
+        with cold():
+            every[candidate] = subject.compiled(*candidate)
+    all_seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    made: dict[str, Resources | None] = {}
+    once = {}
+    for problem, config in candidates:
+        binary = _binary(subject, problem, config)
+        if binary not in made:
+            with cold():
+                made[binary] = subject.compiled(problem, config)
+        once[problem, config] = made[binary]
+    seconds = time.perf_counter() - begin
+    same = all(_winner(subject, p, configs, every) == _winner(subject, p, configs, once) for p in subject.problems)
+    wrong = sum(_code(every[candidate]) != _code(once[candidate]) for candidate in candidates)
+    return (
+        f"{len(candidates)} candidates on {len(subject.problems)} problems are {len(made)} binaries: "
+        f"{len(candidates) / all_seconds:.2f} to {len(candidates) / seconds:.2f} candidates/s, "
+        f"{all_seconds / seconds:.2f}x; {wrong} other codes, {'same winners' if same else 'OTHER WINNERS'}"
+    )
+
+
+def _binary(subject: Subject, problem: Problem, config: Config) -> str:
+    seen = launches(subject.kernel, problem, config, subject.device)
+    return " ".join(launch.signature for launch in seen) + f" {config}"
+
+
+def _code(found: Resources | None) -> str | None:
+    return found.code if found else None
+
+
+def _winner(subject: Subject, problem: Problem, configs: list[Config], found: dict[Any, Resources | None]) -> Config:
+    return min(configs, key=lambda config: subject.us(problem, config, found[problem, config]))
+
+
+def within_one(subject: Subject, seed: int) -> str:
+    def tile(config: Config) -> str:
+        return ",".join(f"{name}={value}" for name, value in config.items() if name not in OPTIONS)
+
+    chosen = random.Random(seed).choice(sorted({tile(config) for config in subject.feasible}))
+    configs = [config for config in subject.feasible if tile(config) == chosen]
+    spent: Counter[str] = Counter()
+    texts: dict[str, set[str]] = defaultdict(set)
+
+    def listen(*, metadata_group: dict[str, str], times: Any, cache_hit: bool, **_: Any) -> None:  # noqa: ANN401
+        if cache_hit:
+            return
+        files = {name.rpartition(".")[2]: Path(path) for name, path in metadata_group.items()}
+        for stage, us in [("source", times.ir_initialization), *times.lowering_stages]:
+            spent[stage] += us
+            texts[stage].add(hashlib.sha256(files[stage].read_bytes()).hexdigest())
+
+    knobs.compilation.listener = listen
+    try:
+        with cold():
+            found = [subject.compiled(subject.problems[0], config) for config in configs]
+    finally:
+        knobs.compilation.listener = None
+    codes = {one.code for one in found if one}
+    fits = sum(one is not None for one in found)
+    total = sum(spent.values())
+    needed = sum(us * len(texts[stage]) / len(configs) for stage, us in spent.items())
+    stages = ", ".join(f"{stage} {len(texts[stage])} ({us / total:.0%} of the time)" for stage, us in spent.items())
+    return (
+        f"{chosen}: {len(codes)} codes of {fits} configs that fit of {len(configs)}, "
+        f"{1 - len(codes) / max(1, fits):.0%} duplicates; distinct texts: {stages}; "
+        f"ideal stage cache {total / needed:.2f}x"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="mi300x")
-    parser.add_argument("--tiles", type=int, default=2)
+    parser.add_argument("--configs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kernels", default=",".join(KERNELS))
     arguments = parser.parse_args()
+    for name in arguments.kernels.split(","):
+        subject = Subject.of(name, arguments.device)
+        print(f"{name} on {arguments.device}, {len(subject.feasible)} configs")
+        print(f"  between problems: {between_problems(subject, arguments.configs)}", flush=True)
+        print(f"  within one, {within_one(subject, arguments.seed)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
