@@ -1,10 +1,13 @@
 """On which problems a row is proved."""
 
+import dataclasses
+
 import pytest
 
 from autotune import device, registry
 from autotune.tuning import space
-from autotune.tuning.validation.proof import inner, period, problems_to_prove, tails
+from autotune.tuning.compilation.launch import launches
+from autotune.tuning.validation.proof import codes, inner, period, problems_to_prove, tails
 
 GPU = device.named("mi355x")
 
@@ -45,6 +48,27 @@ def test_every_problem_is_allowed_and_a_row_without_interval_adds_little(name):
         assert problem in problems or kernel.reject(problem, config, GPU)
         assert all(kernel.reject(one, config, GPU) is None for one in problems)
         assert len(problems) <= len(checks) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("gemm/fp8_block_scaled", "m"), ("indexer/topk", "n"), ("attention/sparse_mla", "keys")]
+)
+def test_every_machine_code_of_an_interval_is_proved(name, field):
+    kernel = registry.load(name)
+    problem = space.load(kernel, GPU).check[0]
+    config = kernel.default(problem, GPU)
+    low, high = getattr(problem, field), getattr(problem, field) + 40
+
+    def code(size):
+        seen = launches(kernel, dataclasses.replace(problem, **{field: size}), config, GPU)
+        return tuple(launch.signature for launch in seen)
+
+    allowed = [
+        n for n in range(low, high + 1) if not kernel.reject(dataclasses.replace(problem, **{field: n}), config, GPU)
+    ]
+    proved_at = codes(kernel, (problem, config), field, (low, high), GPU)
+    assert {code(size) for size in allowed} == {code(size) for size in proved_at}
+    assert len({code(size) for size in proved_at}) == len(proved_at)
 
 
 def test_tails_and_inner_stay_inside():

@@ -19,7 +19,7 @@ from autotune.tuning.session.intervals import Span, Times, spans
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.proving import Claim, Proof, Prover
 from autotune.tuning.session.winners import ByRace, Searched, Won, by_model
-from autotune.tuning.validation.proof import tails
+from autotune.tuning.validation.proof import codes, tails
 
 _PASSES = 16
 """Interleaved samples of each config where intervals are compared."""
@@ -84,7 +84,15 @@ class Promotion:
         sizes = sorted(by_size)
         portfolio = list(dict.fromkeys(won[by_size[size].problem][0].config for size in sizes))
         times = Times(lambda size, configs: self._medians(_at(group[0].problem, name, size), configs))
-        found = spans(sizes, portfolio, times, lambda config, low, high: tails(low, high, config))
+
+        def probes(config: Config, low: int, high: int) -> tuple[int, ...]:
+            row = (group[0].problem, config)
+            return (
+                *tails(low, high, config),
+                *codes(self.subject.kernel, row, name, (low, high), self.subject.device),
+            )
+
+        found = spans(sizes, portfolio, times, probes)
         claims = {}
         for span in found:
             home = self._home(span, by_size, won)

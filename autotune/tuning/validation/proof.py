@@ -1,8 +1,10 @@
 """On which problems a row must be proved: the search space's check problems, and what its interval adds to them.
 
-A row that serves an interval is proved at both ends, at tails on either side of a tile's edge, and at one random inner
-value. Sizes that are too large for the interpreter are folded: a multiple of every tile is taken away, so that what is
-left has the same tails. Every distinct config of a table is proved on its own; equal problems are proved once.
+A row that serves an interval is proved at both ends, at tails on either side of a tile's edge, at one random inner
+value, and at one value for each distinct machine code: Triton makes another for a size that is 1, and for one that 16
+divides, where a kernel does not forbid it. Sizes that are too large for the interpreter are folded: a multiple of every
+tile is taken away, so that what is left has the same tails. Every distinct config of a table is proved on its own;
+equal problems are proved once.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from autotune.config import Config, P, describe, key
 from autotune.device import Device
 from autotune.kernel import Kernel
+from autotune.tuning.compilation.launch import launches
 
 Interval = tuple[int, int]
 """Low and high, ends included."""
@@ -40,7 +43,8 @@ def problems_to_prove(
     added: list[P] = []
     for base in like(problem, [one for one in checks if kernel.reject(one, config, device) is None]):
         for name, (low, high) in intervals.items():
-            added += _replaced(base, name, (low, *tails(low, high, config), inner(row, name, (low, high)), high))
+            values = (low, *tails(low, high, config), inner(row, name, (low, high)), high)
+            added += _replaced(base, name, (*values, *codes(kernel, row, name, (low, high), device)))
     added += [problem] if _affordable(kernel, problem, config, device) else []
     wanted = [*checks, *(_folded(kernel, one, config, device) for one in added)]
     return tuple(one for one in dict.fromkeys(wanted) if kernel.reject(one, config, device) is None)
@@ -52,6 +56,21 @@ def tails(low: int, high: int, config: Config) -> tuple[int, ...]:
     edge = low // tile * tile
     around = (edge + 1, edge + tile - 1, edge + tile + 1)
     return tuple(value for value in around if low < value < high)
+
+
+def codes(kernel: Kernel[P], row: tuple[P, Config], name: str, interval: Interval, device: Device) -> tuple[int, ...]:
+    """The smallest value in the interval for each distinct machine code that its launches run."""
+    low, high = interval
+    sixteen = -(-low // 16) * 16
+    # One value of each kind that Triton tells apart: 1, a multiple of 16, and one that is neither.
+    kinds = sorted({low, low + 1, sixteen, sixteen + 1, high} & set(range(low, high + 1)))
+    found: dict[tuple[str, ...], int] = {}
+    for value in kinds:
+        for problem in _replaced(row[0], name, [value]):
+            if kernel.reject(problem, row[1], device) is None:
+                seen = launches(kernel, problem, row[1], device)
+                found.setdefault(tuple(launch.signature for launch in seen), value)
+    return tuple(found.values())
 
 
 def inner(row: tuple[P, Config], name: str, interval: Interval) -> int:
