@@ -14,65 +14,19 @@ import lzma
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
+from moe import Moe, predicted
 
 from autotune import device as devices
 from autotune.config import Config
-from autotune.device import Device
-from autotune.kernel import Work
-from autotune.tuning.prediction.calls import side_by_side
-from autotune.tuning.prediction.predict import predict_all
 
 FILE = "triton_fused_moe_h100.csv.xz"
 PICKS = (1, 8, 16)
 _NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "GROUP_SIZE_M", "num_warps", "num_stages")
-_OPERAND_BYTES = 4
-"""The file names no dtype. All 1,112 configs absent from it need over 227 KB at 4 bytes an element; at 2, 440 fit."""
-
-
-@dataclass(frozen=True)
-class Moe:
-    """Both GEMMs of one layer: tokens x top_k rows over `experts`, `width` columns out (gate and up), `hidden` in."""
-
-    tokens: int
-    experts: int
-    width: int
-    hidden: int
-    top_k: int
-
-    @property
-    def gemms(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(columns, depth) of gate and up, and of down."""
-        return (self.width, self.hidden), (self.hidden, self.width // 2)
-
-    def work(self, config: Config, n: int, k: int) -> Work:
-        rows, columns, depth = (config.size(f"BLOCK_{axis}") for axis in "MNK")
-        programs = max(1, round(_blocks(self, rows) * math.ceil(n / columns)))
-        real_rows = self.tokens * self.top_k / _blocks(self, rows)
-        used = self.experts * (1 - (1 - self.top_k / self.experts) ** self.tokens)
-        activations = self.tokens * self.top_k * (n + k)
-        return Work(
-            programs=programs,
-            flops_per_program=2 * rows * columns * k,
-            bytes_per_program=_OPERAND_BYTES * ((min(rows, real_rows) + columns) * k + rows * columns),
-            unique_bytes=_OPERAND_BYTES * (used * n * k + activations),
-            iterations=math.ceil(k / depth),
-            dtype="tf32",
-        )
-
-
-@cache
-def _blocks(problem: Moe, rows: int) -> float:
-    """Row blocks expected of uniform routing: each expert pads its own rows."""
-    count, share = problem.tokens, problem.top_k / problem.experts
-    at = np.arange(count + 1)
-    logs = np.array([math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) for i in at])
-    chance = np.exp(logs + at * math.log(share) + (count - at) * math.log1p(-share))
-    return float(problem.experts * (chance * np.ceil(at / rows)).sum())
+DTYPE = "tf32"
+"""The file names none. All 1,112 configs absent from it need over 227 KB at 4 bytes an element; at 2, 440 fit."""
 
 
 def load(path: Path) -> dict[Moe, dict[Config, float]]:
@@ -83,7 +37,7 @@ def load(path: Path) -> dict[Moe, dict[Config, float]]:
             if row["status"] != "ok":
                 continue
             fields = ("num_tokens", "num_experts", "shard_intermediate_size", "hidden_size", "topk")
-            problem = Moe(*(int(row[name]) for name in fields))
+            problem = Moe(*(int(row[name]) for name in fields), DTYPE)
             block_m, block_n, block_k, group, warps, stages = (int(row[name]) for name in _NAMES)
             blocks = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": group}
             measured[problem][Config(blocks, num_warps=warps, num_stages=stages)] = float(row["time_us"])
@@ -96,14 +50,6 @@ def default(problem: Moe) -> Config:
     sizes = (16, 32, 64, 1) if small else (64, 64, 32, 8)
     blocks = dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP_M"), sizes, strict=True))
     return Config(blocks, num_warps=4, num_stages=3)
-
-
-def modelled_us(problem: Moe, configs: Sequence[Config], device: Device) -> np.ndarray:
-    """Of both GEMMs together."""
-    return sum(
-        predict_all(side_by_side([problem.work(c, n, k) for c in configs], configs), device).us
-        for n, k in problem.gemms
-    )
 
 
 def regrets(times: Sequence[float], order: Sequence[int]) -> list[float]:
@@ -135,7 +81,7 @@ def main() -> None:
     ours, randoms, defaults = [], [], []
     for problem, by_config in sorted(measured.items(), key=lambda item: item[0].tokens):
         configs, times = list(by_config), list(by_config.values())
-        modelled = modelled_us(problem, configs, device)
+        modelled = predicted(problem, configs, device)[1].us
         order = spread(modelled, rng)
         model = regrets(times, list(order))
         drawn = [regrets(times, list(rng.choice(len(times), max(PICKS), replace=False))) for _ in range(1000)]

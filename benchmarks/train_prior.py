@@ -18,10 +18,7 @@ import numpy as np
 import winners
 
 from autotune import device as devices
-from autotune import registry
 from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.calls import side_by_side, works
-from autotune.tuning.prediction.predict import predict_all
 from autotune.tuning.search.encoding import Floats
 
 NEGATIVES = 24
@@ -29,10 +26,8 @@ NEGATIVES = 24
 
 def rows_of(winner: winners.Winner) -> Floats:
     """Features of the whole space of a winner's problem, in the space's order."""
-    kernel, device = registry.load(winners.KERNEL), devices.named(winner.device)
-    configs = winners.space(winner.device)
-    calls = side_by_side(works(kernel, winners.problem(winner), configs, device), configs)
-    return prior.features(calls, device, predict_all(calls, device))
+    calls, predictions = winner.predicted()
+    return prior.features(calls, devices.named(winner.device), predictions)
 
 
 def train(
@@ -51,8 +46,8 @@ def _trees(
     columns = [prior.FEATURES.index(name) for name in names]
     samples, labels = [], []
     for winner in chosen:
-        space = rows[key(winner)][:, columns]
-        won = winners.space(winner.device).index(winner.config)
+        space = rows[winner.problem][:, columns]
+        won = winner.space.index(winner.config)
         lost = rng.choice(np.delete(np.arange(len(space)), won), min(NEGATIVES, len(space) - 1), replace=False)
         samples += [space[won : won + 1], space[lost]]
         labels += [np.ones(1), np.zeros(len(lost))]
@@ -77,10 +72,6 @@ def _nodes(nodes: Any, columns: Sequence[int]) -> list[list[float]]:  # noqa: AN
     ]
 
 
-def key(winner: winners.Winner) -> tuple[str, int, int, int]:
-    return winner.device, winner.m, winner.n, winner.k
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -91,12 +82,14 @@ def main() -> None:
         print(f"skipped: {path} is absent; give the folder of shipped winners with --data")
         return
     chosen, left_out = winners.load(arguments.data)
-    rows = {key(winner): rows_of(winner) for winner in chosen}
+    rows = {winner.problem: rows_of(winner) for winner in chosen}
     trained_on = {
         "data": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "source": "best configs that vLLM and SGLang ship (Apache-2.0), block-scaled FP8 GEMM",
-        "winners": dict(sorted(Counter(winner.device for winner in chosen).items())),
+        "source": "best configs that vLLM and SGLang ship (Apache-2.0), block-scaled FP8 GEMM and fused MoE",
+        "winners": dict(
+            sorted(Counter(f"{winner.family} {winner.dtype} {winner.device}" for winner in chosen).items())
+        ),
         "left_out": left_out,
     }
     trees = _trees(chosen, rows, prior.FEATURES, 0)

@@ -1,4 +1,4 @@
-"""Shipped winners of block-scaled FP8 GEMM, each with the whole space that its tuner searched; copies dropped."""
+"""Shipped winners of block-scaled FP8 GEMM and of fused MoE, each with the space its tuner searched; copies dropped."""
 
 from __future__ import annotations
 
@@ -12,46 +12,87 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import moe
+
 from autotune import device as devices
 from autotune import registry
-from autotune.config import Config, Problem
+from autotune.config import Config
 from autotune.device import Device
+from autotune.tuning.prediction.calls import Calls, side_by_side, works
+from autotune.tuning.prediction.predict import Predictions, predict_all
+from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 
 KERNEL = "gemm/fp8_block_scaled"
 DEVICES = {
+    "NVIDIA A100-SXM4-80GB": "a100",
+    "NVIDIA A800-SXM4-80GB": "a100",
+    "NVIDIA H100": "h100",
     "NVIDIA H100 80GB HBM3": "h100",
     "NVIDIA H200": "h200",
     "NVIDIA H20": "h20",
+    "NVIDIA H20-3e": "h20",
     "NVIDIA B200": "b200",
+    "NVIDIA GB200": "gb200",
+    "NVIDIA B300 SXM6 AC": "b300",
+    "NVIDIA GB300": "gb300",
     "NVIDIA L40S": "l40s",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx_pro_6000",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
     "AMD Instinct MI300X": "mi300x",
     "AMD Instinct MI325 OAM": "mi325x",
     "AMD Instinct MI325X": "mi325x",
+    "AMD Instinct MI350 OAM": "mi350x",
+    "AMD Radeon R9700": "r9700",
 }
 _NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")
+_HIDDEN = 4096
+"""Files of fused MoE record neither the hidden size nor how many experts a token takes: 8, of few experts 2."""
 
 
 @dataclass(frozen=True)
 class Winner:
     """The config that one tuning run found best; GROUP_M is merged, being a tie but for a few percent."""
 
+    family: str
+    """`gemm` or `moe`."""
     device: str
+    dtype: str
     m: int
-    n: int
-    k: int
+    shape: tuple[int, int]
+    """(N, K) of a GEMM; (experts, columns of gate and up) of fused MoE."""
     config: Config
     file: str
 
     @property
     def half(self) -> int:
         """Which side of the split by shape: 0 trains, 1 tests."""
-        return hashlib.md5(f"{self.n},{self.k}".encode()).digest()[0] % 2
+        return hashlib.md5(",".join(map(str, self.shape)).encode()).digest()[0] % 2
+
+    @property
+    def problem(self) -> tuple[object, ...]:
+        return self.family, self.device, self.dtype, self.m, self.shape
+
+    @property
+    def space(self) -> tuple[Config, ...]:
+        return space(self.family, self.device, self.dtype)
+
+    def predicted(self) -> tuple[Calls, Predictions]:
+        """Of its whole space, in the space's order."""
+        device = devices.named(self.device)
+        if self.family == "moe":
+            experts, width = self.shape
+            layer = moe.Moe(self.m, experts, width, _HIDDEN, 2 if experts <= 16 else 8, self.dtype)
+            return moe.predicted(layer, self.space, device)
+        kernel = registry.load(KERNEL)
+        problem = kernel.problem(self.m, *self.shape, device.fp8)
+        calls = side_by_side(works(kernel, problem, self.space, device), self.space)
+        return calls, predict_all(calls, device)
 
 
 def load(data: Path) -> tuple[list[Winner], dict[str, int]]:
     """Winners, and how many tables and rows were left out for which reason."""
     with lzma.open(data / "vllm_sglang_best.csv.xz", "rt", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if (r["family"], r["dtype"]) == ("scaled_mm_blockwise", "fp8_w8a8")]
+        rows = [row for row in csv.DictReader(file) if _family(row)]
     by_file: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         by_file[row["file"]].append(row)
@@ -69,17 +110,28 @@ def load(data: Path) -> tuple[list[Winner], dict[str, int]]:
             continue
         for row in table:
             winner = _winner(row, name)
-            if winner.config in space(winner.device):
+            if winner.config in winner.space:
                 winners.append(winner)
             else:
                 left_out["winners outside the tuner's space"] += 1
     return winners, dict(left_out)
 
 
+def _family(row: dict[str, str]) -> str:
+    """Kernels of which we have one: block-scaled FP8, and bf16 experts; "" for others."""
+    if (row["family"], row["dtype"]) == ("scaled_mm_blockwise", "fp8_w8a8"):
+        return "gemm"
+    scaled = row["block_shape"].replace(" ", "") == "[128,128]"
+    wanted = scaled if row["dtype"] == "fp8_w8a8" else row["dtype"] == "" and not row["block_shape"]
+    return "moe" if row["family"] == "fused_moe" and wanted and row["down"] != "True" else ""
+
+
 def _winner(row: dict[str, str], file: str) -> Winner:
-    device = devices.named(DEVICES[row["device"]])
+    device, family = devices.named(DEVICES[row["device"]]), _family(row)
     config = _config(device, *(int(row[name] or 0) for name in _NAMES))
-    return Winner(device.name, int(row["M"]), int(row["N"]), int(row["K"]), config, file)
+    # The file names of fused MoE give the columns of gate or up alone.
+    shape = (int(row["N"]), int(row["K"])) if family == "gemm" else (int(row["E"]), 2 * int(row["N"]))
+    return Winner(family, device.name, "fp8" if row["dtype"] else "bf16", int(row["M"]), shape, config, file)
 
 
 def _config(device: Device, block_m: int, block_n: int, block_k: int, warps: int, stages: int) -> Config:
@@ -88,31 +140,34 @@ def _config(device: Device, block_m: int, block_n: int, block_k: int, warps: int
 
 
 @cache
-def space(device_name: str) -> tuple[Config, ...]:
+def space(family: str, device_name: str, dtype: str) -> tuple[Config, ...]:
     """What vLLM's and SGLang's tuners searched, GROUP_M merged, less what shared memory cannot hold.
 
-    Their tuners drop a BLOCK_K that does not divide the scale group of 128.
+    Tuners of GEMM drop a BLOCK_K that does not divide the scale group of 128, tuners of fused MoE what is no multiple.
     """
     device = devices.named(device_name)
-    return tuple(c for c in _whole(device) if _ring_bytes(c, device) <= device.shared_bytes_per_block)
+    found = (c for c in _whole(family, device) if _ring_bytes(c, device, dtype) <= device.shared_bytes_per_block)
+    if (family, dtype) == ("moe", "fp8"):
+        return tuple(c for c in found if c.size("BLOCK_N") % 128 == c.size("BLOCK_K") % 128 == 0)
+    return tuple(found)
 
 
-def _whole(device: Device) -> Iterator[Config]:
-    if device.is_amd:
+def _whole(family: str, device: Device) -> Iterator[Config]:
+    rows: tuple[int, ...] = (16, 32, 64, 128, 256)
+    lists: tuple[tuple[int, ...], ...]
+    if family == "moe" and device.is_amd:
+        lists = (rows, rows, (32, 64, 128, 256), (1, 2, 4, 8), (2,))
+    elif family == "moe":
+        lists = (rows, (32, 64, 128, 256), (64, 128, 256), (4, 8), (2, 3, 4, 5))
+    elif device.is_amd:
         lists = ((32, 64, 128, 256), (16, 32, 64, 128, 256), (32, 64, 128), (4, 8), (2,))
     else:
-        lists = ((16, 32, 64, 128, 256), (32, 64, 128, 256), (64, 128), (4, 8), (2, 3, 4, 5))
+        lists = (rows, (32, 64, 128, 256), (64, 128), (4, 8), (2, 3, 4, 5))
     for values in itertools.product(*lists):
         yield _config(device, *values)
 
 
-def _ring_bytes(config: Config, device: Device) -> int:
+def _ring_bytes(config: Config, device: Device, dtype: str) -> float:
     stages = config.size("num_stages")
-    buffers = stages if device.arch in ("sm_90", "sm_100", "sm_103") else max(1, stages - 1)
-    return (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K") * buffers
-
-
-def problem(winner: Winner) -> Problem:
-    """The same GEMM as a problem of our kernel."""
-    kernel = registry.load(KERNEL)
-    return kernel.problem(winner.m, winner.n, winner.k, devices.named(winner.device).fp8)
+    buffers = stages if device.arch in WARPGROUP_ARCHS else max(1, stages - 1)
+    return (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K") * buffers * WIDTH[dtype]

@@ -14,7 +14,8 @@ from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.prediction.predict import Prediction, predict
+from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.predict import Prediction, predict_all
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.session.tasks import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
@@ -50,18 +51,21 @@ def run(arguments: argparse.Namespace) -> int:
         ranked = _ranked(kernel, problem, device, found)
     rows = [_row(place, *item) for place, item in enumerate(ranked[: arguments.top], 1)]
     title = f"{kernel.name} {describe(problem)} on {device.name}: {len(feasible)} configs, modelled, not measured"
+    title += f" ({ranked[0][1].source})" if ranked else ""
     show_rows(rows, arguments.json, title)
     return 0 if rows else 1
 
 
 def _ranked(
-    kernel: Kernel[Any], problem: Problem, device: Device, configs: dict[Config, Resources | None]
+    kernel: Kernel[Any], problem: Problem, device: Device, found: dict[Config, Resources | None]
 ) -> list[tuple[Config, Prediction]]:
-    predicted = [
-        (config, predict(kernel.work(problem, config, device), config, device, found))
-        for config, found in configs.items()
-    ]
-    return sorted(predicted, key=lambda item: (item[1].us, str(item[0])))
+    configs = list(found)
+    if not configs:
+        return []
+    calls = side_by_side(works(kernel, problem, configs, device), configs)
+    predictions = predict_all(calls, device, list(found.values()))
+    order = sorted(range(len(configs)), key=lambda at: (predictions.us[at], str(configs[at])))
+    return [(configs[at], predictions[at]) for at in order]
 
 
 def _compiled(

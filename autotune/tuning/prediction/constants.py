@@ -12,19 +12,17 @@ _PATH = Path(__file__).with_name("constants.toml")
 
 @dataclass(frozen=True)
 class Constants:
-    """Shares of the datasheet's rates that kernels reach, the cost of a launch, and how far predictions lie off."""
+    """The cost of a launch, a factor on the rest that keeps its order, and how far predictions lie off."""
 
-    matrix_efficiency: float
-    memory_efficiency: float
     launch_us: float
+    factor: float
     spread: float
-    """Nine of ten measured times lie within a factor of this, where any were measured."""
+    """The truth is expected within a factor of this."""
     source: str
 
 
 @cache
 def constants(arch: str, dtype: str) -> Constants:
-    """The closest entry: this arch and dtype, this arch, or the rest."""
+    """The entry of this arch and dtype, or the rest's."""
     entries = tomllib.loads(_PATH.read_text())
-    by_dtype = entries.get(arch, entries["*"])
-    return Constants(**by_dtype.get(dtype, by_dtype.get("*", entries["*"]["*"])))
+    return Constants(**entries.get(arch, {}).get(dtype, entries["*"]["*"]))

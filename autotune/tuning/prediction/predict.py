@@ -23,7 +23,7 @@ from autotune.device import Device
 from autotune.kernel import Work
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls, side_by_side
-from autotune.tuning.prediction.constants import Constants, constants
+from autotune.tuning.prediction.constants import constants
 from autotune.tuning.prediction.footprint import Footprint, footprint
 from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
 from autotune.tuning.search.encoding import Floats
@@ -50,7 +50,9 @@ class Prediction:
     terms: tuple[tuple[str, float], ...]
     """(name, us) of what could bound the call, were it alone."""
     spread: float
-    """The truth is expected in [us / spread, us * spread]: 2 where nothing was measured on this arch and family."""
+    """The truth is expected in [us / spread, us * spread]: 2 where nothing was measured on this arch and dtype."""
+    source: str
+    """What the times were calibrated on."""
 
     @property
     def bound(self) -> str:
@@ -68,10 +70,11 @@ class Predictions:
     us: Floats
     terms: dict[str, Floats]
     spread: float
+    source: str
 
     def __getitem__(self, at: int) -> Prediction:
         terms = tuple((name, float(us[at])) for name, us in self.terms.items())
-        return Prediction(float(self.us[at]), terms, self.spread)
+        return Prediction(float(self.us[at]), terms, self.spread, self.source)
 
 
 def predict(work: Work, config: Config, device: Device, resources: Resources | None = None) -> Prediction:
@@ -81,40 +84,40 @@ def predict(work: Work, config: Config, device: Device, resources: Resources | N
 
 def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Predictions:
     """Times of many calls; `found` holds what is known of their binaries, in the same order."""
-    known = constants(device.arch, calls.dtype)
+    known = constants(device.arch, calls.dtype if (calls.rows > 0).all() else "*")
     used = footprint(calls, device, found)
     resident = np.minimum(used.programs_per_unit, np.ceil(calls.programs / device.compute_units))
     whole, left = np.divmod(calls.programs, device.compute_units * resident)
     last = np.ceil(left / device.compute_units)
-    full, rest = (_iteration(calls, device, known, used, together) for together in (resident, last))
+    first, second = (_iteration(calls, device, used, together) for together in (resident, last))
     clocks_us = device.clock_ghz * 1e3
 
-    def both(first: Floats, second: Floats) -> Floats:
-        return (whole * first + np.where(last > 0, second, 0.0)) * calls.iterations / clocks_us
+    def both(full: Floats, rest: Floats) -> Floats:
+        return (whole * full + np.where(last > 0, rest, 0.0)) * calls.iterations / clocks_us
 
-    terms = {name: both(full[name], rest[name]) for name in full}
-    loop = both(_visible(full), _visible(rest))
+    terms = {name: both(first[name], second[name]) for name in first}
+    loop = both(_visible(first), _visible(second))
     edge = _LATENCY_US[device.vendor] / 2 + used.epilogue_clocks / clocks_us
     edges = edge * (whole + (last > 0))
-    dram = _dram_us(calls, device, used, resident) / known.memory_efficiency
+    dram = _dram_us(calls, device, used, resident)
     launch = calls.launches * known.launch_us
     reduction = calls.reduction_bytes / (device.l2_tb_s * 1e6)
     units = loop + edges
-    us = launch + np.maximum(units, dram) + _BEHIND * np.minimum(units, dram) + reduction
-    terms |= {"dram": dram, "edges": edges, "reduction": reduction, "launch": launch}
-    return Predictions(us, terms, known.spread)
+    rest = np.maximum(units, dram) + _BEHIND * np.minimum(units, dram) + reduction
+    terms |= {"dram": dram, "edges": edges, "reduction": reduction}
+    terms = {name: known.factor * us for name, us in terms.items()} | {"launch": launch}
+    return Predictions(launch + known.factor * rest, terms, known.spread, known.source)
 
 
-def _iteration(calls: Calls, device: Device, known: Constants, used: Footprint, together: Floats) -> dict[str, Floats]:
+def _iteration(calls: Calls, device: Device, used: Footprint, together: Floats) -> dict[str, Floats]:
     """Clocks of one iteration of `together` programs a unit: of what they share, and of what each does alone."""
     lanes = np.minimum(128, 32 * calls.warps)
-    matrix = used.matrix_clocks / known.matrix_efficiency
     return {
-        "compute": together * matrix,
+        "compute": together * used.matrix_clocks,
         "issue": together * used.issue_clocks,
         "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
-        "l2": _l2_clocks(calls, device, used, together) / known.memory_efficiency,
-        "chain": matrix + used.issue_clocks * 128 / lanes + used.sync_clocks,
+        "l2": _l2_clocks(calls, device, used, together),
+        "chain": used.matrix_clocks + used.issue_clocks * 128 / lanes + used.sync_clocks,
         "latency": _LATENCY_US[device.vendor] * device.clock_ghz * 1e3 / used.loads_in_flight,
     }
 
