@@ -63,11 +63,15 @@ def _blocks(tokens: int, top_k: int, experts: int, rows: int) -> float:
     return float(experts * (chance * np.ceil(at / rows)).sum())
 
 
+def _works(problem: Moe, configs: Sequence[Config], n: int, k: int) -> list[Work]:
+    tiles = [(config["BLOCK_M"], config["BLOCK_N"], config["BLOCK_K"]) for config in configs]
+    known = {tile: problem.work(config, n, k) for tile, config in dict(zip(tiles, configs, strict=True)).items()}
+    return [known[tile] for tile in tiles]
+
+
 def predicted(problem: Moe, configs: Sequence[Config], device: Device) -> tuple[Calls, Predictions]:
     """Calls of gate and up, and times of both GEMMs together."""
-    first, second = (
-        side_by_side([problem.work(config, n, k) for config in configs], configs) for n, k in problem.gemms
-    )
+    first, second = (side_by_side(_works(problem, configs, n, k), configs) for n, k in problem.gemms)
     up, down = predict_all(first, device), predict_all(second, device)
     terms = {name: up.terms[name] + down.terms[name] for name in up.terms}
     return first, Predictions(up.us + down.us, terms, up.spread, up.source)

@@ -37,6 +37,7 @@ TWINS = {
     "gb300": {"b200", "gb200", "b300", "gb300"},
 }
 
+HEAD = f"\n{'':56} {'':14} {'n':>5} {'median%':>7} {'mean%':>6} {'p90%':>6} {'top16':>6} {'top32':>6}"
 Score = Callable[[Floats], Floats]
 """Rows of `prior.features` to a score each, higher is better."""
 
@@ -75,7 +76,7 @@ def show(title: str, found: list[tuple[int, float, int]], buckets: Sequence[str]
         share = 100 * np.array([rank / size for rank, size in here])
         rank = np.array([rank for rank, _ in here])
         print(
-            f"{title:48} {bucket:14} {len(here):5d} {np.median(share):7.2f} {share.mean():6.1f} "
+            f"{title:56} {bucket:14} {len(here):5d} {np.median(share):7.2f} {share.mean():6.1f} "
             f"{np.quantile(share, 0.9):6.1f} {np.mean(rank < 16):6.2f} {np.mean(rank < 32):6.2f}"
         )
 
@@ -103,13 +104,21 @@ def main() -> None:
     chosen, left_out = winners.load(arguments.data)
     print(f"{len(chosen)} winners; left out: " + "; ".join(f"{count} {why}" for why, count in left_out.items()))
     rows = {winner.problem: train_prior.rows_of(winner) for winner in chosen}
-    for kind, here in _by_kind(chosen).items():
+    kinds = _by_kind(chosen)
+    for kind, here in kinds.items():
         print(f"\n## {kind}")
         agreement(here)
-        print(f"\n{'':48} {'':14} {'n':>5} {'median%':>7} {'mean%':>6} {'p90%':>6} {'top16':>6} {'top32':>6}")
+        print(HEAD)
         _alone(here, rows)
-        _by_shape(chosen, here, rows, arguments.repeats)
-        _by_device(chosen, here, rows, arguments.repeats)
+    for title, score in _priors([winner for winner in chosen if winner.half == 0], rows, arguments.repeats):
+        for kind, here in kinds.items():
+            _unseen_shapes(f"{kind}, unseen shapes: {title}", here, rows, score)
+    for twins in sorted({tuple(sorted(TWINS.get(winner.device, {winner.device}))) for winner in chosen}):
+        learned = [winner for winner in chosen if winner.device not in twins]
+        for title, score in _priors(learned, rows, arguments.repeats):
+            for kind, here in kinds.items():
+                for device, some in _devices([winner for winner in here if winner.device in twins]).items():
+                    show(f"{kind}, unseen device {device}: {title}", ranks(some, rows, score), ["all"])
 
 
 def _by_kind(chosen: Sequence[winners.Winner]) -> dict[str, list[winners.Winner]]:
@@ -132,25 +141,12 @@ def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
         show(f"{device}: model alone, shapes never looked at", ranks(unseen, rows, by_model), list(BUCKETS))
 
 
-def _by_shape(
-    chosen: Sequence[winners.Winner], here: Sequence[winners.Winner], rows: dict[Any, Floats], repeats: int
-) -> None:
-    print()
+def _unseen_shapes(title: str, here: Sequence[winners.Winner], rows: dict[Any, Floats], score: Score) -> None:
+    print(HEAD)
     test = [winner for winner in here if winner.half == 1]
-    for title, score in _priors([winner for winner in chosen if winner.half == 0], rows, repeats):
-        show(f"unseen shapes: {title}", ranks(test, rows, score), list(BUCKETS))
-        for device, some in _devices(test).items():
-            show(f"unseen shapes, {device}: {title}", ranks(some, rows, score), ["all"])
-
-
-def _by_device(
-    chosen: Sequence[winners.Winner], here: Sequence[winners.Winner], rows: dict[Any, Floats], repeats: int
-) -> None:
-    print()
-    for device, test in _devices(here).items():
-        twins = TWINS.get(device, {device})
-        for title, score in _priors([winner for winner in chosen if winner.device not in twins], rows, repeats):
-            show(f"unseen device {device}: {title}", ranks(test, rows, score), ["all"])
+    show(title, ranks(test, rows, score), list(BUCKETS))
+    for device, some in _devices(test).items():
+        show(f"{title}, {device}", ranks(some, rows, score), ["all"])
 
 
 def _priors(learned: Sequence[winners.Winner], rows: dict[Any, Floats], repeats: int) -> list[tuple[str, Score]]:
