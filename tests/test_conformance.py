@@ -12,10 +12,12 @@ from triton.runtime.jit import JITFunction
 
 from autotune import device, registry
 from autotune.config import build, describe, key, parse
+from autotune.draw import DISTRIBUTIONS
 from autotune.errors import UsageError
 from autotune.tuning import space
 from autotune.tuning.compilation import launch
 from autotune.tuning.session.tasks import validate_job
+from autotune.tuning.validation.cases import cases_of
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 GPUS = ["mi355x", "b200", "mi300x", "h100"]
@@ -186,3 +188,13 @@ def test_sampled_configs_are_right(name, provers):
 @pytest.mark.parametrize("gpu_name", GPUS)
 def test_allowed_configs_are_right(name, gpu_name, provers):
     check_right(provers, list(jobs(registry.load(name), device.named(gpu_name), 4)))
+
+
+def test_check_problems_together_see_every_distribution(kernel):
+    """On two GPUs in turn, as the test above proves them."""
+    seen = set()
+    for number, gpu in enumerate(map(device.named, ("mi355x", "mi300x"))):
+        checks = space.load(kernel, gpu).check
+        for problem in checks[number::2]:
+            seen |= {case.distribution for case in cases_of(kernel, problem, kernel.default(problem, gpu), gpu, checks)}
+    assert seen == set(DISTRIBUTIONS)
