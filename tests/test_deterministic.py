@@ -14,11 +14,11 @@ from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.deterministic import OneOrder, price
-from autotune.tuning.session.tasks import RowsJob, rows_job
+from autotune.tuning.session.tasks import RowsJob, compile_job, rows_job
 from autotune.tuning.session.winners import Searched
 from autotune.tuning.validation.invariance import batches
 from autotune.tuning.validation.reduction import order
-from autotune.tuning.workers.worker import Limits, Workers
+from autotune.tuning.workers.worker import Job, Limits, Workers
 
 GPU = device.named("h100")
 GEMM = registry.load("gemm/bf16_linear")
@@ -188,3 +188,15 @@ def test_a_session_writes_rows_of_one_order_into_tables_of_their_own(tmp_path, m
     assert main([*TUNE, *more, "--tables", str(tmp_path / "state/deterministic")]) == 2
     assert "--tables" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("gpu_name", ["h100", "b200"])
+def test_the_order_knows_which_matrix_instruction_is_compiled(gpu_name):
+    gpu = device.named(gpu_name)
+    for block_m, warps in ((16, 4), (64, 2), (64, 4)):
+        tried = Config(
+            {**GEMM.default(LARGE, gpu), "BLOCK_M": block_m, "BLOCK_N": 32, "num_warps": warps, "SPLIT_K": 1}
+        )
+        found = compile_job(Job(GEMM.name, key(GEMM.problem(4096, 512, 512)), tried, gpu.name))["resources"]
+        grouped = not any(name.startswith("mma.sync") for name in found["matrix_instructions"])
+        assert dict(order(tried, SPACE.reduction, gpu))["warpgroup"] == grouped, found["matrix_instructions"]
