@@ -1,0 +1,113 @@
+"""What problems searched side by side teach each other: fused MoE on an H100, all measured at nine token counts.
+
+    python benchmarks/shared_search.py --data ../shared/data/exhaustive [--repeats 10]
+
+The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem,
+with no opinion of a model; each begins with a random config, as with a default. `alone`: no problem knows of another.
+`shared`: each learns from the two nearest as they go on, as in a session. `misled`: each learns from 25 trials whose
+times were shuffled among their configs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import lzma
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from autotune.config import Config
+from autotune.tuning.search.sharing import share
+from autotune.tuning.search.study import Search
+
+FILE = "triton_fused_moe_h100.csv.xz"
+BUDGETS = (5, 10, 15, 25)
+NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "GROUP_SIZE_M", "num_warps", "num_stages")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    tokens: int
+    VARYING = ("tokens",)
+
+
+Times = dict[Config, float]
+
+
+def load(path: Path) -> dict[Tokens, Times]:
+    found: dict[Tokens, Times] = defaultdict(dict)
+    with lzma.open(path, "rt", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["status"] == "ok":
+                config = Config({name: int(row[name]) for name in NAMES})
+                found[Tokens(int(row["num_tokens"]))][config] = float(row["time_us"])
+    return found
+
+
+def alone(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+    pass
+
+
+def shared(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+    share(searches)
+
+
+def misled(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+    rng = random.Random(seed)
+    for problem, search in searches.items():
+        configs = rng.sample(list(times[problem]), 25)
+        shuffled = rng.sample(configs, 25)
+        search.learn_from({one: {"us": times[problem][other]} for one, other in zip(configs, shuffled, strict=True)})
+
+
+WAYS: tuple[Callable[[dict[Tokens, Search], dict[Tokens, Times], int], None], ...] = (alone, shared, misled)
+
+
+def regrets(times: dict[Tokens, Times], way: Callable[..., None], seed: int) -> list[list[float]]:
+    """[problem][budget]."""
+    storage = optuna.storages.InMemoryStorage()
+    lists = {name: tuple(sorted({int(c[name]) for c in next(iter(times.values()))})) for name in NAMES}
+    searches = {problem: Search(storage, str(problem), lists, seed) for problem in times}
+    rng = random.Random(seed)
+    for problem, search in searches.items():
+        search.allow(list(times[problem]))
+        search.enqueue([rng.choice(list(times[problem]))])
+    way(searches, times, seed)
+    for _ in range(BUDGETS[-1]):
+        for problem, search in searches.items():
+            config = search.ask(1)[0]
+            search.tell(config, {"us": times[problem][config]})
+    found = []
+    for problem, search in searches.items():
+        best = np.minimum.accumulate([outcome["us"] for outcome in search.outcomes.values()])
+        found.append([best[budget - 1] / min(times[problem].values()) for budget in BUDGETS])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=10)
+    arguments = parser.parse_args()
+    if not (arguments.data / FILE).exists():
+        print(f"skipped: {arguments.data / FILE} is absent; give the folder of the exhaustive data with --data")
+        return
+    times = load(arguments.data / FILE)
+    print(f"{len(times)} token counts, {arguments.repeats} repeats; best / optimum after N trials of each")
+    print(f"{'':8}" + "".join(f"{budget:>14}" for budget in BUDGETS))
+    for way in WAYS:
+        logs = np.log([regrets(times, way, seed) for seed in range(arguments.repeats)])
+        means, error = logs.mean((0, 1)), logs.mean(1).std(0) / math.sqrt(arguments.repeats)
+        cells = (f"{math.exp(mean):.3f} +-{wide:.3f}" for mean, wide in zip(means, error, strict=True))
+        print(f"{way.__name__:8}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
