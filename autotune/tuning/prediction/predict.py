@@ -112,13 +112,14 @@ def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] 
 def _iteration(calls: Calls, device: Device, used: Footprint, together: Floats) -> dict[str, Floats]:
     """Clocks of one iteration of `together` programs a unit: of what they share, and of what each does alone."""
     lanes = np.minimum(128, 32 * calls.warps)
+    latency = _LATENCY_US[device.vendor] * device.clock_ghz * 1e3
     return {
         "compute": together * used.matrix_clocks,
         "issue": together * used.issue_clocks,
         "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
         "l2": _l2_clocks(calls, device, used, together),
         "chain": used.matrix_clocks + used.issue_clocks * 128 / lanes + used.sync_clocks,
-        "latency": _LATENCY_US[device.vendor] * device.clock_ghz * 1e3 / used.loads_in_flight,
+        "latency": (latency + used.tile_bytes / _UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
     }
 
 
