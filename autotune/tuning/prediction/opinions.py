@@ -16,8 +16,8 @@ from autotune.tuning.prediction.predict import predict_all
 def opinions(
     kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device
 ) -> tuple[list[float], ...]:
-    """Predicted times of all configs, one list a source, for `Search.allow`. The prior, trained on GEMM winners, speaks
-    of kernels with BLOCK_M x BLOCK_N tiles on the matrix units only."""
+    """Predicted times of all configs, one list a source, for `Search.allow`. The prior, trained on winners of GEMM and
+    fused MoE, speaks of kernels with BLOCK_M x BLOCK_N tiles on the matrix units only."""
     if not configs:
         return ([],)
     asked = works(kernel, problem, configs, device)
