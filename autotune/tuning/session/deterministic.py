@@ -137,14 +137,15 @@ class OneOrder:
         for problem, some in self._by_family(rows).items():
             kin = [*some, *self._kin(problem, staying)]
             configs = tuple(sorted({row.config for row in kin}, key=str))
-            answer = prover.rows(problem, configs)
-            if "failed" in answer:
+            answers = prover.rows(problem, configs)
+            wrong = [answer["failed"] for answer in answers if "failed" in answer]
+            if wrong:
                 raise WrongResult(
-                    f"not batch-invariant: {answer['failed']}; name the parameter that differs under reduction in "
+                    f"not batch-invariant: {wrong[0]}; name the parameter that differs under reduction in "
                     f"search_spaces/{self.subject.kernel.name}.yaml"
                 )
-            if "batches" in answer or not self.space.reduction:
-                compared |= dict.fromkeys(some, answer.get("batches", 0))
+            if all("batches" in answer for answer in answers) or not self.space.reduction:
+                compared |= dict.fromkeys(some, sum(answer.get("batches", 0) for answer in answers))
         return compared
 
     def stamped(self, rows: Iterable[Row], choices: Iterable[Choice], compared: Mapping[Row, int]) -> list[Row]:

@@ -50,20 +50,26 @@ class Prover:
         self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
         return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
 
-    def rows(self, problem: Problem, configs: tuple[Config, ...]) -> dict[str, Any]:
-        """What `rows_job` says of `configs`, on the check problems that are most like `problem`."""
+    def rows(self, problem: Problem, configs: tuple[Config, ...]) -> list[dict[str, Any]]:
+        """What `rows_job` says of the first of `configs` beside each, on the check problems most like `problem`.
+
+        A process that gave no answer proved nothing: `no rows`, to be tried again next time.
+        """
         kernel, device = self.subject.kernel, self.subject.device
-        bases = dict.fromkeys([*like(problem, self.checks), *self.checks])
-        parts = self.subject.key("rows", *map(describe, bases), *map(str, configs))
-        answer = self.cache.get(*parts)
-        if answer is None:
-            job = RowsJob(kernel.name, tuple(map(key, bases)), configs, device.name)
+        bases = tuple(map(key, dict.fromkeys([*like(problem, self.checks), *self.checks])))
+        jobs = [RowsJob(kernel.name, bases, (configs[0], config), device.name) for config in configs]
+        known = {job: answer for job in jobs if (answer := self.cache.get(*self._rows_key(job))) is not None}
+        asked = {job: self.workers.submit(rows_job, job) for job in jobs if job not in known}
+        for job, future in asked.items():
             try:
-                answer = dict(self.workers.submit(rows_job, job).result())
-            except Lost as lost:  # killed or died: to be tried again next time
-                return {"failed": str(lost)}
-            self.cache.put(answer, *parts)
-        return answer
+                known[job] = dict(future.result())
+                self.cache.put(known[job], *self._rows_key(job))
+            except Lost as lost:
+                known[job] = {"no rows": str(lost)}
+        return [known[job] for job in jobs]
+
+    def _rows_key(self, job: RowsJob) -> tuple[str, ...]:
+        return self.subject.key("rows", repr(job.problems), *map(str, job.configs))
 
     def counts(self) -> tuple[int, int]:
         """Configs proved right everywhere they were asked, and configs that were wrong or fell over somewhere."""

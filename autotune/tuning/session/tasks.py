@@ -51,11 +51,11 @@ def validate_job(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RowsJob:
-    """Configs that may serve rows of one another's batches; problems to compare them on, the best first."""
+    """Two configs that may serve rows of one another's batches; problems to compare them on, the best first."""
 
     kernel: str
     problems: tuple[Key, ...]
-    configs: tuple[Config, ...]
+    configs: tuple[Config, Config]
     device: str
 
 
