@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from autotune import device as devices
 from autotune import registry, table
@@ -24,6 +25,7 @@ from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
 from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
 
 sys.path.insert(0, str(Path(__file__).parent / "release_kernels"))
@@ -359,10 +361,37 @@ RELEASES = [
 def test_known_regressions_of_triton_are_found_and_bisected(arch, format, first_bad, kind, monkeypatch):
     """Fetches five releases of Triton, 4 GB on disk, into the state folder of this machine."""
     monkeypatch.delenv("AUTOTUNE_STATE")
-    from autotune.tuning.session.cache import state_root
-
     call = gemm(arch, format, m=4096)
     releases = [f"triton=={version}" for version in ("3.6.0", "3.7.0", "3.7.1", "3.8.0")]
     found = bisect(releases, comparing(call, builder(state_root())))
     assert found.first_bad == first_bad
     assert found.steps[0].verdict.kind == kind
+
+
+@pytest.mark.slow
+def test_the_triton_of_another_environment_is_checked(tmp_path, monkeypatch, capsys):
+    """A virtual environment that finds another Triton first; what it makes is what the release itself makes."""
+    monkeypatch.delenv("AUTOTUNE_STATE")
+    other = install.release("triton", "3.8.0", state_root() / "toolchains")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    (folder,) = tmp_path.glob("lib/*/site-packages")
+    (folder / "other.pth").write_text(f"{other}\n{Path(pytest.__file__).parents[1]}\n")
+    arguments = ["check", "norm/rms_norm", "--arch", "sm_90", "--arch", "gfx1201", "--jobs", "1", "--json"]
+    assert main([*arguments, "--baseline", "triton==3.8.0", "--against-env", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["against"] == f"triton 3.8.0 ({tmp_path})"
+    assert found["counts"] == {"same": 2}
+
+
+def test_a_triton_without_backends_is_refused(tmp_path):
+    """As where somebody copied the package and not its entry points: no row is to blame."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    (folder,) = tmp_path.glob("lib/*/site-packages")
+    for package in Path(torch.__file__).parents[1].iterdir():
+        if not package.name.startswith(("triton-", "__editable__", "_")) and package.suffix != ".pth":
+            (folder / package.name).symlink_to(package)
+    with (
+        Processes(toolchain.of_environment(tmp_path), LIMITS) as processes,
+        pytest.raises(UsageError, match="no backend"),
+    ):
+        list(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))

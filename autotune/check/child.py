@@ -81,12 +81,15 @@ def time_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, 
 def _probe() -> str:
     """The version; fails where this Triton lacks what launch.py builds on."""
     import triton
+    from triton.backends import backends
     from triton.runtime.jit import JITFunction
 
     from autotune.tuning.compilation import launch
 
     if not (hasattr(JITFunction, "run") and hasattr(launch, "compile_launches")):
         raise ImportError(f"triton {triton.__version__} has no JITFunction.run; 3.6 to 3.9 are known to work")
+    if not backends:
+        raise ImportError(f"triton {triton.__version__} finds no backend: it was copied there, not installed")
     return str(triton.__version__)
 
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import autotune
 from autotune import device as devices
-from autotune import runtime
+from autotune import runtime, table
 from autotune.check import measure, page, reproduce
 from autotune.check import report as reports
 from autotune.check import subject as subjects
@@ -118,6 +118,8 @@ def _retune(left: Sequence[Finding], against: Toolchain) -> int:
     for finding in left:
         problem = describe(finding.subject.call.problem)
         command = ["tune", finding.subject.kernel.name, "--device", finding.subject.device.name, "--problem", problem]
+        if finding.subject.table and table.load(finding.subject.table).deterministic:
+            command += ["--deterministic", "--tables", str(runtime.tables_root())]
         if against.python != sys.executable:
             print(f"no known config repairs it; in that environment: autotune {shlex.join(command)}", file=sys.stderr)
             continue
