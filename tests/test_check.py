@@ -200,6 +200,7 @@ def test_the_page_opens_and_leads_from_the_heatmap_to_a_row(faulty, tmp_path):
         browser.get(path.as_uri())
         cells = browser.find_elements("css selector", ".heatmap a")
         assert len(cells) == len(set(ARCHS.values()))
+        assert len(browser.find_elements("css selector", ".found a")) == len(FAULTS)
         cells[0].click()
         assert "release_kernels/plain_gemm on sm_80" in browser.find_element("css selector", "h1").text
         browser.find_element("css selector", ".rows a").click()

@@ -43,5 +43,10 @@ def _diffs(report: Report) -> dict[str, list[str] | None]:
             found[f"{before} {after}"] = None
         elif before != after and f"{before} {after}" not in found:
             lines = difflib.unified_diff(runs(finding.before), runs(finding.after), "before", "after", lineterm="", n=2)
-            found[f"{before} {after}"] = list(lines)[:_LONGEST]
+            found[f"{before} {after}"] = _cut(list(lines))
     return found
+
+
+def _cut(lines: list[str]) -> list[str]:
+    more = len(lines) - _LONGEST
+    return lines if more <= 0 else [*lines[:_LONGEST], f"... and {more} more lines"]
