@@ -93,6 +93,43 @@ def built(**changes):
     return dataclasses.replace(build.Build("here", 1.0, "same", ("s_nop",), made), **changes)
 
 
+def test_what_the_interpreter_runs_alike_is_proved_once():
+    def call(device, **changes):
+        kernel, gpu = registry.load("norm/rms_norm"), devices.named(device)
+        problem = kernel.problem(64, 7168)
+        return Call(kernel, problem, Config({**kernel.default(problem, gpu), **changes}), gpu)
+
+    here = call("mi355x")
+    assert here.computation == call("mi355x", num_warps=2).computation == call("b200", num_stages=3).computation
+    assert here.signature != call("mi355x", num_warps=2).signature
+    assert here.computation != call("mi355x", BLOCK=2048).computation
+    assert here.computation != dataclasses.replace(here, problem=here.kernel.problem(65, 7168)).computation
+
+
+def test_names_places_and_the_order_of_constants_do_not_make_another_front_end():
+    one = """module {
+  tt.func @f(%a: i32 loc("a"(#loc))) {
+    %c1 = arith.constant 1 : i32 loc(#loc1)
+    %cst = arith.constant 2 : i32
+    %0 = arith.addi %a, %c1 : i32
+    %1 = arith.muli %0, %cst : i32
+  }
+  tt.func @g(%a: i32) {
+    %c1 = arith.constant 7 : i32
+    %0 = arith.addi %a, %c1 : i32
+  }
+}
+#loc = loc("x.py":1:1)
+"""
+    swapped = one.replace("%c1 = arith.constant 1", "%x = arith.constant 2", 1).replace(
+        "%cst = arith.constant 2", "%y = arith.constant 1"
+    )
+    swapped = swapped.replace("addi %a, %c1", "addi %a, %y", 1).replace("muli %0, %cst", "muli %0, %x")
+    assert build._nameless(one) == build._nameless(swapped)
+    assert build._nameless(one) != build._nameless(one.replace("constant 7", "constant 8"))
+    assert build._nameless(one) != build._nameless(one.replace("muli %0, %cst", "muli %cst, %0"))
+
+
 def test_only_what_resources_leave_open_is_disassembled():
     gpu = devices.named("b200")
     cases = [({}, False), ({"registers": 104}, False), ({"spills": 4, "stack_bytes": 20}, True)]

@@ -81,10 +81,16 @@ def _binary(plain: dict[str, Any]) -> SimpleNamespace:
 
 _PLACE = re.compile(r"\s*loc\((?:[^()\"]|\"[^\"]*\"|\([^()]*\))*\)")
 _NAME = re.compile(r"%[\w#:]+")
+_CONSTANT = re.compile(r"^\s*(%\w+) = arith\.constant (.*)\n", re.MULTILINE)
+_FUNCTION = re.compile(r"^(?=\s*tt\.func)", re.MULTILINE)
 
 
 def _nameless(ttir: str) -> str:
-    """Releases name values and record source places differently; neither changes what is computed."""
-    names: dict[str, str] = {}
+    """Releases name values, order constants and record source places differently; none changes what is computed."""
     kept = "\n".join(line for line in ttir.splitlines() if not line.startswith("#loc"))
-    return _NAME.sub(lambda found: names.setdefault(found[0], f"%{len(names)}"), _PLACE.sub("", kept))
+    return "".join(map(_nameless_function, _FUNCTION.split(_PLACE.sub("", kept))))
+
+
+def _nameless_function(text: str) -> str:
+    names = {name: f"({value})" for name, value in _CONSTANT.findall(text)}
+    return _NAME.sub(lambda found: names.setdefault(found[0], f"%{len(names)}"), _CONSTANT.sub("", text))

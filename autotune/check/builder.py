@@ -16,7 +16,7 @@ from autotune.check.call import Call
 from autotune.check.processes import Answer, Processes
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import Pair
-from autotune.config import Config, describe
+from autotune.config import Config
 from autotune.device import Device
 from autotune.tuning import space
 from autotune.tuning.compilation.instructions import Loop
@@ -92,8 +92,8 @@ class Builder:
 
     def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
         """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""
-        checks = [one for call in calls for one in check_calls(call)]
-        wanted = {f"proof {call.device.name} {describe(call.problem)} {call.signature}": call for call in checks}
+        checks = {(c.kernel.name, c.device.name, c.config): check_calls(c) for c in calls}
+        wanted = {f"proof {one.computation}": one for several in checks.values() for one in several}
         found, missing = self._known(toolchain, wanted)
         self.proved += len(missing)
         with Processes(toolchain, self._limits, interpret=True) as processes:
@@ -103,8 +103,11 @@ class Builder:
                 if not answer.get("late"):
                     self._cache.put(answer, _FORMAT, toolchain.identity, name)
                 self._progress(f"prove with {toolchain.name}", done, len(missing))
-        failed = {name: found[name]["failed"] for name in sorted(found) if "failed" in found[name]}
-        return {(wanted[n].kernel.name, wanted[n].device.name, wanted[n].config): why for n, why in failed.items()}
+        failed = {name.removeprefix("proof "): one["failed"] for name, one in found.items() if "failed" in one}
+        reasons = {
+            one: [failed[c.computation] for c in several if c.computation in failed] for one, several in checks.items()
+        }
+        return {one: why[0] for one, why in reasons.items() if why}
 
     def times(self, toolchain: Toolchain, calls: Mapping[str, Call]) -> dict[str, Answer]:
         """Checked and timed on the GPU of this machine; times are of today and not kept."""

@@ -9,7 +9,7 @@ from typing import Any
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.kernel import Kernel
-from autotune.tuning.compilation.launch import launches
+from autotune.tuning.compilation.launch import Launch, launches
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,22 @@ class Call:
     @cached_property
     def signature(self) -> str:
         """Equal for calls that a toolchain compiles to the same binaries, on every device of an arch."""
-        try:
-            found = launches(self.kernel, self.problem, self.config, self.device)
-            seen = " ".join(launch.signature for launch in found)
-        except Exception:  # a row may hold any config; the compiler will say what is wrong with it
-            seen = describe(self.problem)
+        seen = " ".join(launch.signature for launch in self._launches) or describe(self.problem)
         return f"{self.kernel.name} {self.kernel.source_hash()} {self.device.arch} {seen} {self.config}"
+
+    @cached_property
+    def computation(self) -> str:
+        """Equal for calls that compute the same on the same inputs, on whatever arch and with whatever options."""
+        seen = " ".join(f"{launch.grid} {launch.computes}" for launch in self._launches)
+        asked = describe(self.problem)
+        return f"{self.kernel.name} {self.kernel.source_hash()} {asked} {seen or f'{self.device.name} {self.config}'}"
+
+    @cached_property
+    def _launches(self) -> list[Launch]:
+        try:
+            return launches(self.kernel, self.problem, self.config, self.device)
+        except Exception:  # a row may hold any config; the compiler will say what is wrong with it
+            return []
 
     @property
     def programs(self) -> int:

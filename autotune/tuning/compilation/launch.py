@@ -21,11 +21,13 @@ from autotune.kernel import Kernel
 
 @dataclass(frozen=True)
 class Launch:
-    """One `jit[grid](...)` of a launcher; `signature` is what Triton specialises the binary on."""
+    """One `jit[grid](...)` of a launcher; `signature` is what Triton specialises the binary on, `computes` what of it
+    says what is computed: all but options such as `num_warps`."""
 
     function: str
     grid: tuple[int, ...]
     signature: str
+    computes: str
 
 
 def target_of(arch: str) -> GPUTarget:
@@ -40,7 +42,10 @@ def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Devi
     seen: list[tuple[JITFunction, Launch]] = []
 
     def record(function: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:  # noqa: ANN401
-        seen.append((function, Launch(function.__name__, tuple(grid), _signature(function, args, kwargs))))
+        names = {param.name for param in function.params}
+        computing = {name: value for name, value in kwargs.items() if name in names}
+        signatures = (_signature(function, args, given) for given in (kwargs, computing))
+        seen.append((function, Launch(function.__name__, tuple(grid), *signatures)))
 
     with _running(record):
         kernel.launch(*meta_inputs(problem), config=config, device=device)
