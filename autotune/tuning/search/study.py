@@ -82,7 +82,7 @@ class Search:
 
     def learn_from(self, *elsewhere: Outcomes) -> None:
         """Trials of other problems, or of this one on another device, as they are now and as they grow: each is an
-        opinion here. A source that misleads costs few trials, because the surrogate finds that it does."""
+        opinion here, once a source holds enough of them. The surrogate learns what each is worth."""
         self._elsewhere += elsewhere
 
     def ask(self, count: int) -> list[Config]:
