@@ -6,8 +6,7 @@
 The figure is optimum / best time so far after N unique evaluations; failed configs count. Every run is kept in
 --cache with the release of its optimiser (ours: a hash of its sources), so that the command resumes where --minutes
 ended it. `ours+siblings` begins with what `ours` saw in its 200 evaluations on other devices with the same kernel,
-never the space itself: it is no black-box figure and stands apart. Optuna's GP gets 3 repeats: it takes
-minutes a run.
+never the space itself: it is no black-box figure and stands apart. Optuna's GP gets 3 repeats: it takes minutes a run.
 """
 
 from __future__ import annotations
@@ -147,7 +146,7 @@ def report(data: Path, runs: list[Run]) -> None:
     for made in runs:
         found[made.optimiser][made.space].append(curve(replay_spaces.load(data, made.space), made.tried))
     budgets = " ".join(f"{budget:>6}" for budget in BUDGETS)
-    print(f"{'optimum / best so far after N evaluations':50} {budgets}   worst space at 100")
+    print(f"{'optimum / best so far after N evaluations':62} {budgets}   worst space at 100")
     for optimiser in OPTIMISERS:
         if optimiser == SIBLINGS and SIBLINGS in found:
             print("\nnot a black box: begun with 200 evaluations of `ours` on each other device of the same kernel")
@@ -169,8 +168,8 @@ def _line(head: str, spaces: dict[str, list[list[float]]]) -> None:
     low = min(means, key=lambda name: means[name][AT_100])
     shown = f"{min(repeats)}" if min(repeats) == max(repeats) else f"{min(repeats)} to {max(repeats)}"
     head = f"{head} ({len(spaces)} spaces, {shown} repeats)"
-    print(f"{head:50} {_row(np.mean(list(means.values()), 0))}   {means[low][AT_100]:.3f} {low}")
-    print(f"{'    +- standard error over repeats':50} {_row(error)}")
+    print(f"{head:62} {_row(np.mean(list(means.values()), 0))}   {means[low][AT_100]:.3f} {low}")
+    print(f"{'    +- standard error over repeats':62} {_row(error)}")
 
 
 def _row(values: Any) -> str:  # noqa: ANN401
