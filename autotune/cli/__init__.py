@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe left; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that no file system takes, a full disk
+        print(f"error: {error}; name another file or folder", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
         return 130
