@@ -433,3 +433,14 @@ def test_a_triton_without_backends_is_refused(tmp_path):
         pytest.raises(UsageError, match="no backend"),
     ):
         list(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))
+
+
+@pytest.mark.slow
+def test_bisect_names_the_release_that_made_our_own_gemm_spill(monkeypatch, capsys):
+    """Between releases that the package index lists, by command line; 3.8.0 spills on gfx1201 where 3.7.1 does not."""
+    monkeypatch.delenv("AUTOTUNE_STATE")
+    arguments = ["bisect", "gemm/mxfp8_mxfp4", "--row", "m=130,n=136,k=224,dtype=e4m3fn", "--device", "r9700", "--json"]
+    assert main([*arguments, "--good", "triton==3.6.0", "--bad", "triton==3.8.0"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["last_good"], found["first_bad"]) == ("triton==3.7.1", "triton==3.8.0")
+    assert found["steps"][0]["kind"] == "spills"
