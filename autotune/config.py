@@ -102,7 +102,7 @@ def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:
     declared = {field.name: field for field in dataclasses.fields(problem_type)}
     for name, value in fields.items():
         if name not in declared:
-            raise UsageError(f"{place}: unknown problem field {name!r}{did_you_mean(name, declared)}")
+            raise UsageError(f"{place}: unknown problem field {name!r}{did_you_mean(str(name), declared)}")
         if type(value) is not hints[name]:
             raise UsageError(f"{place}: {name} must be {hints[name].__name__}, got {value!r}")
     missing = [n for n, f in declared.items() if n not in fields and f.default is dataclasses.MISSING]

@@ -61,3 +61,12 @@ def test_every_space_loads_for_every_device(kernel, name):
     loaded = space.load(registry.load(kernel), device.named(name))
     assert loaded.size > 1
     assert loaded.check
+
+
+def test_a_problem_field_that_is_no_word_is_refused(tmp_path):
+    path = tmp_path / "gemm/fp8_block_scaled.yaml"
+    path.parent.mkdir()
+    text = (space.SPACES / "gemm/fp8_block_scaled.yaml").read_text()
+    path.write_text(text.replace("check:", "check:\n  - {0: true, m: 1, n: 256, k: 256}", 1))
+    with pytest.raises(SpaceError, match="unknown problem field 0"):
+        space.load(registry.load("gemm/fp8_block_scaled"), device.named("mi355x"), tmp_path)
