@@ -12,9 +12,12 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from autotune import table
+from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import Config
+from autotune.tuning.session import session as session_module
+from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.trials import Study
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
 
@@ -136,3 +139,17 @@ def test_compile_prints_every_target_or_its_reason(capsys):
     for arch in ("sm_100", "sm_103"):
         assert any("block_scale" in name for name in rows[arch]["matrix instructions"])
     assert all((row["reason"] is None) != (row["registers"] is None) for row in rows.values())
+
+
+def test_trials_of_another_model_are_another_study(tmp_path, monkeypatch):
+    """A modelled time of the last release must not outrank this one's."""
+    names = []
+    for model in ("model:1", "model:2"):
+        monkeypatch.setattr(session_module, "model_name", lambda model=model: model)
+        plan = Plan(tmp_path / "tables", tmp_path / "state")
+        session = Session(registry.load("norm/rms_norm_quant"), device.named("mi355x"), plan, lambda status: None)
+        names.append(session._study(registry.load("norm/rms_norm_quant").problem(64, 4096), None))
+    studies = [Study.named(name) for name in names]
+    assert [study.name for study in studies] == names
+    assert [study.bench for study in studies] == ["model:1", "model:2"]
+    assert not any(study.measured for study in studies)

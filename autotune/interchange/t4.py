@@ -69,7 +69,7 @@ def write_trials(sessions: Iterable[Trials]) -> tuple[dict[str, str], list[Unmap
     """One file a study that was measured: every trial, also those that failed, and how."""
     files, left = {}, []
     for one in sessions:
-        if one.study.bench:
+        if one.study.measured:
             metadata = {"kernel": one.kernel, "device": one.device, "bench": one.study.bench}
             results = (_trial(one.problem, config, outcome) for config, outcome in one.outcomes)
             files[f"{one.label}.t4.json"] = _text(results, {**metadata, "toolchain": one.study.toolchain})

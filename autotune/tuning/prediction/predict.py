@@ -6,16 +6,19 @@ dependent steps, its loads in flight), and a share of the rest. Waves of program
 many programs a unit as are left; DRAM bounds them all together. Structure after AMD's Origami (per-iteration maximum,
 wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
 
-The constants here and in `footprint` are one set for all devices. They start from published figures and were rounded
-after looking at shipped winners of block-scaled FP8 GEMM of one half of the shapes (`benchmarks/shipped_winners.py`
-shows the other half apart); that a load takes its transfer too was added with the times of
-`benchmarks/exhaustive_moe.py` in view.
+The constants here and in `footprint` are one set for all devices. They start from published figures, were searched one
+at a time on shipped winners of block-scaled FP8 GEMM of one half of the shapes, and rounded: a mild fit, for which
+reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too was added with
+the times of `benchmarks/exhaustive_moe.py` in view.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -76,6 +79,14 @@ class Predictions:
     def __getitem__(self, at: int) -> Prediction:
         terms = tuple((name, float(us[at])) for name, us in self.terms.items())
         return Prediction(float(self.us[at]), terms, self.spread, self.source)
+
+
+@cache
+def model_name() -> str:
+    """`model:` and a hash of what predictions follow from: trials of another model do not compare with this one's."""
+    parts = ("calls.py", "tiles.py", "footprint.py", "predict.py", "constants.py", "constants.toml")
+    text = b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)
+    return f"model:{hashlib.sha256(text).hexdigest()[:8]}"
 
 
 def predict(work: Work, config: Config, device: Device, resources: Resources | None = None) -> Prediction:

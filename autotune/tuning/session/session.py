@@ -20,6 +20,7 @@ from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.prediction.predict import model_name
 from autotune.tuning.search import storage
 from autotune.tuning.search.budget import Budget
 from autotune.tuning.search.study import Outcomes, Search
@@ -181,11 +182,12 @@ class Session:
         return self._plan.budget.left(len(one.outcomes), gain)
 
     def _study(self, problem: Problem, only: Order | None) -> str:
-        subject, bench = self._subject, self._plan.bench
-        terms = (subject.source, subject.toolchain, self._plan.seed, bench.name if bench else "", self._ledger.epoch)
+        subject, plan = self._subject, self._plan
+        bench = plan.bench.name if plan.bench else model_name()
+        terms = (subject.source, subject.toolchain, plan.seed, bench, self._ledger.epoch)
         name = Study(describe(problem), *terms, describe_order(only) if only is not None else "").name
         # A database holds all kernels and devices, a journal those of one.
-        return f"{self._kernel.name} {self._filed} {name}" if self._plan.storage else name
+        return f"{self._kernel.name} {self._filed} {name}" if plan.storage else name
 
     def _search(self, problems: Collection[Problem], open_: Callable[[Problem], Search]) -> dict[Problem, Search]:
         def told(searches: Mapping[Problem, Search]) -> None:

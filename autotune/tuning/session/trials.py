@@ -18,8 +18,8 @@ from autotune.errors import UsageError
 from autotune.tuning.search import storage
 
 _NAME = re.compile(
-    r"(?P<problem>\S+) trials=2 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+)"
-    r"(?: bench=(?P<bench>\S+))?(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
+    r"(?P<problem>\S+) trials=2 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+) bench=(?P<bench>\S+)"
+    r"(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
 )
 
 
@@ -32,18 +32,21 @@ class Study:
     source: str
     toolchain: str
     seed: int
-    bench: str = ""
-    """Empty where the session ended at the model."""
+    bench: str
+    """What timed them: the name of a bench, or of the static model, `model:` and its version."""
     epoch: int = 0
     """How often the crash ledger was forgotten."""
     order: str = ""
     """The order of reduction to which a deterministic session kept; empty: free."""
 
     @property
+    def measured(self) -> bool:
+        return not self.bench.startswith("model:")
+
+    @property
     def name(self) -> str:
         # Studies of the first release held other distributions, which Optuna does not mix.
-        text = f"{self.problem} trials=2 source={self.source} {self.toolchain} seed={self.seed}"
-        text += f" bench={self.bench}" if self.bench else ""
+        text = f"{self.problem} trials=2 source={self.source} {self.toolchain} seed={self.seed} bench={self.bench}"
         text += f" epoch={self.epoch}" if self.epoch else ""
         return text + (f" order={self.order}" if self.order else "")
 
@@ -54,7 +57,7 @@ class Study:
         if match is None:
             return None
         seed, epoch = int(match["seed"]), int(match["epoch"] or 0)
-        more = (match["bench"] or "", epoch, match["order"] or "")
+        more = (match["bench"], epoch, match["order"] or "")
         return cls(match["problem"], match["source"], match["toolchain"], seed, *more)
 
 
