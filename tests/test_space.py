@@ -70,3 +70,20 @@ def test_a_problem_field_that_is_no_word_is_refused(tmp_path):
     path.write_text(text.replace("check:", "check:\n  - {0: true, m: 1, n: 256, k: 256}", 1))
     with pytest.raises(SpaceError, match="unknown problem field 0"):
         space.load(registry.load("gemm/fp8_block_scaled"), device.named("mi355x"), tmp_path)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_value_of_a_space_is_proved_by_some_check_problem(name):
+    """A config that no check problem allows can win a search and never ship."""
+    kernel, left = registry.load(name), {}
+    for gpu in ("mi355x", "h100", "b200"):
+        home = device.named(gpu)
+        loaded = space.load(kernel, home)
+        unseen = {(param, value) for param, values in loaded.lists.items() for value in values}
+        for problem in reversed(loaded.check):
+            if unseen:
+                allowed = space.feasible(loaded, kernel, problem, home)
+                unseen -= {pair for config in allowed for pair in config.items()}
+        left[gpu] = unseen
+    # What one device's limits forbid outright, another's allow.
+    assert not set.intersection(*left.values())

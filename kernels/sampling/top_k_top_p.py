@@ -45,7 +45,7 @@ class Problem:
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
         logits = draw.normal((self.rows, self.vocab), torch.float32, 3.0)
-        temperature = draw.uniform((self.rows,), 0.5, 1.5)
+        temperature = draw.uniform((self.rows,), 0.5, 1.5).clamp(min=0.5)  # 0 is no temperature, under any distribution
         k = draw.integers((self.rows,), 1, 2 * self.vocab, torch.int32)
         p, u = draw.uniform((self.rows,), 0.0, 1.0), draw.uniform((self.rows,), 0.0, 1.0)
         if device != "meta":
