@@ -114,6 +114,14 @@ def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:
         raise UsageError(f"{place}: {error}") from error
 
 
+def resized(problem: P, name: str, size: int) -> P | None:
+    """`problem` with another size in one field; None where its other fields forbid it."""
+    try:
+        return dataclasses.replace(problem, **{name: size})
+    except ValueError:
+        return None
+
+
 def parse(problem_type: type[P], text: str) -> P:
     """The problem that `describe` wrote. Raises UsageError."""
     hints = _hints(problem_type)

@@ -1,6 +1,6 @@
 """How far the static model's times are off, and the constants of `autotune/tuning/prediction/constants.toml`.
 
-    python benchmarks/calibrate.py --data ../shared/data/shipped
+    python benchmarks/calibrate.py --data FOLDER
 
 From the microseconds in AITER's tuned tables (MIT) whose kernel names tell their tile: CK's block-scaled FP8 GEMM on
 gfx942 and gfx950, FlyDSL's bf16 GEMM on gfx950. Both constants, a launch and a factor on the rest, are fitted on one
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from data import required
 
 from autotune import device as devices
 from autotune.config import Config
@@ -124,9 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
-    if not (arguments.data / FILE).exists():
-        print(f"skipped: {arguments.data / FILE} is absent; give the folder with --data")
-        return
+    required(arguments.data, FILE)
     rows, rest = load(arguments.data), constants("*", "*")
     for name, dtype in sorted({(row.device, row.dtype) for row in rows}):
         device = devices.named(name)

@@ -1,6 +1,6 @@
 """Regret of the static model on a fused MoE kernel whose whole space was measured on an H100.
 
-    python benchmarks/exhaustive_moe.py --data ../shared/data/exhaustive
+    python benchmarks/exhaustive_moe.py --data FOLDER
 
 Regret is the best time among the first 1, 8 or 16 configs predicted, over the best of all; beside it random picks
 (mean of 1,000 draws) and the default that vLLM takes without a table. `model` fits
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from data import required
 from moe import Moe, predicted
 
 from autotune import device as devices
@@ -82,11 +83,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
-    if not (arguments.data / FILE).exists():
-        print(f"skipped: {arguments.data / FILE} is absent; give the folder with --data")
-        return
+    path = required(arguments.data, FILE)
     device, rng = devices.named("h100"), np.random.default_rng(0)
-    measured = load(arguments.data / FILE)
+    measured = load(path)
     modelled, times = {}, {}
     for problem, by_config in measured.items():
         modelled[problem.tokens] = predicted(problem, list(by_config), device)[1].us

@@ -1,7 +1,7 @@
 """How near the optimum each optimiser comes on exhaustively measured tuning spaces, ours and its peers in one run.
 
     pip install kernel-tuner scikit-learn          # the `benchmark` group of pyproject.toml
-    python benchmarks/search_replay.py --data ../shared/data/replay [--repeats 10] [--minutes 10] [--optimisers ours]
+    python benchmarks/search_replay.py --data FOLDER [--repeats 10] [--minutes 10] [--optimisers ours]
 
 The figure is optimum / best time so far after N unique evaluations; failed configs count. Every run is kept in
 --cache with the release of its optimiser (ours: a hash of its sources), so that the command resumes where --minutes
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import optuna
 import replay_spaces
+from data import required
 from optimisers import OPTIMISERS, OURS, SIBLINGS, Tried, large_space, release, run
 from replay_spaces import Space
 
@@ -125,9 +126,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e6)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "search_replay.jsonl")
     arguments = parser.parse_args()
-    if not (arguments.data / "index.json").exists():
-        print(f"skipped: {arguments.data}/index.json is absent; give the folder of replay spaces with --data")
-        return
+    required(arguments.data, "index.json")
     names = arguments.spaces.split(",") if arguments.spaces else replay_spaces.names(arguments.data)
     done = {(run.space, run.optimiser, run.seed): run for run in cached(arguments.cache)}
     todo = list(jobs(names, arguments.optimisers.split(","), arguments.repeats))

@@ -1,6 +1,6 @@
 """What problems searched side by side teach each other: fused MoE on an H100, all measured at nine token counts.
 
-    python benchmarks/shared_search.py --data ../shared/data/exhaustive [--repeats 10]
+    python benchmarks/shared_search.py --data FOLDER [--repeats 10]
 
 The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem,
 with no opinion of a model; each begins with a random config, as with a default. `alone`: no problem knows of another.
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from data import required
 
 from autotune.config import Config
 from autotune.tuning.search.sharing import share
@@ -102,10 +103,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args()
-    if not (arguments.data / FILE).exists():
-        print(f"skipped: {arguments.data / FILE} is absent; give the folder of the exhaustive data with --data")
-        return
-    times = load(arguments.data / FILE)
+    path = required(arguments.data, FILE)
+    times = load(path)
     print(f"{len(times)} token counts, {arguments.repeats} repeats; best / optimum after N trials of each")
     print(f"{'':8}" + "".join(f"{budget:>14}" for budget in BUDGETS))
     for way in WAYS:

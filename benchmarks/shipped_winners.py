@@ -1,6 +1,6 @@
 """Where shipped winners rank in the whole space that their tuner searched: model alone, prior alone, both.
 
-    python benchmarks/shipped_winners.py --data ../shared/data/shipped
+    python benchmarks/shipped_winners.py --data FOLDER
 
 Block-scaled FP8 GEMM and fused MoE of vLLM and SGLang, NVIDIA and AMD; copied tables dropped, GROUP_M merged, configs
 that do not fit left out. A rank of 0 % is the first; ties count half. `occupancy and waves` is the heuristic to beat.
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import train_prior
 import winners
+from data import required
 
 from autotune.tuning.prediction import prior
 from autotune.tuning.search.encoding import Floats
@@ -98,9 +99,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=3, help="seeds of the prior's random losers (default 3)")
     arguments = parser.parse_args()
-    if not (arguments.data / "vllm_sglang_best.csv.xz").exists():
-        print(f"skipped: {arguments.data}/vllm_sglang_best.csv.xz is absent; give the folder with --data")
-        return
+    required(arguments.data, "vllm_sglang_best.csv.xz")
     chosen, left_out = winners.load(arguments.data)
     print(f"{len(chosen)} winners; left out: " + "; ".join(f"{count} {why}" for why, count in left_out.items()))
     rows = {winner.problem: train_prior.rows_of(winner) for winner in chosen}

@@ -1,7 +1,7 @@
 """Trains the community's prior on shipped winners and writes `autotune/tuning/prediction/prior.json`.
 
 pip install scikit-learn
-python benchmarks/train_prior.py --data ../shared/data/shipped [--out prior.json]
+python benchmarks/train_prior.py --data FOLDER [--out prior.json]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import winners
+from data import required
 
 from autotune import device as devices
 from autotune.tuning.prediction import prior
@@ -77,10 +78,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=prior.PATH)
     arguments = parser.parse_args()
-    path = arguments.data / "vllm_sglang_best.csv.xz"
-    if not path.exists():
-        print(f"skipped: {path} is absent; give the folder of shipped winners with --data")
-        return
+    path = required(arguments.data, "vllm_sglang_best.csv.xz")
     chosen, left_out = winners.load(arguments.data)
     rows = {winner.problem: rows_of(winner) for winner in chosen}
     trained_on = {

@@ -62,7 +62,7 @@ def test_every_trial_goes_out_to_kernel_tuner_and_says_that_it_was_a_rehearsal(w
     assert main(["export", "t4", *common]) == 0
     assert main(["export", "cachefile", *common]) == 0
     told = Counter()
-    for one in trials.read(world.folder / "state", "mi355x.simulated-1", KERNEL, registry.load(KERNEL).problem):
+    for one in trials.read(world.folder / "state", "mi355x.simulated-1", registry.load(KERNEL)):
         assert one.study.name == Study.named(one.study.name).name
         outcomes = dict(one.outcomes)
         results = json.loads((out / f"{one.label}.t4.json").read_text())["results"]

@@ -72,7 +72,7 @@ def search(folder, compiling=lambda job: None, measuring=lambda asked: None, ben
 
 
 def found(folder, bench):
-    read = trials.read(folder / "state", bench.table_device(DEVICE), KERNEL, registry.load(KERNEL).problem)
+    read = trials.read(folder / "state", bench.table_device(DEVICE), registry.load(KERNEL))
     return {one.study.problem: one.outcomes for one in read}
 
 

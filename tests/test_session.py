@@ -14,10 +14,11 @@ from optuna.storages.journal import JournalFileBackend
 
 from autotune import device, registry, table
 from autotune.cli import main
-from autotune.config import Config
+from autotune.config import Config, describe
+from autotune.tuning.search import storage
 from autotune.tuning.session import session as session_module
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.trials import Study
+from autotune.tuning.session.trials import Study, journal_path, read
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
 
@@ -153,3 +154,17 @@ def test_trials_of_another_model_are_another_study(tmp_path, monkeypatch):
     assert [study.name for study in studies] == names
     assert [study.bench for study in studies] == ["model:1", "model:2"]
     assert not any(study.measured for study in studies)
+
+
+def test_trials_of_an_earlier_source_are_left_alone(tmp_path):
+    """Its problems may have had fields that no longer exist."""
+    kernel = registry.load("norm/rms_norm_quant")
+    trials = storage.journal(journal_path(tmp_path, "mi355x", kernel.name))
+    now = describe(kernel.problem(64, 4096))
+    for problem, source in (("rows=64,gone=1", "0123456789abcdef"), (now, kernel.source_hash())):
+        study = optuna.create_study(storage=trials, study_name=Study(problem, source, "triton 3.9.0", 0, "gpu").name)
+        trial = study.ask({"ROWS": optuna.distributions.CategoricalDistribution((1,))})
+        trial.set_user_attr("outcome", '{"us": 1.0}')
+        study.tell(trial, 1.0)
+    (found,) = read(tmp_path, "mi355x", kernel)
+    assert (describe(found.problem), found.outcomes) == (now, ((Config(ROWS=1), {"us": 1.0}),))

@@ -12,11 +12,10 @@ from typing import Any
 
 from autotune import registry
 from autotune.check.build import Build, code_of, loop_of, of_answer
-from autotune.check.call import Call
+from autotune.check.call import Call, Proved
 from autotune.check.processes import Answer, Processes
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import Pair
-from autotune.config import Config
 from autotune.device import Device
 from autotune.tuning import space
 from autotune.tuning.compilation.instructions import Loop
@@ -27,9 +26,6 @@ _FORMAT = "check 2"
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of)"""
-
-Proved = tuple[str, str, Config]
-"""(kernel, device, config)"""
 
 
 class Builder:
@@ -92,7 +88,7 @@ class Builder:
 
     def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
         """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""
-        checks = {(c.kernel.name, c.device.name, c.config): check_calls(c) for c in calls}
+        checks = {c.proved: check_calls(c) for c in calls}
         wanted = {f"proof {one.computation}": one for several in checks.values() for one in several}
         found, missing = self._known(toolchain, wanted)
         self.proved += len(missing)

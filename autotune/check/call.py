@@ -11,6 +11,9 @@ from autotune.device import Device
 from autotune.kernel import Kernel
 from autotune.tuning.compilation.launch import Launch, launches
 
+Proved = tuple[str, str, Config]
+"""(kernel, device, config): what is proved as a whole, on all check problems."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -24,6 +27,10 @@ class Call:
         """Equal for calls that a toolchain compiles to the same binaries, on every device of an arch."""
         seen = " ".join(launch.signature for launch in self._launches) or describe(self.problem)
         return f"{self.kernel.name} {self.kernel.source_hash()} {self.device.arch} {seen} {self.config}"
+
+    @property
+    def proved(self) -> Proved:
+        return self.kernel.name, self.device.name, self.config
 
     @cached_property
     def computation(self) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autotune.check.build import Build
-from autotune.check.builder import Builder, Proved
+from autotune.check.builder import Builder
+from autotune.check.call import Proved
 from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain, named
 from autotune.check.triage import KINDS, Pair, Verdict, triage
@@ -138,7 +139,7 @@ def _numerics(subject: Subject, wrong: dict[Proved, str] | None, against: Toolch
         why = f"the interpreter of {against.name} computes bf16 wrongly; 3.8 and 3.9 are corrected"
         return [Verdict("unproved", "numerics", "", "", "possible", why)]
     call = subject.call
-    why = wrong.get((call.kernel.name, call.device.name, call.config), "")
+    why = wrong.get(call.proved, "")
     if why.startswith("WrongResult"):
         return [Verdict("numerics", "numerics", "", why, "certain")]
     return [Verdict("unproved", "numerics", "", why, "possible")] if why else []

@@ -80,7 +80,7 @@ def _rows(
     refuted = builder.refuted(against, [call for calls in ranked for call in calls])
 
     def row(finding: Finding, calls: Iterable[Call]) -> Row | None:
-        sound = (call for call in calls if (call.kernel.name, call.device.name, call.config) not in refuted)
+        sound = (call for call in calls if call.proved not in refuted)
         return next((_row(finding, call, builds[call.signature]) for call in sound), None)
 
     return [row(finding, calls) for finding, calls in zip(broken, ranked, strict=True)]

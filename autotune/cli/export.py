@@ -67,11 +67,8 @@ def _tables(arguments: argparse.Namespace) -> list[Table]:
 def _trials(arguments: argparse.Namespace) -> list[Trials]:
     filed = arguments.device
     devices.named(filed.partition(".")[0])  # a rehearsal's trials are filed under mi355x.simulated-7
-    found = []
-    for name in kernel_names(arguments.kernels):
-        kernel = registry.load(name)
-        source = kernel.source_hash()  # trials of an earlier source are of another kernel
-        found += [one for one in trials.read(state_root(), filed, name, kernel.problem) if one.study.source == source]
+    kernels = map(registry.load, kernel_names(arguments.kernels))
+    found = [one for kernel in kernels for one in trials.read(state_root(), filed, kernel)]
     if not found:
         raise UsageError(
             f"no trials of {filed} under {state_root()} for the present kernels; tune first, or name its AUTOTUNE_STATE"

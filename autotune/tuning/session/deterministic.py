@@ -19,6 +19,7 @@ from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.promotion import served
 from autotune.tuning.session.proving import Prover
+from autotune.tuning.session.status import geometric_mean
 from autotune.tuning.session.winners import TIE, Searched
 from autotune.tuning.space import Space, feasible
 from autotune.tuning.validation.reduction import Order, describe_order, order
@@ -198,8 +199,7 @@ class OneOrder:
 
 def price(choices: Iterable[Choice], weights: Mapping[Problem, int]) -> float:
     """Time against the free choice, geometric mean over calls of a step."""
-    logs = [(weights[p] * math.log(over), weights[p]) for one in choices for p, over in one.over_free.items()]
-    return math.exp(sum(log for log, _ in logs) / sum(weight for _, weight in logs)) if logs else 1.0
+    return geometric_mean((over, weights[p]) for one in choices for p, over in one.over_free.items())
 
 
 def _total(free: Iterable[Searched], by: ByProblem) -> float:

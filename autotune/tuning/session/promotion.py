@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from autotune.config import Config, Key, Problem, key
+from autotune.config import Config, Key, Problem, key, resized
 from autotune.device import Device
 from autotune.table import Row
 from autotune.tuning.session.compiling import Subject
@@ -83,7 +83,7 @@ class Promotion:
         by_size = {getattr(one.problem, name): one for one in group}
         sizes = sorted(by_size)
         portfolio = list(dict.fromkeys(won[by_size[size].problem][0].config for size in sizes))
-        times = Times(lambda size, configs: self._medians(_at(group[0].problem, name, size), configs))
+        times = Times(lambda size, configs: self._medians(resized(group[0].problem, name, size), configs))
 
         def probes(config: Config, low: int, high: int) -> tuple[int, ...]:
             row = (group[0].problem, config)
@@ -132,7 +132,7 @@ class Promotion:
         evidence |= {"bench": self.measurer.bench.name} if self.measurer else {}
         evidence |= {"trials": len(one.outcomes), "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(one.problem)}
-        evidence |= {"finalists": finalists(one.outcomes, won.config)}
+        evidence |= {"finalists": finalists(one, won.config)}
         serves: tuple[tuple[str, int, int], ...] = ()
         if span is not None:
             serves = ((name, span.low, span.high),)
@@ -168,10 +168,3 @@ def _covers(new: Row, old: Row) -> bool:
     here, there = dict(new.problem), dict(old.problem)
     same = here.keys() == there.keys() and all(here[n] == there[n] for n in here if n not in ends)
     return same and all(low <= int(there[name]) <= high for name, (low, high) in ends.items())
-
-
-def _at(problem: Problem, name: str, size: int) -> Problem | None:
-    try:
-        return dataclasses.replace(problem, **{name: size})
-    except ValueError:
-        return None

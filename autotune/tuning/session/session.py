@@ -35,7 +35,7 @@ from autotune.tuning.session.pipeline import Pipeline, Policy
 from autotune.tuning.session.promotion import Promotion, served, superseded
 from autotune.tuning.session.proving import Prover
 from autotune.tuning.session.siblings import measured_by_siblings
-from autotune.tuning.session.status import Progress, Status, Summary, failures, searching
+from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, searching
 from autotune.tuning.session.trials import Study, journal_path, lock_path
 from autotune.tuning.session.winners import Searched
 from autotune.tuning.validation.reduction import Order, describe_order
@@ -230,10 +230,8 @@ class Session:
 
     def _weigh(self, rows: list[Row], weights: Mapping[Any, int]) -> None:
         names = ("modeled_speedup_over_default", "speedup_over_default")
-        gains = [(row.evidence[n], weights[row.problem]) for row in rows for n in names if n in row.evidence]
-        if gains:
-            logs = sum(weight * math.log(gain) for gain, weight in gains)
-            self.summary.speedup = math.exp(logs / sum(weight for _, weight in gains))
+        gains = ((row.evidence[n], weights[row.problem]) for row in rows for n in names if n in row.evidence)
+        self.summary.speedup = geometric_mean(gains)
 
 
 def _distinct(problems: Mapping[Problem, int], device: Device) -> None:

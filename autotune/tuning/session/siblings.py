@@ -24,23 +24,16 @@ def measured_by_siblings(
     if bench is None:
         return {}
     found: dict[Problem, list[Outcomes]] = defaultdict(list)
-    source = kernel.source_hash()
-    for name in _filed(state, kernel, device, bench):
-        for trials in _read(state, name, kernel):
-            if (trials.study.source, trials.study.bench) == (source, bench.name):
+    others = [devices.named(name) for name in devices.names() if name != device.name]
+    for filed in (bench.table_device(other.name) for other in others if other.vendor == device.vendor):
+        for trials in _read(state, filed, kernel):
+            if trials.study.bench == bench.name:
                 found[trials.problem].append(dict(trials.outcomes))
     return found
 
 
-def _filed(state: Path, kernel: Kernel[Any], device: Device, bench: Bench) -> list[str]:
-    """Names under which such devices are filed where this bench measured them."""
-    others = [devices.named(name) for name in devices.names() if name != device.name]
-    names = [bench.table_device(other.name) for other in others if other.vendor == device.vendor]
-    return [name for name in names if (state / "journal" / name / f"{kernel.name}.log").is_file()]
-
-
 def _read(state: Path, name: str, kernel: Kernel[Any]) -> list[Trials]:
     try:
-        return list(read(state, name, kernel.name, kernel.problem))
+        return list(read(state, name, kernel))
     except UsageError:  # another session is writing it, or it is damaged: its own session says so, and we do without
         return []

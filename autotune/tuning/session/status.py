@@ -49,6 +49,12 @@ class Status:
 Progress = Callable[[Status], None]
 
 
+def geometric_mean(weighted: Iterable[tuple[float, float]]) -> float:
+    """Of (value, weight) pairs; 1 where there are none."""
+    logs = [(weight * math.log(value), weight) for value, weight in weighted]
+    return math.exp(sum(log for log, _ in logs) / sum(weight for _, weight in logs)) if logs else 1.0
+
+
 def searching(searches: Iterable[tuple[Config, Outcomes]], of: int) -> Status:
     """Of searches, each with its default config, that will try `of` configs in all."""
     found = list(searches)
@@ -56,10 +62,9 @@ def searching(searches: Iterable[tuple[Config, Outcomes]], of: int) -> Status:
     for default, outcomes in found:
         us = outcomes.get(default, {}).get("us")
         if us is not None:
-            gains.append(math.log(us / min(outcome["us"] for outcome in outcomes.values() if "us" in outcome)))
+            gains.append((us / min(outcome["us"] for outcome in outcomes.values() if "us" in outcome), 1))
     done = sum(len(outcomes) for _, outcomes in found)
-    speedup = math.exp(sum(gains) / len(gains)) if gains else 1.0
-    return Status("search", done, max(done, of), speedup, failures(outcomes for _, outcomes in found))
+    return Status("search", done, max(done, of), geometric_mean(gains), failures(outcomes for _, outcomes in found))
 
 
 def failures(searches: Iterable[Outcomes]) -> dict[str, int]:

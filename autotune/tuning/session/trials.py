@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from autotune.config import Config, Problem, parse
 from autotune.errors import UsageError
+from autotune.kernel import Kernel
 from autotune.tuning.search import storage
 
 _NAME = re.compile(
@@ -89,21 +90,22 @@ def lock_path(journal: Path) -> Path:
     return journal.with_suffix(".session")
 
 
-def read(state: Path, device: str, kernel: str, problem_type: type[Problem]) -> Iterator[Trials]:
-    """All studies of `kernel` for `device`, by name. Raises UsageError where a session is writing them."""
-    path = journal_path(state, device, kernel)
+def read(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
+    """All studies of `kernel` as its source is now, for `device`, by name: trials of an earlier source are of another
+    kernel, whose problems may have had another form. Raises UsageError where a session is writing them."""
+    path, source = journal_path(state, device, kernel.name), kernel.source_hash()
     if not path.is_file():
         return
     with storage.exclusive(lock_path(path)):
         held = storage.journal(path)
         for summary in sorted(optuna.get_all_study_summaries(held), key=lambda one: one.study_name):
             study = Study.named(summary.study_name)
-            if study is None:
+            if study is None or study.source != source:
                 continue
             trials = optuna.load_study(study_name=summary.study_name, storage=held).get_trials(deepcopy=False)
             ended = tuple(_outcome(one, path) for one in trials if one.state == TrialState.COMPLETE)
             if ended:
-                yield Trials(kernel, device, study, parse(problem_type, study.problem), ended)
+                yield Trials(kernel.name, device, study, parse(kernel.problem, study.problem), ended)
 
 
 def _outcome(trial: optuna.trial.FrozenTrial, path: Path) -> tuple[Config, dict[str, Any]]:

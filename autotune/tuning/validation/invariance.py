@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autotune.config import Config, P, describe
+from autotune.config import Config, P, describe, resized
 from autotune.device import Device
 from autotune.errors import Defect, UsageError, WrongResult
 from autotune.kernel import Kernel
@@ -55,7 +55,7 @@ def _compare(kernel: Kernel[P], whole: P, pair: tuple[Config, Config], device: D
     answer = _run(kernel, first_config, device, inputs)
     compared = 0
     for first, size in batches(getattr(whole, name), period(config)):
-        small = _sized(whole, size)
+        small = resized(whole, whole.VARYING[0], size)
         if small is None or kernel.reject(small, config, device) is not None:
             continue
         launch = partial(kernel.launch, config=config, device=device)
@@ -167,7 +167,7 @@ def _agree(answer: Answer, got: Answer, sizes: tuple[Any, Any], first: int) -> b
 def _whole(kernel: Kernel[P], base: P, pair: tuple[Config, Config], device: Device) -> P:
     """`base` with a tile and its tails of rows, or with as many as both configs may have."""
     for size in (max(map(period, pair)) + 3, 35, 19, 12, 7, 5, 2):
-        problem = _sized(base, size)
+        problem = resized(base, base.VARYING[0], size)
         if problem is None:
             continue
         if all(kernel.reject(problem, config, device) is None for config in pair) and all(
@@ -175,13 +175,6 @@ def _whole(kernel: Kernel[P], base: P, pair: tuple[Config, Config], device: Devi
         ):
             return problem
     raise NoRows(f"{kernel.name} {describe(base)}: {pair[1]} is allowed for no batch that the interpreter can hold")
-
-
-def _sized(problem: P, size: int) -> P | None:
-    try:
-        return dataclasses.replace(problem, **{problem.VARYING[0]: size})
-    except ValueError:
-        return None  # another field forbids it
 
 
 def _steps(kernel: Kernel[P], problem: P, config: Config, device: Device) -> int:

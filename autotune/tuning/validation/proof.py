@@ -9,11 +9,10 @@ equal problems are proved once.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from autotune.config import Config, P, describe, key
+from autotune.config import Config, P, describe, key, resized
 from autotune.device import Device
 from autotune.kernel import Kernel
 from autotune.tuning.compilation.launch import launches
@@ -98,13 +97,8 @@ def _formats(problem: P) -> tuple[object, ...]:
 
 
 def _replaced(problem: P, name: str, values: Iterable[int]) -> list[P]:
-    found = []
-    for value in values:
-        try:
-            found.append(dataclasses.replace(problem, **{name: value}))
-        except ValueError:
-            continue  # another field of the check problem forbids it
-    return found
+    """Those values left out that another field of the check problem forbids."""
+    return [found for value in values if (found := resized(problem, name, value)) is not None]
 
 
 def _folded(kernel: Kernel[P], problem: P, config: Config, device: Device) -> P:
