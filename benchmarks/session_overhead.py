@@ -136,7 +136,7 @@ def informed(compiled: dict[Job, Any]) -> Hire:
 def tried(folder: Path) -> list[Config]:
     """In the order asked."""
     filed = Simulated().table_device(DEVICE)
-    (found,) = trials.read(folder / "s", filed, KERNEL, registry.load(KERNEL).problem)
+    (found,) = trials.read(folder / "s", filed, registry.load(KERNEL))
     return [config for config, _ in found.outcomes]
 
 
