@@ -242,6 +242,40 @@ def test_usage_errors_of_benches_and_budgets(arguments, message, capsys, tmp_pat
     assert not (tmp_path / "tables").exists()
 
 
+LOADS = ["tune", "moe/fp8_grouped_gemm", "--device", DEVICE, "--problem", "tokens=4,topk=2,experts=4,n=128,k=128"]
+
+
+def test_captured_loads_of_experts_come_from_a_file_into_the_evidence(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOTUNE_STATE", str(tmp_path / "state"))
+    loads = tmp_path / "loads.json"
+    loads.write_text("[5, 1, 0, 9]")
+    drawn = ["--inputs", f"routing=captured:{loads}", "--trials", "1", "--jobs", "1"]
+    assert main([*LOADS, *drawn, "--tables", str(tmp_path / "tables")]) == 0
+    (row,) = table.load(tmp_path / "tables/gfx950/mi355x/moe/fp8_grouped_gemm.json").rows
+    assert row.evidence["inputs"] == {"routing": "captured:8e1c00ff"}
+    assert ("routing", "uniform") in row.problem, "how inputs are drawn is no part of the key"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "loads.json: cannot be read"),
+        ("[5, 1, 0", "loads.json: not JSON"),
+        ('{"0": 5}', "must be a list of integers"),
+        ("[5, 1, true, 9]", "must be a list of integers"),
+        ("[0, 0, 0, 0]", "loads.json: counts must be 0 or more and not all 0"),
+        ("[5, 1]", "2 hex digits for each of 4 experts"),
+    ],
+)
+def test_loads_that_are_none_are_usage_errors(text, message, tmp_path, capsys):
+    loads = tmp_path / "loads.json"
+    if text is not None:
+        loads.write_text(text)
+    assert main([*LOADS, "--inputs", f"routing=captured:{loads}", "--tables", str(tmp_path / "tables")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "tables").exists()
+
+
 def test_doctor_tells_the_noise_floor_of_a_bench(capsys):
     assert main(["doctor", "--timing", "--bench", "simulated:0", "--device", "mi355x", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -5,6 +5,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -103,6 +106,37 @@ def test_a_cluster_that_loses_a_node_gives_the_table_of_one_process(postgresql, 
     assert many.failed == one.failed
     tables = [table.load(summary.table) for summary in (many, one)]
     assert table.content_hash(tables[0]) == table.content_hash(tables[1])
+
+
+@pytest.mark.slow
+def test_one_session_at_a_time_on_all_machines_of_a_database(postgresql):
+    here, elsewhere = storage.database(postgresql), storage.database(postgresql)
+    with storage.alone(here, "a kernel on mi355x"):
+        with (
+            pytest.raises(UsageError, match="perhaps on another machine"),
+            storage.alone(elsewhere, "a kernel on mi355x"),
+        ):
+            pass
+        with storage.alone(elsewhere, "a kernel on h100"):
+            pass
+    with storage.alone(elsewhere, "a kernel on mi355x"):
+        pass
+
+
+@pytest.mark.slow
+def test_a_session_that_is_killed_leaves_no_lock_in_the_database(postgresql):
+    holding = (
+        "import os, sys; from autotune.tuning.search import storage\n"
+        "with storage.alone(storage.database(sys.argv[1]), 'a kernel'):\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", holding, postgresql])
+    assert killed.returncode == -9
+    for _ in range(50):  # the server notices the end of the connection in its own time
+        with suppress(UsageError), storage.alone(storage.database(postgresql), "a kernel"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the lock outlived its session")
 
 
 def test_a_storage_that_is_not_there_is_a_usage_error():

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from autotune import device as devices
-from autotune import lint, misses, registry, runtime, workload
+from autotune import lint, misses, registry, runtime, untrusted, workload
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
 from autotune.config import Problem, build, key
 from autotune.device import Device
+from autotune.draw import captured
 from autotune.errors import DeviceError, UsageError
 from autotune.kernel import Kernel
 from autotune.tuning.measurement import gpu, simulated
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
         "  autotune tune --device mi355x --device b200\n"
         "  autotune tune norm/rms_norm_quant --device h200 --model deepseek-v3.2 --tp 8 --trials 40 --minutes 30\n"
         "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168\n"
-        "  autotune tune moe/fp8_grouped_gemm --device mi355x --inputs routing=zipf:1.2\n"
+        "  autotune tune moe/mxfp4_grouped_gemm --device mi355x --inputs routing=captured:loads.json\n"
         "  autotune tune gemm/fp8_block_scaled --device h100 --deterministic\n"
         "  autotune tune --device mi355x --ray auto --storage postgresql://tuner@db/trials",
     )
@@ -53,7 +54,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
     parser.add_argument(
         "--inputs", action="append", default=[], metavar="FIELD=VALUE",
-        help="how inputs are drawn, such as routing=zipf:1.2 or pattern=clustered; kept as evidence of each row",
+        help="how inputs are drawn: routing=zipf:1.2, routing=captured:FILE.json (a list of tokens by expert), "
+        "pattern=clustered; kept as evidence of each row",
     )  # fmt: skip
     parser.add_argument("--trials", type=int, default=Budget.trials, help="configs tried a problem (default 12)")
     parser.add_argument("--minutes", type=float, help="end the search of each kernel and device after so long")
@@ -208,7 +210,18 @@ def _drawn(kernel: Kernel[Any], text: str) -> tuple[str, str]:
     if not equals or name not in drawn:
         known = f"can draw {', '.join(drawn)} another way" if drawn else "draws its inputs in one way only"
         raise UsageError(f"--inputs {text!r}: write FIELD=VALUE; {kernel.name} {known}")
-    return name, value
+    kind, _, file = value.partition(":")
+    return name, _captured(Path(file)) if kind == "captured" and file.endswith(".json") else value
+
+
+def _captured(path: Path) -> str:
+    counts = untrusted.read_json(path)
+    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+        raise UsageError(f"{path}: must be a list of integers, the tokens that each expert got; got {str(counts)[:80]}")
+    try:
+        return captured(counts)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _describe(status: Status) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -61,6 +62,23 @@ class _OneWriter(JournalFileBackend):
             if any("datetime_complete" in log for log in logs):
                 file.flush()
                 os.fsync(file.fileno())
+
+
+@contextmanager
+def alone(shared: BaseStorage, name: str) -> Iterator[None]:
+    """Holds `name` among all machines that use this database, until the connection ends, however it does. Raises
+    UsageError where another session holds it. Only PostgreSQL has such locks; elsewhere `exclusive` is all."""
+    if not isinstance(shared, RDBStorage) or shared.engine.dialect.name != "postgresql":
+        yield
+        return
+    lock = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    with shared.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({lock})").scalar():
+            raise UsageError(f"--storage: another session, perhaps on another machine, tunes {name}; wait for it")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({lock})")  # the pool keeps the connection
 
 
 def database(url: str) -> BaseStorage:

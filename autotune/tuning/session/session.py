@@ -86,7 +86,8 @@ class Session:
                 self._ledger.forget()
             old = self._load_table()
             trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
-            rows = self._tune(problems, old, trials)
+            with storage.alone(trials, f"{self._kernel.name} on {self._filed}"):
+                rows = self._tune(problems, old, trials)
             table.save(self._merged(old, rows), self.summary.table)
         return self.summary
 
