@@ -1,5 +1,11 @@
 """The real bench. On a machine with one CUDA or ROCm GPU: `python -m pytest -m gpu`; its arithmetic needs none."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -20,18 +26,54 @@ def test_copies_of_the_inputs_exceed_twice_the_last_level_cache_where_there_is_r
     mi300x = device.named("mi300x")
     assert mi300x.last_level_mb == 256
     assert gpu.copies_for(64 * 2**20, mi300x, 2**40) == 9
-    assert gpu.copies_for(2**20, mi300x, 2**40) == 100, "small inputs: as many as a graph has launches"
+    assert gpu.copies_for(2**20, mi300x, 2**40) == 513
+    assert gpu.copies_for(2**10, mi300x, 2**40) == 1000, "tiny inputs: as many as a graph has launches"
     assert gpu.copies_for(2**30, mi300x, 2**40) == 2
     assert gpu.copies_for(2**30, mi300x, 2**30) == 1, "no room: the same inputs again"
 
 
 def test_graphs_are_long_enough_that_launching_them_is_under_five_percent():
     for us in (0.5, 3.0, 40.0, 900.0):
-        for copies in (1, 2, 9, 100):
+        for copies in (1, 2, 9, 100, 1000):
             launches = gpu.launches_for(us, copies)
             assert launches % copies == 0
-            assert launches * max(us, 1.0) >= 400 or launches > 50, "as many as a graph may have"
+            assert launches * max(us, 1.0) >= 400
+
+
+def test_copies_look_to_the_compiler_as_what_they_are_copies_of():
+    whole = torch.arange(40.0).view(5, 8)
+    inputs = (whole[:, 1:6], whole, 3, whole[0].expand(4, -1), None)
+    copies = gpu.copied(inputs)
+    for had, got in zip(inputs, copies, strict=True):
+        if not isinstance(had, torch.Tensor):
+            assert got == had
+            continue
+        assert torch.equal(got, had)
+        assert (got.stride(), got.storage_offset()) == (had.stride(), had.storage_offset())
+        assert got.data_ptr() != had.data_ptr()
+    copies[1].zero_()
+    assert copies[0].sum() == copies[3].sum() == 0, "what shares memory still does"
+    assert whole.sum() == 780, "the original stays"
     assert gpu.launches_for(900.0, 1) == 1
+
+
+def test_the_code_that_asks_a_gpu_runs_on_a_stand_in():
+    command = [sys.executable, str(Path(__file__).parent / "gpu_cases.py")]
+    told = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert 0 < found["error"] <= 1
+    assert found["checked"] == ["launch"] * 3
+    assert found["samples"] == 6
+    assert found["us"] > 0
+    before, probe, captured, settled, warm, *passes = found["timed"]
+    assert before == ["launch", 2 + found["copies"]], "compiled by two launches before one graph of each copy"
+    assert probe == [f"replay {found['copies']}", 2]
+    assert captured[1] > found["copies"], "a longer graph, since the first took under 400 us"
+    assert (settled, warm) == ([f"replay {captured[1]}", 1], ["warm", 1])
+    assert passes == [["cold", 1], settled] * 6, "the cache is written over before each sample"
+    kinds = [found[name] for name in ("an error", "a lost context", "no memory", "a wrong result")]
+    assert kinds == ["RuntimeError", "Sticky", "OutOfMemory", "WrongResult"]
 
 
 pytestmark_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is visible")]

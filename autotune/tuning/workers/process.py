@@ -138,7 +138,10 @@ def _serve(line: Connection, lifeline: Connection, start: Start) -> None:
     limit = int(start.memory_gb * 2**30)
     # RLIMIT_DATA, not RLIMIT_AS: torch and LLVM map far more address space than they touch.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    line.send(("ready", None))
+    try:
+        line.send(("ready", None))
+    except ConnectionError:
+        return  # the caller died before we could die with it
     while True:
         try:
             task, argument = line.recv()
