@@ -15,7 +15,7 @@ from autotune import table
 from autotune.config import Config, Problem, Scalar, describe, field_names, key, values
 from autotune.device import Device
 from autotune.errors import TableError
-from autotune.table import Row
+from autotune.table import Row, Table
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
@@ -68,14 +68,16 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
     """A kernel's choices on one device by the values of a problem's fields: `lookup[64, 2048, 7168, "e4m3fn"]`.
 
     A dictionary that fills itself, so that a hit costs what a dictionary's does. The table is read once, when this is
-    made; raises TableError where it is not whole.
+    made; raises TableError where it is not whole, and for a problem that a deterministic table cannot serve.
     """
 
     def __init__(self, kernel: Kernel[Any], device: Device, root: Path) -> None:
         super().__init__()
-        self._kernel, self._device = kernel, device
+        self._kernel, self._device, self._root = kernel, device, root
         self.path = table.path_of(root, device.arch, device.name, kernel.name)
-        self.rows = _read(self.path, kernel.name, device)
+        found = _read(self.path, kernel.name, device)
+        self.rows: tuple[Row, ...] = found.rows if found else ()
+        self._one_order = found is not None and found.one_order
         problem_type: Any = kernel.problem  # mypy holds type[Any] to be unhashable
         self._names = field_names(problem_type)
         self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
@@ -94,6 +96,9 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         self[wanted] = choice
         for hook in hooks:
             hook(self._kernel, problem, self._device, choice)
+        if self._one_order and choice.row is None:
+            del self[wanted]
+            raise TableError(self._refusal(problem, choice.reason))
         return choice
 
     def _choose(self, problem: Problem) -> Choice:
@@ -107,6 +112,13 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
                 return _answer(problem, row, fit)
         why = "no row agrees in every fixed field" if not alike else f"none of {len(alike)} near rows is allowed"
         return Choice(kernel.default(problem, device), "default", why)
+
+    def _refusal(self, problem: Problem, why: str) -> str:
+        tune = f"autotune tune {self._kernel.name} --device {self._device.name} --deterministic --tables {self._root}"
+        return (
+            f"{self.path}: is deterministic, and for {describe(problem)} {why}: another config may add in another "
+            f"order; tune it: {tune} --problem {describe(problem)}"
+        )
 
     def _fixed(self, fields: dict[str, Scalar]) -> tuple[Scalar, ...]:
         return tuple(fields[name] for name in self._names if name not in self._kernel.problem.VARYING)
@@ -156,7 +168,8 @@ def lookup(kernel: Kernel[Any], device: Device) -> Lookup:
 
 
 def choose(kernel: Kernel[Any], problem: Problem, device: Device) -> Choice:
-    """The config for `problem`; same answer for same tables. Raises TableError for a table that is not whole."""
+    """The config for `problem`; same answer for same tables. Raises TableError for a table that is not whole, and where
+    a deterministic one has no row that could serve: never another order of reduction unasked."""
     return lookup(kernel, device)[values(problem)]
 
 
@@ -168,7 +181,8 @@ def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
 
 def rows(kernel: str, device: Device) -> tuple[Row, ...]:
     """All rows that serve `kernel` on `device`. Raises TableError."""
-    return _read(table.path_of(tables_root(), device.arch, device.name, kernel), kernel, device)
+    found = _read(table.path_of(tables_root(), device.arch, device.name, kernel), kernel, device)
+    return found.rows if found else ()
 
 
 def served(kernel: str) -> dict[Any, Served]:
@@ -192,12 +206,12 @@ def forget() -> None:
         known.clear()
 
 
-def _read(path: Path, kernel: str, device: Device) -> tuple[Row, ...]:
+def _read(path: Path, kernel: str, device: Device) -> Table | None:
     if not path.exists():
-        return ()
+        return None
     loaded = table.load(path)
     if (loaded.kernel, loaded.arch, loaded.device) != (kernel, device.arch, device.name):
         raise TableError(
             f"{path}: is a table of {loaded.kernel} for {loaded.arch}/{loaded.device}; move it to that folder"
         )
-    return loaded.rows
+    return loaded

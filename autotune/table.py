@@ -55,6 +55,11 @@ class Table:
     deterministic: bool = False
     """All rows that may serve one another's problems add in one order, proved bit for bit: batches change no row."""
 
+    @property
+    def one_order(self) -> bool:
+        """Whether a config that no row has could add in another order than rows do."""
+        return self.deterministic and any(row.evidence["deterministic"].get("order") != "any" for row in self.rows)
+
     def merged(self, rows: Iterable[Row]) -> Table:
         """With `rows` put in; a row gives way only to one of its own tier or a better one.
 
@@ -113,7 +118,7 @@ def loads(text: str, place: str) -> Table:
     if len({row.problem for row in rows}) != len(rows):
         raise TableError(f"{place}: two rows have the same problem; delete one of them")
     for i, row in enumerate(rows):
-        if "deterministic" in data and "deterministic" not in row.evidence:
+        if "deterministic" in data and not isinstance(row.evidence.get("deterministic"), dict):
             raise TableError(f"{place}: row {i + 1} (line {i + first}): was tuned freely, the table is deterministic")
     return Table(data["kernel"], data["arch"], data["device"], data["source"], rows, "deterministic" in data)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from autotune import device, registry, table
+from autotune import device, misses, registry, runtime, table
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import SpaceError, TableError
@@ -122,6 +122,56 @@ def test_a_deterministic_table_says_so_and_takes_no_other_rows(tmp_path):
         table.loads(table.dumps(replace(whole, rows=(free,))), "here")
     with pytest.raises(TableError, match="must be true or absent"):
         table.loads(text.replace('"deterministic": true', '"deterministic": false'), "here")
+
+
+ROW = Row(
+    key(GEMM.problem(64, 512, 7168)), config(BLOCK_M=16), "modeled", {"deterministic": {"order": "SPLIT_K=1"}}, "", ""
+)
+
+
+@pytest.fixture
+def serving(tmp_path, monkeypatch):
+    """Serves one row from a deterministic table."""
+    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
+    source = registry.load(GEMM.name).source_hash()
+
+    def put(row=ROW, deterministic=True):
+        whole = Table(GEMM.name, GPU.arch, GPU.name, source, (row,), deterministic)
+        table.save(whole, table.path_of(tmp_path, GPU.arch, GPU.name, GEMM.name))
+        runtime.forget()
+
+    yield put
+    runtime.forget()
+
+
+def test_a_deterministic_table_serves_its_order_or_nothing(serving, monkeypatch, tmp_path):
+    serving()
+    near, other = GEMM.problem(3, 512, 7168), GEMM.problem(64, 1024, 7168)
+    assert runtime.choose(GEMM, near, GPU).config == ROW.config, "another size of a family has its order"
+    stop = misses.record(tmp_path / "misses.jsonl")
+    remedy = r"is deterministic.*no row agrees.*--deterministic --tables .*m=64,n=1024"
+    for _ in range(2):
+        with pytest.raises(TableError, match=remedy):
+            runtime.choose(GEMM, other, GPU)
+    stop()
+    assert {one.problem for one in misses.read(tmp_path / "misses.jsonl")} == {key(other)}
+    never = replace(GEMM, reject=lambda problem, config, gpu: "it is not allowed here")
+    runtime.forget()
+    with pytest.raises(TableError, match="none of 1 near rows is allowed"):
+        runtime.choose(never, near, GPU)
+
+
+def test_where_nothing_is_added_up_any_config_keeps_the_order(serving):
+    serving(replace(ROW, evidence={"deterministic": {"order": "any"}}))
+    assert runtime.choose(GEMM, GEMM.problem(64, 1024, 7168), GPU).how == "default"
+    serving(deterministic=False)
+    assert runtime.choose(GEMM, GEMM.problem(64, 1024, 7168), GPU).how == "default"
+
+
+def test_explain_says_that_a_deterministic_table_refuses(serving, capsys):
+    serving()
+    assert main(["explain", GEMM.name, "m=64,n=1024,k=7168", "--device", GPU.name]) == 2
+    assert "is deterministic" in capsys.readouterr().err
 
 
 def test_batches_have_tails_and_stay_inside():
