@@ -1,4 +1,7 @@
-"""Which config serves a problem: a row that covers it, the nearest allowed row, the default. Data never decide."""
+"""Which config serves a problem: a row that covers it, the nearest allowed row, the default. Data never decide.
+
+A deterministic table serves nothing in place of its rows: a default config may add in another order.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class Choice:
-    """The config, and how it was found: `exact`, `interval`, `nearest` or `default`; `reason` is for people."""
+    """The config, and how it was found: `exact`, `interval`, `nearest` or `default`; `reason` is for people.
+
+    `refused`: a deterministic table has no row for it; the config is empty, and `choose` raises.
+    """
 
     config: Config
     how: str
@@ -41,7 +47,7 @@ class Choice:
     @property
     def is_miss(self) -> bool:
         """Nothing was tuned for this problem."""
-        return self.how in ("nearest", "default")
+        return self.how in ("nearest", "default", "refused")
 
 
 Hook = Callable[["Kernel[Any]", Problem, Device, Choice], None]
@@ -68,16 +74,16 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
     """A kernel's choices on one device by the values of a problem's fields: `lookup[64, 2048, 7168, "e4m3fn"]`.
 
     A dictionary that fills itself, so that a hit costs what a dictionary's does. The table is read once, when this is
-    made; raises TableError where it is not whole, and for a problem that a deterministic table cannot serve.
+    made; raises TableError where it is not whole.
     """
 
     def __init__(self, kernel: Kernel[Any], device: Device, root: Path) -> None:
         super().__init__()
-        self._kernel, self._device, self._root = kernel, device, root
+        self._kernel, self._device = kernel, device
         self.path = table.path_of(root, device.arch, device.name, kernel.name)
-        found = _read(self.path, kernel.name, device)
-        self.rows: tuple[Row, ...] = found.rows if found else ()
-        self._one_order = found is not None and found.one_order
+        loaded = _read(self.path, kernel.name, device)
+        self.rows = loaded.rows if loaded else ()
+        self._keeps_an_order = loaded is not None and loaded.keeps_an_order
         problem_type: Any = kernel.problem  # mypy holds type[Any] to be unhashable
         self._names = field_names(problem_type)
         self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
@@ -87,6 +93,8 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
                 self._names
             ):  # others are of an older form of the problem: `autotune lint` names them
                 self._alike.setdefault(self._fixed(fields), []).append(row)
+        if self._keeps_an_order:
+            self._check_orders()
 
     def __missing__(self, wanted: tuple[Scalar, ...]) -> Choice:
         problem = self._kernel.problem(*wanted)
@@ -96,29 +104,39 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         self[wanted] = choice
         for hook in hooks:
             hook(self._kernel, problem, self._device, choice)
-        if self._one_order and choice.row is None:
-            del self[wanted]
-            raise TableError(self._refusal(problem, choice.reason))
         return choice
 
     def _choose(self, problem: Problem) -> Choice:
         kernel, device = self._kernel, self._device
         if not self.rows:
-            return Choice(kernel.default(problem, device), "default", f"no table at {self.path}")
+            return self._without(problem, f"no table at {self.path}")
         wanted = dict(key(problem))
         alike = self._alike.get(self._fixed(wanted), [])
         for fit, row in sorted(((_fit(row, wanted, problem.VARYING), row) for row in alike), key=itemgetter(0)):
             if kernel.reject(problem, row.config, device) is None:
                 return _answer(problem, row, fit)
         why = "no row agrees in every fixed field" if not alike else f"none of {len(alike)} near rows is allowed"
-        return Choice(kernel.default(problem, device), "default", why)
+        return self._without(problem, why)
 
-    def _refusal(self, problem: Problem, why: str) -> str:
-        tune = f"autotune tune {self._kernel.name} --device {self._device.name} --deterministic --tables {self._root}"
-        return (
-            f"{self.path}: is deterministic, and for {describe(problem)} {why}: another config may add in another "
-            f"order; tune it: {tune} --problem {describe(problem)}"
+    def _check_orders(self) -> None:
+        for some in self._alike.values():
+            orders = sorted({str(row.order) for row in some})
+            if len(orders) > 1:
+                there = dict(some[0].problem)
+                raise TableError(
+                    f"{self.path}: is deterministic, and rows that serve one another's problems, such as {there}, add "
+                    f"in {len(orders)} orders ({'; '.join(orders)}); restore the file or tune again"
+                )
+
+    def _without(self, problem: Problem, why: str) -> Choice:
+        if not self._keeps_an_order:
+            return Choice(self._kernel.default(problem, self._device), "default", why)
+        remedy = (
+            f"autotune tune {self._kernel.name} --device {self._device.name} --deterministic "
+            f"--tables {self.path.parents[3]} --problem {describe(problem)}"
         )
+        why = f"{self.path} is deterministic, {why}, and the default config may add in another order"
+        return Choice(Config(), "refused", f"{why}; `{remedy}`, or --from-misses what misses.record wrote")
 
     def _fixed(self, fields: dict[str, Scalar]) -> tuple[Scalar, ...]:
         return tuple(fields[name] for name in self._names if name not in self._kernel.problem.VARYING)
@@ -168,21 +186,27 @@ def lookup(kernel: Kernel[Any], device: Device) -> Lookup:
 
 
 def choose(kernel: Kernel[Any], problem: Problem, device: Device) -> Choice:
-    """The config for `problem`; same answer for same tables. Raises TableError for a table that is not whole, and where
-    a deterministic one has no row that could serve: never another order of reduction unasked."""
-    return lookup(kernel, device)[values(problem)]
+    """The config for `problem`; same answer for same tables.
+
+    Raises TableError for a table that is not whole, or that is deterministic and has no row for `problem`.
+    """
+    choice = lookup(kernel, device)[values(problem)]
+    if choice.how == "refused":
+        raise TableError(f"{kernel.name} {describe(problem)} on {device.name}: {choice.reason}")
+    return choice
 
 
 def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
-    """What `choose` answers, in words."""
-    choice = choose(kernel, problem, device)
-    return f"{kernel.name} {describe(problem)} on {device.name}: {choice.how} ({choice.reason}) -> {choice.config}"
+    """What `choose` answers, in words, a refusal too."""
+    choice = lookup(kernel, device)[values(problem)]
+    config = "no config" if choice.how == "refused" else choice.config
+    return f"{kernel.name} {describe(problem)} on {device.name}: {choice.how} ({choice.reason}) -> {config}"
 
 
 def rows(kernel: str, device: Device) -> tuple[Row, ...]:
     """All rows that serve `kernel` on `device`. Raises TableError."""
-    found = _read(table.path_of(tables_root(), device.arch, device.name, kernel), kernel, device)
-    return found.rows if found else ()
+    loaded = _read(table.path_of(tables_root(), device.arch, device.name, kernel), kernel, device)
+    return loaded.rows if loaded else ()
 
 
 def served(kernel: str) -> dict[Any, Served]:

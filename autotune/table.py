@@ -19,6 +19,9 @@ FORMAT = 1
 TIERS = ("measured", "sibling", "imported", "modeled", "simulated")
 """Where a row comes from, best first; a simulated one is a rehearsal, filed under no real device."""
 
+ANY_ORDER = "any"
+"""The order of a config whose kernel adds nothing up."""
+
 _ROW_FIELDS = {"problem", "config", "tier", "evidence", "toolchain", "code"}
 _OPTIONAL = {"serves"}
 _HEAD_FIELDS = {"format", "kernel", "arch", "device", "source", "rows"}
@@ -42,6 +45,13 @@ class Row:
     def rank(self) -> int:
         return TIERS.index(self.tier)
 
+    @property
+    def order(self) -> str | None:
+        """In which its config adds up, as a deterministic session proved; None of a row tuned freely."""
+        proved = self.evidence.get("deterministic")
+        order = proved.get("order") if isinstance(proved, Mapping) else None
+        return order if isinstance(order, str) else None
+
 
 @dataclass(frozen=True)
 class Table:
@@ -56,9 +66,9 @@ class Table:
     """All rows that may serve one another's problems add in one order, proved bit for bit: batches change no row."""
 
     @property
-    def one_order(self) -> bool:
-        """Whether a config that no row has could add in another order than rows do."""
-        return self.deterministic and any(row.evidence["deterministic"].get("order") != "any" for row in self.rows)
+    def keeps_an_order(self) -> bool:
+        """Whether a config that is none of its rows' may add in another order than they do."""
+        return self.deterministic and {row.order for row in self.rows} != {ANY_ORDER}
 
     def merged(self, rows: Iterable[Row]) -> Table:
         """With `rows` put in; a row gives way only to one of its own tier or a better one.
@@ -67,7 +77,7 @@ class Table:
         """
         kept = {row.problem: row for row in self.rows}
         for row in rows:
-            if self.deterministic and "deterministic" not in row.evidence:
+            if self.deterministic and row.order is None:
                 raise TableError(
                     f"{self.kernel} on {self.device}: the table is deterministic, a {row.tier} row of "
                     f"{dict(row.problem)} is not; tune it with --deterministic, or name other tables"
@@ -118,7 +128,7 @@ def loads(text: str, place: str) -> Table:
     if len({row.problem for row in rows}) != len(rows):
         raise TableError(f"{place}: two rows have the same problem; delete one of them")
     for i, row in enumerate(rows):
-        if "deterministic" in data and not isinstance(row.evidence.get("deterministic"), dict):
+        if "deterministic" in data and row.order is None:
             raise TableError(f"{place}: row {i + 1} (line {i + first}): was tuned freely, the table is deterministic")
     return Table(data["kernel"], data["arch"], data["device"], data["source"], rows, "deterministic" in data)
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from autotune import device, misses, registry, runtime, table
+from autotune import device, lint, misses, registry, runtime, table
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import SpaceError, TableError
 from autotune.table import Row, Table
 from autotune.tuning import space
+from autotune.tuning.compilation import bundling
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.deterministic import OneOrder, price
 from autotune.tuning.session.tasks import RowsJob, compile_job, rows_job
@@ -116,10 +117,12 @@ def test_a_deterministic_table_says_so_and_takes_no_other_rows(tmp_path):
     assert '"deterministic": true,' in text
     assert table.loads(text, "here") == whole
     free = replace(row, evidence={})
+    unnamed = replace(row, evidence={"deterministic": {"batches": 4}})
     with pytest.raises(TableError, match="--deterministic"):
         whole.merged([free])
-    with pytest.raises(TableError, match=r"row 1 \(line 9\)"):
-        table.loads(table.dumps(replace(whole, rows=(free,))), "here")
+    for wrong in (free, unnamed):
+        with pytest.raises(TableError, match=r"row 1 \(line 9\)"):
+            table.loads(table.dumps(replace(whole, rows=(wrong,))), "here")
     with pytest.raises(TableError, match="must be true or absent"):
         table.loads(text.replace('"deterministic": true', '"deterministic": false'), "here")
 
@@ -131,12 +134,12 @@ ROW = Row(
 
 @pytest.fixture
 def serving(tmp_path, monkeypatch):
-    """Serves one row from a deterministic table."""
+    """Serves rows, one where none is given, from a deterministic table."""
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
     source = registry.load(GEMM.name).source_hash()
 
-    def put(row=ROW, deterministic=True):
-        whole = Table(GEMM.name, GPU.arch, GPU.name, source, (row,), deterministic)
+    def put(*rows, deterministic=True):
+        whole = Table(GEMM.name, GPU.arch, GPU.name, source, rows or (ROW,), deterministic)
         table.save(whole, table.path_of(tmp_path, GPU.arch, GPU.name, GEMM.name))
         runtime.forget()
 
@@ -170,8 +173,35 @@ def test_where_nothing_is_added_up_any_config_keeps_the_order(serving):
 
 def test_explain_says_that_a_deterministic_table_refuses(serving, capsys):
     serving()
-    assert main(["explain", GEMM.name, "m=64,n=1024,k=7168", "--device", GPU.name]) == 2
-    assert "is deterministic" in capsys.readouterr().err
+    asked = ["explain", GEMM.name, "m=64,n=1024,k=7168", "--device", GPU.name]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "refused (" in said
+    assert said.endswith("-> no config\n")
+    assert main([*asked, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["how"], told["config"]) == ("refused", {})
+
+
+def test_lint_and_bundles_pass_over_what_a_deterministic_table_refuses(serving, tmp_path):
+    serving()
+    other = GEMM.problem(64, 1024, 7168)
+    (hole,) = lint.holes(tmp_path, GPU, {GEMM.name: [other, GEMM.problem(64, 512, 7168)]})
+    assert "refused" in hole.reason
+    bundled = list(bundling.jobs(GEMM, GPU, [other]))
+    assert {dict(job.problem)["n"] for job in bundled} == {512}
+
+
+def test_a_deterministic_table_of_two_orders_in_one_family_is_refused(serving):
+    second = replace(ROW, problem=key(GEMM.problem(128, 512, 7168)), evidence={"deterministic": {"order": "SPLIT_K=2"}})
+    serving(ROW, second)
+    with pytest.raises(TableError, match="2 orders"):
+        runtime.choose(GEMM, GEMM.problem(64, 512, 7168), GPU)
+    apart = replace(second, problem=key(GEMM.problem(128, 1024, 7168)))
+    serving(ROW, apart)
+    assert runtime.choose(GEMM, GEMM.problem(64, 512, 7168), GPU).how == "exact"
+    serving(ROW, second, deterministic=False)
+    assert runtime.choose(GEMM, GEMM.problem(64, 512, 7168), GPU).how == "exact"
 
 
 def test_batches_have_tails_and_stay_inside():

@@ -7,7 +7,7 @@ import argparse
 from autotune import device as devices
 from autotune import registry, runtime
 from autotune.cli.output import Commands, command, parse_problem, show_rows
-from autotune.config import describe
+from autotune.config import describe, values
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         print(runtime.explain(kernel, problem, device))
         return 0
-    choice = runtime.choose(kernel, problem, device)
+    choice = runtime.lookup(kernel, device)[values(problem)]
     row = {"kernel": kernel.name, "problem": describe(problem), "device": device.name, "how": choice.how}
     show_rows([{**row, "reason": choice.reason, "config": dict(choice.config)}], as_json=True)
     return 0

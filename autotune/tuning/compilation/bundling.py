@@ -13,7 +13,7 @@ import triton
 from autotune import bundle, registry, runtime
 from autotune import device as devices
 from autotune.bundle import BundleCache, Manifest, Specialisation
-from autotune.config import Config, Problem, build, key
+from autotune.config import Config, Problem, build, key, values
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
@@ -37,8 +37,9 @@ def jobs(kernel: Kernel[Any], device: Device, problems: Sequence[Problem]) -> It
     seen: set[tuple[str, ...]] = set()
     for problem, own in known.items():
         for variant in _variants(problem):
-            served = runtime.choose(kernel, variant, device).config
-            for config in dict.fromkeys((served, *own)):
+            served = runtime.lookup(kernel, device)[values(variant)]
+            first = () if served.how == "refused" else (served.config,)
+            for config in dict.fromkeys((*first, *own)):
                 if kernel.reject(variant, config, device) is not None:
                     continue
                 signature = tuple(one.signature for one in launches(kernel, variant, config, device))

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from autotune.config import Config, Scalar
 from autotune.device import Device
+from autotune.table import ANY_ORDER
 
 Order = tuple[tuple[str, Scalar], ...]
 """Values of what decides; equal orders add alike."""
@@ -35,4 +36,4 @@ def order(config: Config, reduction: Iterable[str], device: Device) -> Order:
 
 def describe_order(one: Order) -> str:
     """`BLOCK_K=128,SPLIT_K=4`, or `any` where nothing is added up."""
-    return ",".join(f"{name}={value}" for name, value in one) or "any"
+    return ",".join(f"{name}={value}" for name, value in one) or ANY_ORDER
