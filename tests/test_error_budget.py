@@ -44,6 +44,37 @@ def test_few_elements_have_no_tighter_budget_than_their_bounds():
     assert relative_budget(want) == pytest.approx(0.01)
 
 
+def test_what_a_kernel_may_leave_as_it_likes_does_not_hide_the_rest(want):
+    bound = want.bound.clone()
+    bound[0] = float("inf")
+    free = Expected(want.name, want.value, bound)
+    got = want.value.clone()
+    got[0] = 7.0
+    assert spent(free, got) == 0
+    with pytest.raises(WrongResult, match="as a whole"):
+        spent(free, want.value * (1 + 0.9 * 2.0**-8))
+
+
+MULTIPLY = [name for name in registry.names() if name.startswith(("gemm/", "hyperconnection/")) or "gemm" in name]
+
+
+@pytest.mark.parametrize("name", [*MULTIPLY, "indexer/paged_logits", "indexer/ragged_logits"])
+def test_one_lost_product_is_above_the_budget_of_every_check_problem(name):
+    kernel = registry.load(name)
+    noticed = 0
+    for problem in space.load(kernel, GPU).check:
+        inputs = problem.inputs(0, "cpu")
+        expected = kernel.reference(problem, *inputs)
+        inputs[0].view(inputs[0].shape[0], -1)[0].view(torch.uint8)[-inputs[0].element_size() :] = 0
+        without = kernel.reference(problem, *inputs)
+        pairs = [(want, lost.value) for want, lost in zip(expected, without, strict=True)]
+        if any(not torch.equal(want.value, got) for want, got in pairs):
+            noticed += 1
+            with pytest.raises(WrongResult):
+                [spent(want, got) for want, got in pairs]
+    assert noticed
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_nothing_but_numbers_passes(want, bad):
     got = want.value.clone()
