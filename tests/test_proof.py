@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from autotune import device, registry
+from autotune.config import Config, resized
 from autotune.tuning import space
 from autotune.tuning.compilation.launch import launches
-from autotune.tuning.validation.proof import codes, inner, period, problems_to_prove, tails
+from autotune.tuning.validation.proof import codes, folds, inner, period, problems_to_prove, tails
 
 GPU = device.named("mi355x")
 
@@ -36,6 +37,47 @@ def test_large_sizes_are_folded_to_the_same_tail():
     tile = period(config)
     assert max(problem.m for problem in problems) <= 3 * tile
     assert {4097 % tile, 8191 % tile} <= {problem.m % tile for problem in problems}
+
+
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize(("low", "high"), [(1, 4096), (3, 4095), (2049, 8192)])
+def test_of_every_kernel_ends_tails_and_an_inner_size_are_proved_with_their_divisibility(name, low, high):
+    kernel = registry.load(name)
+    checks = space.load(kernel, GPU).check
+    field = kernel.problem.VARYING[0]
+    problem = next(one for one in checks if not kernel.reject(one, kernel.default(one, GPU), GPU))
+    config = kernel.default(problem, GPU)
+
+    def allowed(size):
+        ones = [resized(check, field, size) for check in checks]
+        return any(one is not None and not kernel.reject(one, config, GPU) for one in ones)
+
+    sizes = {
+        getattr(one, field) for one in problems_to_prove(kernel, (problem, config), GPU, checks, {field: (low, high)})
+    }
+    assert (1 in sizes) == (low == 1 and allowed(1)) or low > 1
+    for value in {low, *tails(low, high, config), inner((problem, config), field, (low, high)), high} - {1}:
+        assert any(1 < size <= value and size % 16 == value % 16 for size in sizes), value
+
+
+def test_folds_keep_a_tail_and_the_divisibility_by_16():
+    for tile in (1, 4, 32, 256):
+        config = Config(BLOCK_M=tile)
+        for value in (1, 15, 16, 17, 4095, 4096, 4097, 8191):
+            first, *smaller = folds(value, config)
+            assert first == value
+            assert all(1 < size < value and size % 16 == value % 16 for size in smaller)
+            assert all(size % tile == value % tile for size in smaller[:2] if size >= tile)
+        assert max(folds(4097, config)[1:]) <= 3 * max(tile, 64)
+
+
+def test_a_size_that_one_check_problem_cannot_take_is_proved_on_another():
+    kernel = registry.load("attention/dense_mqa")
+    problem = kernel.problem(16, 16, 4096)
+    config = kernel.default(problem, GPU)
+    checks = tuple(kernel.problem(tokens, 8, keys) for tokens, keys in ((1, 1), (3, 40)))
+    problems = problems_to_prove(kernel, (problem, config), GPU, checks, {"tokens": (17, 32)})
+    assert {17, 32} <= {one.tokens for one in problems}
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -2,13 +2,15 @@
 
 A row that serves an interval is proved at both ends, at tails on either side of a tile's edge, at one random inner
 value, and at one value for each distinct machine code: Triton makes another for a size that is 1, and for one that 16
-divides, where a kernel does not forbid it. Sizes that are too large for the interpreter are folded: a multiple of every
-tile is taken away, so that what is left has the same tails. Every distinct config of a table is proved on its own;
-equal problems are proved once.
+divides, where a kernel does not forbid it. The other sizes are a check problem's. Sizes that are too large for the
+interpreter, or for every check problem, are folded: a multiple of every tile and of 16 is taken away, so that what is
+left has the same tails and the same code. Every distinct config of a table is proved on its own; equal problems are
+proved once.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -38,15 +40,15 @@ def problems_to_prove(
     All of them are allowed by the kernel's rules; an empty answer is no proof.
     """
     problem, config = row
-    intervals = serves or {}
-    added: list[P] = []
-    for base in like(problem, [one for one in checks if kernel.reject(one, config, device) is None]):
-        for name, (low, high) in intervals.items():
-            values = (low, *tails(low, high, config), inner(row, name, (low, high)), high)
-            added += _replaced(base, name, (*values, *codes(kernel, row, name, (low, high), device)))
-    added += [problem] if _affordable(kernel, problem, config, device) else []
-    wanted = [*checks, *(_folded(kernel, one, config, device) for one in added)]
-    return tuple(one for one in dict.fromkeys(wanted) if kernel.reject(one, config, device) is None)
+    allowed = [one for one in checks if kernel.reject(one, config, device) is None]
+    wanted = [*allowed]
+    for name, (low, high) in (serves or {}).items():
+        values = (low, *tails(low, high, config), inner(row, name, (low, high)), high)
+        for value in (*values, *codes(kernel, row, name, (low, high), device)):
+            wanted += _placed(kernel, (like(problem, allowed), config), name, value, device)
+    if kernel.reject(problem, config, device) is None and _affordable(kernel, problem, config, device):
+        wanted.append(problem)
+    return tuple(dict.fromkeys(wanted))
 
 
 def tails(low: int, high: int, config: Config) -> tuple[int, ...]:
@@ -65,10 +67,10 @@ def codes(kernel: Kernel[P], row: tuple[P, Config], name: str, interval: Interva
     kinds = sorted({low, low + 1, sixteen, sixteen + 1, high} & set(range(low, high + 1)))
     found: dict[tuple[str, ...], int] = {}
     for value in kinds:
-        for problem in _replaced(row[0], name, [value]):
-            if kernel.reject(problem, row[1], device) is None:
-                seen = launches(kernel, problem, row[1], device)
-                found.setdefault(tuple(launch.signature for launch in seen), value)
+        problem = resized(row[0], name, value)
+        if problem is not None and kernel.reject(problem, row[1], device) is None:
+            seen = launches(kernel, problem, row[1], device)
+            found.setdefault(tuple(launch.signature for launch in seen), value)
     return tuple(found.values())
 
 
@@ -86,9 +88,9 @@ def period(config: Config) -> int:
 
 
 def like(problem: P, checks: Iterable[P]) -> list[P]:
-    """The first check problem with the problem's formats and flags, or the first of all."""
+    """The check problems with the problem's formats and flags, or all where none has."""
     same = [check for check in checks if _formats(check) == _formats(problem)]
-    return (same or list(checks))[:1]
+    return same or list(checks)
 
 
 def _formats(problem: P) -> tuple[object, ...]:
@@ -96,26 +98,29 @@ def _formats(problem: P) -> tuple[object, ...]:
     return tuple(v for n, v in key(problem) if not (type(v) is int or n in drawn))
 
 
-def _replaced(problem: P, name: str, values: Iterable[int]) -> list[P]:
-    """Those values left out that another field of the check problem forbids."""
-    return [found for value in values if (found := resized(problem, name, value)) is not None]
+def _placed(kernel: Kernel[P], bases: tuple[Sequence[P], Config], name: str, value: int, device: Device) -> list[P]:
+    """The first of the base problems, which are for one config, with `value` in field `name` or what it folds to.
+
+    None where no base takes any of them; the last that is allowed where all are more than the interpreter can afford.
+    """
+    problems, config = bases
+    found: list[P] = []
+    for size in folds(value, config):
+        for base in problems:
+            one = resized(base, name, size)
+            if one is None or kernel.reject(one, config, device) is not None:
+                continue
+            if _affordable(kernel, one, config, device):
+                return [one]
+            found.append(one)
+    return found[-1:]
 
 
-def _folded(kernel: Kernel[P], problem: P, config: Config, device: Device) -> P:
-    """`problem` where it is affordable, else with its largest size cut down to one with the same tail."""
-    if _affordable(kernel, problem, config, device):
-        return problem
-    name = max(problem.VARYING, key=lambda field: int(getattr(problem, field)))
-    size = getattr(problem, name)
-    smaller = [
-        one
-        for tile in (period(config), 64, 16, 4)
-        for folds in (2, 1)
-        if size % tile + folds * tile < size
-        for one in _replaced(problem, name, [size % tile + folds * tile])
-    ]
-    fitting = (one for one in smaller if _affordable(kernel, one, config, device))
-    return next(fitting, smaller[-1] if smaller else problem)
+def folds(value: int, config: Config) -> tuple[int, ...]:
+    """`value`, then smaller sizes with its tail and its divisibility by 16: two tiles or one below it, then less."""
+    steps = dict.fromkeys((math.lcm(period(config), 16), 64, 16))
+    smaller = (value % step + times * step for step in steps for times in (2, 1))
+    return (value, *(size for size in dict.fromkeys(smaller) if size < value))
 
 
 def _affordable(kernel: Kernel[P], problem: P, config: Config, device: Device) -> bool:
