@@ -61,7 +61,8 @@ class RowsJob:
 
 def rows_job(job: RowsJob) -> dict[str, Any]:
     """`{"batches": compared}`, `{"no rows": why}` or `{"failed": why}`, in the corrected interpreter."""
-    from autotune.tuning.validation.invariance import NoRows, check_rows
+    from autotune.tuning.validation.batch import NoRows
+    from autotune.tuning.validation.invariance import check_rows
 
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     bases = [build(kernel.problem, dict(problem), job.kernel) for problem in job.problems]
