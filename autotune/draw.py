@@ -21,44 +21,47 @@ _GROUP = 128
 
 
 class Draw:
-    """One generator, seeded once; every method returns a contiguous tensor on `device`."""
+    """One generator, seeded once; every method returns a contiguous tensor on `device`, which draws it itself: the
+    weights of 384 experts would take a CPU a minute and more memory than a worker may have."""
 
     def __init__(self, seed: int, device: str) -> None:
         self._device = device
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator("cpu" if device == "meta" else device).manual_seed(seed)
         self._distribution = _distribution.get()
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype, scale: float = 1.0) -> Tensor:
         """Normal values, or those of the `distribution` that holds; within the finite range of `dtype`."""
         if self._device == "meta":
             return torch.empty(shape, dtype=dtype, device="meta")
-        x = DISTRIBUTIONS[self._distribution](torch.randn(shape, generator=self._generator), dtype, self._generator)
+        x = torch.randn(shape, generator=self._generator, device=self._device)
+        x = DISTRIBUTIONS[self._distribution](x, dtype, self._generator)
         most = torch.finfo(dtype).max
-        return (x * scale).clamp(-most, most).to(dtype).to(self._device)
+        return x.mul_(scale).clamp_(-most, most).to(dtype)
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
         """float32 in [low, high); under `zeros` some are 0, under `constant` all are the middle."""
         if self._device == "meta":
             return torch.empty(shape, device="meta")
-        x = torch.rand(shape, generator=self._generator) * (high - low) + low
+        x = self._rand(shape) * (high - low) + low
         if self._distribution == "zeros":
-            x = torch.where(torch.rand(shape, generator=self._generator) < 0.25, 0.0, x)
-        if self._distribution == "constant":
-            x = torch.full(shape, (low + high) / 2)
-        return x.to(self._device)
+            return torch.where(self._rand(shape) < 0.25, 0.0, x)
+        return torch.full_like(x, (low + high) / 2) if self._distribution == "constant" else x
 
     def integers(self, shape: tuple[int, ...], low: int, high: int, dtype: torch.dtype) -> Tensor:
         """Integers in [low, high)."""
         if self._device == "meta":
             return torch.empty(shape, dtype=dtype, device="meta")
-        return torch.randint(low, high, shape, generator=self._generator).to(dtype).to(self._device)
+        return torch.randint(low, high, shape, generator=self._generator, dtype=dtype, device=self._device)
 
     def routes(self, shape: tuple[int, int], shares: Sequence[float]) -> Tensor:
         """int32 [tokens, topk]: distinct experts of each token, drawn by their shares."""
         if self._device == "meta":
             return torch.empty(shape, dtype=torch.int32, device="meta")
-        weights = torch.tensor(shares, dtype=torch.float32).expand(shape[0], -1)
-        return torch.multinomial(weights, shape[1], generator=self._generator).int().to(self._device)
+        weights = torch.tensor(shares, dtype=torch.float32, device=self._device).expand(shape[0], -1)
+        return torch.multinomial(weights, shape[1], generator=self._generator).int()
+
+    def _rand(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.rand(shape, generator=self._generator, device=self._device)
 
 
 @cache
@@ -110,11 +113,11 @@ def _denormal(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tens
 
 
 def _huge_range(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    return x * torch.exp2(torch.randint(-8, 9, x.shape, generator=generator).float())
+    return x * torch.exp2(torch.randint(-8, 9, x.shape, generator=generator, device=x.device).float())
 
 
 def _zeros(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    groups = torch.rand(-(-x.numel() // _GROUP), generator=generator) < 0.5
+    groups = torch.rand(-(-x.numel() // _GROUP), generator=generator, device=x.device) < 0.5
     groups[:1] = True
     return torch.where(groups.repeat_interleave(_GROUP)[: x.numel()].reshape(x.shape), 0.0, x)
 

@@ -30,8 +30,8 @@ from autotune.tuning.workers.worker import Job
 _CHECKS = 3
 """Launches that must all be right: some faults come only with repetition (helion#1914)."""
 _REFERENCE_FLOPS = 2e11
-"""Larger problems are not held against the float64 reference but against the default config, which the check problems
-prove: a float64 product of this size takes 0.1 to 2 s on one GPU."""
+"""Larger problems, and those whose reference does not fit, are not held against the float64 reference but against the
+default config, which the check problems prove: a float64 product of this size takes 0.1 to 2 s on one GPU."""
 _WARM_S = 0.2
 """Until clocks settle (quack)."""
 _GRAPH_US = 400.0
@@ -68,9 +68,10 @@ class GpuMeter:
     """One GPU in one process; inputs and references of the last problem are kept."""
 
     def __init__(self, slot: int) -> None:
-        torch.cuda.set_device(slot)
+        mine = slot % max(1, count())  # of those that this process sees: on a cluster one, whatever the lane
+        torch.cuda.set_device(mine)
         self._device = devices.current()
-        self._where = f"cuda:{slot}"
+        self._where = f"cuda:{mine}"
         self._problem: Problem | None = None
         self._inputs: tuple[Any, ...] = ()
         self._copies: list[tuple[Any, ...]] = []
@@ -121,12 +122,14 @@ class GpuMeter:
 
     def _reference(self, kernel: Kernel[Any], problem: Problem) -> tuple[Expected, ...]:
         if not self._expected:
-            inputs = copied(self._inputs)
             if problem.flops <= _REFERENCE_FLOPS:
-                self._expected = kernel.reference(problem, *inputs)
-            else:
+                # All experts in float64 may be more than the GPU holds.
+                with suppress(torch.cuda.OutOfMemoryError):
+                    self._expected = kernel.reference(problem, *copied(self._inputs))
+            if not self._expected:
+                torch.cuda.empty_cache()
                 config = kernel.default(problem, self._device)
-                outputs = kernel.launch(*inputs, config=config, device=self._device)
+                outputs = kernel.launch(*copied(self._inputs), config=config, device=self._device)
                 self._expected = _as_expected(kernel.decode(problem, outputs))
         return self._expected
 

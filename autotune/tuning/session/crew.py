@@ -28,11 +28,16 @@ class Crew:
 Hire = Callable[[Limits, Path, Bench | None], AbstractContextManager[Crew]]
 
 
+def measuring(limits: Limits) -> Limits:
+    """What holds for the processes of lanes."""
+    return replace(limits, timeout_s=limits.measure_timeout_s, memory_gb=limits.measure_memory_gb)
+
+
 @contextmanager
 def local(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
     """Processes of this machine."""
     with ExitStack() as stack:
         compilers = stack.enter_context(Workers(limits, state))
-        one = replace(limits, processes=1, timeout_s=limits.measure_timeout_s)
+        one = replace(measuring(limits), processes=1)
         lanes = [stack.enter_context(Workers(one, state)) for _ in range(bench.slots if bench else 0)]
         yield Crew(compilers, lanes)

@@ -16,7 +16,7 @@ from typing import Any
 
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session.crew import Crew, Hire
+from autotune.tuning.session.crew import Crew, Hire, measuring
 from autotune.tuning.workers.worker import Limits, Workers
 
 
@@ -33,9 +33,10 @@ def hire(address: str, arch: str) -> Hire:
                 f"--ray {address}: no node offers {arch}; start nodes with --resources='{{\"{arch}\": GPUS}}'"
             )
         compilers = [_Remote(ray, {"num_cpus": 1}, limits, state) for _ in range(max(1, min(cpus, limits.processes)))]
-        one = replace(limits, timeout_s=limits.measure_timeout_s)
+        # Ray shows an actor the GPU that it holds and no other; a simulated one needs none.
+        held = {"num_cpus": 0, "num_gpus": int(bench is not None and bench.tier == "measured"), "resources": {arch: 1}}
         slots = min(bench.slots, gpus) if bench and bench.tier == "simulated" else gpus
-        lanes = [_Remote(ray, {"num_cpus": 0, "resources": {arch: 1}}, one, state) for _ in range(slots)]
+        lanes = [_Remote(ray, held, measuring(limits), state) for _ in range(slots)]
         try:
             yield Crew(_Pool(compilers, len(compilers)), [_Pool([*lanes[i:], *lanes[:i]], 1) for i in range(slots)])
         finally:

@@ -33,6 +33,8 @@ class Limits:
     measure_timeout_s: float = 60.0
     """Healthy measurements take under 5 s; a hang is known only by waiting."""
     memory_gb: float = 6.0
+    measure_memory_gb: float = 32.0
+    """The runtimes of CUDA and ROCm map memory that they never touch."""
 
 
 class Workers:
