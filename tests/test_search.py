@@ -110,6 +110,22 @@ def test_opinions_come_first_and_a_wrong_one_is_overcome():
     assert Config(wrong.best_params) == BEST
 
 
+def test_an_opinion_that_tells_no_two_apart_has_no_say():
+    right = [min(time_us(config), 1e6) for config in CONFIGS]
+    study = study_of(seed=0, opinions=[[1.0] * len(CONFIGS), right])
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=1)
+    assert tried(study) == [BEST]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_opinions_the_first_trial_is_amid_the_set(seed):
+    study = study_of(seed=seed)
+    study.optimize(lambda trial: time_us(suggest(trial)), n_trials=1)
+    (first,) = tried(study)
+    assert first["BLOCK"] not in {LISTS["BLOCK"][0], LISTS["BLOCK"][-1]}
+    assert first["WARPS"] not in {LISTS["WARPS"][0], LISTS["WARPS"][-1]}
+
+
 def test_configs_enqueued_by_hand_are_learned_from():
     study = study_of(seed=0)
     study.enqueue_trial(dict(BEST))

@@ -1,0 +1,67 @@
+"""What a study's observations say of every config: a surrogate that is kept up with them, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from autotune.tuning.search.encoding import Floats, Points
+from autotune.tuning.search.surrogate import Indices, Surrogate
+
+_TAIL = 0.3
+"""Slope of the target above the median: how slow a slow config is matters little, and outliers bend the surrogate."""
+_REFIT = 0.08
+_LEAST_CHANCE = 0.02
+
+
+class Belief:
+    """A cache: everything follows from the observations, in their order."""
+
+    def __init__(self, points: Points, views: Sequence[Floats]) -> None:
+        self._count = len(points.values)
+        self._surrogate = Surrogate(points, np.stack(views, 1) if views else None)
+        self._seen: list[int] = []
+        self._refit_at = 0
+
+    def posterior(self, values: Mapping[int, float], waiting: list[int], targets: Floats) -> tuple[Floats, Floats]:
+        """Mean and deviation everywhere; those `waiting` are taken to turn out as expected."""
+        order = list(values)
+        known = len(self._seen)
+        if order[:known] != self._seen or len(order) >= self._refit_at:
+            self._surrogate.fit(order, targets)
+            self._refit_at = len(order) + max(3, int(_REFIT * len(order)))
+        else:
+            self._surrogate.keep(known)
+            for index in order[known:]:
+                self._surrogate.observe(index)
+        self._seen = order
+        mean, deviation = self._surrogate.posterior(targets)
+        for index in waiting:
+            self._surrogate.observe(index)
+        if waiting:
+            deviation = self._surrogate.posterior(np.r_[targets, mean[waiting]])[1]
+        return mean, deviation
+
+    def log_feasible(self, times: Floats, waiting: list[int]) -> Floats:
+        """Log chance of success, by the surrogate as `posterior` left it: 1 where nothing failed nearby."""
+        failed = np.r_[np.where(np.isfinite(times), 0.0, 1.0), np.zeros(len(waiting))]
+        if not failed.any():
+            return np.zeros(self._count)
+        chance: Floats = np.log(np.clip(1 - self._surrogate.mean(failed), _LEAST_CHANCE, 1))
+        return chance
+
+    def draws(self, targets: Floats, at: Indices, count: int) -> Floats:
+        """`count` joint samples at the points `at`, as `posterior` left the surrogate."""
+        return self._surrogate.draws(targets, at, count, np.random.default_rng(0))
+
+
+def standardised(times: Floats) -> tuple[Floats, float]:
+    """Log times, their slow half compressed, failures as bad as the worst success; standardised, and by how much."""
+    good = np.isfinite(times)
+    logs = np.log(np.where(good, times, 1.0)) if times.min() > 0 else np.where(good, times, 0.0)
+    middle = np.median(logs[good])
+    logs = np.where(logs > middle, middle + _TAIL * (logs - middle), logs)
+    logs = np.where(good, logs, logs[good].max())
+    scale = float(logs.std()) + 1e-9
+    return (logs - logs.mean()) / scale, scale
