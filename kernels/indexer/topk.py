@@ -60,10 +60,10 @@ class Problem:
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
-        # Ranks of random numbers: no two logits of a row are equal; in every second row nine are.
+        # Ranks of random numbers: no two logits of a row are equal, one is 0; in every second row nine are.
         ranks = draw.normal((self.tokens, self.n), torch.float32).argsort(1)
         ranks[1::2] //= 9
-        logits = ranks.float() * 0.37 - 0.1 * self.n
+        logits = (ranks - self.n // 4).float() * 0.37
         shape = (self.tokens,)
         lengths = {
             "full": draw.integers(shape, self.n, self.n + 1, torch.int32),
