@@ -33,7 +33,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Work:
-    """What one launch does, for the static model: a formula per kernel, checked by nobody but the binary."""
+    """What one call does, for the static model: a formula per kernel, checked against counts of the interpreter."""
 
     programs: int
     flops_per_program: float

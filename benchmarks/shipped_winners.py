@@ -3,7 +3,8 @@
     python benchmarks/shipped_winners.py --data FOLDER
 
 Block-scaled FP8 GEMM and fused MoE of vLLM and SGLang, NVIDIA and AMD; copied tables dropped, GROUP_M merged, configs
-that do not fit left out. A rank of 0 % is the first; ties count half. `occupancy and waves` is the heuristic to beat.
+that do not fit left out. A rank of 0 % is the first; ties count half. `occupancy and waves` is the heuristic to beat,
+and NVIDIA's nvMatmulHeuristics is beside it where that is installed and knows the GPU (GEMM only, no block scales).
 The prior is trained on one half of the shapes of all kernels and judged on the other, or on all devices but the one
 judged and its twins. The model's constants were rounded with a look at GEMM winners of the first half only: of fused
 MoE, and of `shapes never looked at`, it has seen none.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import nvmatmul
 import train_prior
 import winners
 from data import required
@@ -135,9 +137,15 @@ def _devices(chosen: Sequence[winners.Winner]) -> dict[str, list[winners.Winner]
 def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
     for device, some in _devices(here).items():
         show(f"{device}: occupancy and waves", ranks(some, rows, by_occupancy), ["all"])
+        if here[0].family == "gemm" and nvmatmul.knows(device):
+            show(f"{device}: nvMatmulHeuristics", ranks(some, _by_nvmatmul(some), np.negative), list(BUCKETS))
         show(f"{device}: model alone", ranks(some, rows, by_model), list(BUCKETS))
         unseen = [winner for winner in some if winner.half == 1]
         show(f"{device}: model alone, shapes never looked at", ranks(unseen, rows, by_model), list(BUCKETS))
+
+
+def _by_nvmatmul(some: Sequence[winners.Winner]) -> dict[Any, Floats]:
+    return {one.problem: nvmatmul.seconds(one.device, one.m, *one.shape, one.space) for one in some}
 
 
 def _unseen_shapes(title: str, here: Sequence[winners.Winner], rows: dict[Any, Floats], score: Score) -> None:

@@ -11,13 +11,13 @@ from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
+from autotune.kernel import Kernel, Work
 from autotune.tuning import space
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.predict import Prediction, predict_all
 from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.session.tasks import compile_job, count_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 
@@ -27,28 +27,41 @@ def add(commands: Commands) -> None:
         "predict",
         "ranks a problem's configs by the static model: time as a range, what bounds it, each term (nothing measured)",
         "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device mi355x\n"
-        "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device b200 --compile 16",
+        "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device b200 --compile 16\n"
+        "  autotune predict attention/sparse_mla tokens=64,heads=16,keys=2048 --device h200 --count 8",
     )
     parser.add_argument("kernel")
     parser.add_argument("problem", help="name=value pairs")
     parser.add_argument("--device", required=True)
     parser.add_argument("--top", type=int, default=10, help="configs shown (default 10)")
     parser.add_argument("--compile", type=int, default=0, metavar="N", help="compile the first N and rank them again")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=0,
+        metavar="N",
+        help="count bytes and flops of the first N in the interpreter, rank them again by the counts, show those only",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.top < 1 or arguments.compile < 0:
-        raise UsageError(f"--top must be positive and --compile not negative, got {arguments.top}, {arguments.compile}")
+    if arguments.top < 1 or min(arguments.compile, arguments.count) < 0:
+        given = f"{arguments.top}, {arguments.compile}, {arguments.count}"
+        raise UsageError(f"--top must be positive, --compile and --count not negative, got {given}")
     kernel, device = registry.load(arguments.kernel), devices.named(arguments.device)
     problem = parse_problem(kernel, arguments.problem, device)
     feasible = space.feasible(space.load(kernel, device), kernel, problem, device)
     if not feasible:
         raise UsageError(f"no config of {kernel.name} is allowed for {describe(problem)} on {device.name}")
-    ranked = _ranked(kernel, problem, device, dict.fromkeys(feasible))
+    found: dict[Config, Resources | None] = dict.fromkeys(feasible)
+    ranked = _ranked(kernel, problem, device, found)
     if arguments.compile:
         found = _compiled(kernel, problem, device, [config for config, _ in ranked[: arguments.compile]])
         ranked = _ranked(kernel, problem, device, found)
+    if arguments.count:
+        counted = _counted(kernel, problem, device, [config for config, _ in ranked[: arguments.count]])
+        ranked = _ranked(kernel, problem, device, {config: found[config] for config in counted}, counted)
     rows = [_row(place, *item) for place, item in enumerate(ranked[: arguments.top], 1)]
     title = f"{kernel.name} {describe(problem)} on {device.name}: {len(feasible)} configs, modelled, not measured"
     title += f" ({ranked[0][1].source})" if ranked else ""
@@ -57,12 +70,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ranked(
-    kernel: Kernel[Any], problem: Problem, device: Device, found: dict[Config, Resources | None]
+    kernel: Kernel[Any],
+    problem: Problem,
+    device: Device,
+    found: dict[Config, Resources | None],
+    counted: dict[Config, Work] | None = None,
 ) -> list[tuple[Config, Prediction]]:
     configs = list(found)
     if not configs:
         return []
-    calls = side_by_side(works(kernel, problem, configs, device), configs)
+    asked = [counted[config] for config in configs] if counted else works(kernel, problem, configs, device)
+    calls = side_by_side(asked, configs)
     predictions = predict_all(calls, device, list(found.values()))
     order = sorted(range(len(configs)), key=lambda at: (predictions.us[at], str(configs[at])))
     return [(configs[at], predictions[at]) for at in order]
@@ -78,6 +96,19 @@ def _compiled(
         for job, result in workers.run(compile_job, jobs):
             if not isinstance(result, str) and "failed" not in result:
                 found[job.config] = Resources.from_json(result["resources"])
+    return found
+
+
+def _counted(kernel: Kernel[Any], problem: Problem, device: Device, configs: list[Config]) -> dict[Config, Work]:
+    """What the interpreter counts. Raises UsageError where it cannot run a config."""
+    jobs = [Job(kernel.name, key(problem), config, device.name) for config in configs]
+    found: dict[Config, Work] = {}
+    with Workers(Limits(), state_root(), interpret=True) as workers:
+        for job, result in workers.run(count_job, jobs):
+            if isinstance(result, str) or "failed" in result:
+                why = result if isinstance(result, str) else result["failed"]
+                raise UsageError(f"{kernel.name} {describe(problem)} with {job.config} cannot be counted: {why}")
+            found[job.config] = Work(**result["work"])
     return found
 
 

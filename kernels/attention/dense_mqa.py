@@ -124,7 +124,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_h, block_n = config.size("BLOCK_H"), config.size("BLOCK_N")
     return Work(
         programs=triton.cdiv(problem.tokens * problem.heads, block_h),
-        flops_per_program=4 * block_h * (problem.seen + block_n) * WIDTH,
+        flops_per_program=4 * block_h * (problem.seen + block_n / 2) * WIDTH,
         bytes_per_program=1024 * problem.seen + 4 * block_h * WIDTH,
         unique_bytes=problem.bytes_moved,
         iterations=max(1, int(problem.seen / block_n)),

@@ -194,10 +194,11 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     row = problem.bytes_moved / (problem.tokens * keys) if keys else 0.0
     tiles = triton.cdiv(problem.heads, block_h)
     partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
+    out_bytes = 2 if split == 1 else 4
     return Work(
         programs=problem.tokens * tiles * split,
         flops_per_program=4 * block_h * keys / split * WIDTH,
-        bytes_per_program=min(row, 1100.0) * keys / split + 4 * block_h * WIDTH,
+        bytes_per_program=min(row, 1100.0) * keys / split + block_h * (2 + out_bytes) * WIDTH,
         unique_bytes=problem.bytes_moved,
         iterations=max(1, triton.cdiv(keys, block_n * split)),
         dtype="bf16",

@@ -140,10 +140,11 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
     partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
+    out_bytes = 2 if split == 1 else 4
     return Work(
         programs=problem.tokens * triton.cdiv(problem.heads, block_h) * split,
         flops_per_program=2 * block_h * problem.keys / split * (ROW + WIDTH),
-        bytes_per_program=(2 * ROW + 4) * problem.keys / split + 2 * block_h * (ROW + WIDTH),
+        bytes_per_program=(2 * ROW + 4) * problem.keys / split + block_h * (2 * ROW + out_bytes * WIDTH),
         unique_bytes=problem.bytes_moved,
         iterations=max(1, triton.cdiv(problem.keys, block_n * split)),
         dtype="bf16",

@@ -190,10 +190,11 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     blocks = triton.cdiv(problem.d, config.size("BLOCK_D"))
+    terms = 4 * state_rows_of(problem.ratio) * problem.d  # of positions: every window adds them, from L2
     return Work(
         programs=problem.windows * blocks,
         flops_per_program=problem.flops / problem.windows / blocks,
-        bytes_per_program=problem.bytes_moved / problem.windows / blocks,
+        bytes_per_program=(problem.bytes_moved / problem.windows + terms) / blocks,
         unique_bytes=problem.bytes_moved,
         iterations=2,
         dtype="fp32",

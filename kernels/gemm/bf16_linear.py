@@ -111,13 +111,14 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    depth = problem.k / split
+    block_k, depth = config.size("BLOCK_K"), problem.k / split
+    steps = triton.cdiv(triton.cdiv(problem.k, block_k), split)
     return Work(
         programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * split,
-        flops_per_program=2 * block_m * block_n * depth,
+        flops_per_program=2 * block_m * block_n * steps * block_k,
         bytes_per_program=2 * (min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
         unique_bytes=problem.bytes_moved,
-        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        iterations=steps,
         dtype="bf16",
         launches=1 if split == 1 else 2,
         reduction_bytes=8 * problem.m * problem.n * split if split > 1 else 0,

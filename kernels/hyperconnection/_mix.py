@@ -211,15 +211,17 @@ def projection_reject(k: int, config: Config, device: Device) -> str | None:
     return None
 
 
-def projection_work(tokens: int, k: int, config: Config, bytes_moved: int) -> Work:
+def projection_work(tokens: int, k: int, outputs: int, config: Config, bytes_moved: int) -> Work:
+    """Of `project` with `outputs` rows of fn, and the launch that adds up its splits."""
     block_m, split = config.size("BLOCK_M"), config.size("SPLIT_K")
     depth = k / split
+    steps = triton.cdiv(triton.cdiv(k, config.size("BLOCK_K")), split)
     return Work(
         programs=triton.cdiv(tokens, block_m) * split,
-        flops_per_program=2 * 2 * block_m * 32 * depth,
-        bytes_per_program=(2 * min(block_m, tokens) + 4 * MIXES) * depth + 4 * 33 * block_m,
+        flops_per_program=2 * 2 * block_m * 32 * steps * config.size("BLOCK_K"),
+        bytes_per_program=(2 * min(block_m, tokens) + 4 * outputs) * depth + 4 * 33 * block_m,
         unique_bytes=bytes_moved,
-        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        iterations=steps,
         dtype="bf16",
         launches=2,
         reduction_bytes=2 * 4 * 33 * tokens * split + 2 * k * tokens,

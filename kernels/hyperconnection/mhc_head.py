@@ -79,7 +79,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return projection_work(problem.tokens, STREAMS * problem.dim, config, problem.bytes_moved)
+    return projection_work(problem.tokens, STREAMS * problem.dim, STREAMS, config, problem.bytes_moved)
 
 
 @tunable(Problem, jit=project, reference=_reference, decode=_decode, rules=(_default, _reject, _work))

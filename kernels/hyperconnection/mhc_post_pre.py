@@ -157,13 +157,14 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, split = config.size("BLOCK_M"), config.size("SPLIT_K")
     depth = problem.dim / split
+    steps = triton.cdiv(triton.cdiv(problem.dim, config.size("BLOCK_K")), split)
     rows = min(block_m, problem.tokens)
     return Work(
         programs=triton.cdiv(problem.tokens, block_m) * split,
-        flops_per_program=2 * 2 * block_m * 32 * STREAMS * depth,
+        flops_per_program=2 * 2 * block_m * 32 * STREAMS * steps * config.size("BLOCK_K"),
         bytes_per_program=(2 * rows * 9 + 4 * MIXES * STREAMS) * depth + 4 * 33 * block_m,
         unique_bytes=problem.bytes_moved,
-        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        iterations=steps,
         dtype="bf16",
         launches=2,
         reduction_bytes=2 * 4 * 33 * problem.tokens * split + 2 * problem.tokens * problem.dim * 5,

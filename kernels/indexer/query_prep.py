@@ -153,10 +153,12 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
+    out = KEY // 2 + 4 if problem.fp4 else KEY
     return Work(
         programs=triton.cdiv(problem.tokens * problem.heads, rows),
         flops_per_program=20 * rows * KEY,
-        bytes_per_program=rows * (3 * KEY + 4 * ROPE_DIM + 8),
+        # Heads of one token turn by the same row of the table.
+        bytes_per_program=rows * (2 * KEY + out + 8) + triton.cdiv(rows, problem.heads) * 4 * ROPE_DIM,
         unique_bytes=problem.bytes_moved,
         iterations=1,
         dtype="fp32",

@@ -121,7 +121,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return Work(
         programs=triton.cdiv(problem.tokens, config.size("ROWS")) * triton.cdiv(problem.width, config.size("BLOCK")),
         flops_per_program=4 * tile,
-        bytes_per_program=8 * tile,
+        bytes_per_program=4 * tile * (1 + 1 / problem.page_size),
         unique_bytes=problem.bytes_moved,
         iterations=1,
         dtype="fp32",

@@ -151,8 +151,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return Work(
         programs=programs,
         flops_per_program=problem.flops * rows / problem.tokens / 2,
-        bytes_per_program=(3 * problem.q_cols + 4 * (problem.kv_cols + problem.rest_cols)) * rows / 2
-        + 2 * problem.q_cols,
+        bytes_per_program=((3 + 4 / GROUP) * problem.q_cols + 4 * (problem.kv_cols + problem.rest_cols)) * rows / 2
+        + 2 * (problem.q_cols + problem.kv_cols),
         unique_bytes=problem.bytes_moved,
         iterations=1,
         dtype="fp32",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -46,6 +46,19 @@ def validate_job(job: Job) -> dict[str, Any]:
     except WrongResult as failure:
         return {"failed": str(failure)}
     except Exception as error:  # an interpreter crash is a failed proof
+        return {"failed": _brief(error)}
+
+
+def count_job(job: Job) -> dict[str, Any]:
+    """`{"work": fields of Work, counted}` or `{"failed": why}`, in the corrected interpreter."""
+    from autotune.tuning.validation.count import count
+
+    kernel, device = registry.load(job.kernel), devices.named(job.device)
+    problem = build(kernel.problem, dict(job.problem), job.kernel)
+    try:
+        said = kernel.work(problem, job.config, device)
+        return {"work": asdict(count(kernel, problem, job.config, device).work(said.dtype))}
+    except Exception as error:  # inputs that memory cannot hold, most of all
         return {"failed": _brief(error)}
 
 

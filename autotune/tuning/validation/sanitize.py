@@ -42,8 +42,8 @@ Order = Callable[[list[Any]], Iterable[Any]]
 class Sanitizer:
     """What a sanitized call leaves behind."""
 
-    def __init__(self) -> None:
-        self.memory = Memory()
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
         self.atomics = False
         """Whether any atomic ran: its order is free, so a second run in another order must give the same bits."""
 
@@ -56,15 +56,16 @@ class Sanitizer:
 
 
 @contextmanager
-def sanitized(order: Order = iter) -> Iterator[Sanitizer]:
-    """Kernels launched inside run in the corrected interpreter, checked; `order` arranges a launch's programs.
+def sanitized(order: Order = iter, memory: Memory | None = None) -> Iterator[Sanitizer]:
+    """Kernels launched inside run in the corrected interpreter, checked; `order` arranges a launch's programs, and
+    `memory` may do something else than check.
 
     Raises Defect at the first misuse of memory, UsageError as `correct_interpreter`.
     """
     correct_interpreter()
     from triton.runtime import interpreter
 
-    found = Sanitizer()
+    found = Sanitizer(memory)
     builder = interpreter.InterpreterBuilder
     empty, empty_like = torch.empty, torch.empty_like
     patches = [
