@@ -97,7 +97,7 @@ class Suggester:
         mean, deviation = belief.posterior(values, [], targets)
         free = np.ones(len(self._order), bool)
         free[list(values)] = False
-        score = np.where(free, _log_improvement(mean, deviation, targets.min()), -np.inf)
+        score = np.where(free, log_improvement(mean, deviation, targets.min()), -np.inf)
         top = np.argsort(-score)[: min(200, int(free.sum()))]
         draws = belief.draws(targets, top, 256)
         needed = targets.min() + np.log1p(-share) / scale
@@ -117,7 +117,7 @@ class Suggester:
         belief = self._belief if tried < _LED else self._sceptic
         mean, deviation = belief.posterior(values, waiting, targets)
         worthwhile = _WORTHWHILE * max(0.0, 1 - tried / _POLISHED) if times.min() > 0 else 0.0
-        score = _log_improvement(mean, deviation, targets.min() - worthwhile / scale)
+        score = log_improvement(mean, deviation, targets.min() - worthwhile / scale)
         return int(np.argmax(np.where(free, score + belief.log_feasible(times, waiting), -np.inf)))
 
     def _by_opinion(self, free: Floats, tried: list[int]) -> int:
@@ -131,7 +131,7 @@ class Suggester:
         return int(np.argmin(np.where(far if far.any() else free, rank, np.inf)))
 
 
-def _log_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
+def log_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
     """log E[max(best - Y, 0)] for normal Y, stable far in the tail (Ament et al. 2023, arXiv 2310.20708)."""
     u = (best - mean) / deviation
     near = u > -5
