@@ -6,9 +6,9 @@ Between problems: sampled configs on four values of M, compiled one by one as Tr
 once a binary as a session does (`Candidate.binary`); the winners by the static model with the binaries' own
 resources must agree. Within one problem: all launch options (warps, stages, waves) of one random tile, because
 duplicates lie among those; duplicates between tiles are not seen. `ideal stage cache`: what a cache would save that
-never makes one text of a stage (ttir, ttgir, llir, assembly) twice. It is 1.1 to 1.3x, too little to keep one: options
-share the source and ttir (8 to 13 % of the time), on AMD pairs of waves share ttgir (16 to 22 %), and llir, over half of
-the time, is another text for each of them.
+never makes one text of a stage (ttir, ttgir, llir, assembly) twice. It is 1.1 to 1.3x, too little to keep one: all
+options share the source and ttir (8 to 13 % of the time), those of AMD that differ in waves share ttgir (16 to 22 %),
+and llir, over half of the time, is another text for each of them.
 """
 
 from __future__ import annotations
