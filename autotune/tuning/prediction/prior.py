@@ -1,11 +1,13 @@
 """What shipped winners have in common: a small ensemble of trees over features of problem, config and device record.
 
 It knows no kernel and no device by name, so that it speaks of both before anyone tuned them. The artefact is JSON,
-evaluated by numpy; `benchmarks/train_prior.py` makes it and writes into it which winners it was trained on.
+evaluated by numpy; `benchmarks/train_prior.py` makes it and writes into it which winners it was trained on, and
+`autotune learn` leaves one in the state folder that was taught further by what was measured here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,18 +126,32 @@ def _step(rows: Floats, node: Indices, feature: Indices, threshold: Floats, left
     return step
 
 
+def own(state: Path) -> Path:
+    """Where `autotune learn` leaves what it learned."""
+    return state / "prior.json"
+
+
+def chosen(state: Path) -> Path:
+    """The prior that holds for who keeps trials in `state`: their own, where they taught one."""
+    return own(state) if own(state).is_file() else PATH
+
+
+def name(path: Path) -> str:
+    """As rows say which prior of one's own helped to find them."""
+    return f"learned:{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+
+
 @cache
 def load(path: Path = PATH) -> Prior:
     """The artefact. Raises UsageError where it is another version's, or not one at all."""
+    remedy = "python benchmarks/train_prior.py" if path == PATH else "autotune learn (or remove the file)"
     try:
         data = json.loads(path.read_text())
         if data["version"] != VERSION or tuple(data["features"]) != FEATURES:
-            raise UsageError(f"{path}: made for other features; train it again: python benchmarks/train_prior.py")
+            raise UsageError(f"{path}: made for other features; train it again: {remedy}")
         return from_trees(data["trees"], data["trained_on"])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UsageError(
-            f"{path}: not a prior ({error!r}); train it again: python benchmarks/train_prior.py"
-        ) from error
+        raise UsageError(f"{path}: not a prior ({error!r}); train it again: {remedy}") from error
 
 
 def from_trees(trees: Sequence[Sequence[Sequence[float]]], trained_on: dict[str, Any]) -> Prior:

@@ -19,7 +19,8 @@ from autotune.kernel import Kernel
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.prediction import prior
+from autotune.tuning.prediction.opinions import believes, opinions
 from autotune.tuning.prediction.predict import model_name
 from autotune.tuning.search import storage
 from autotune.tuning.search.budget import Budget
@@ -72,6 +73,7 @@ class Session:
         self._one_order = OneOrder(self._subject, self._space)
         self._codes: set[str] = set()
         self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
+        self._prior = prior.chosen(plan.state)
         self._ledger = Ledger(plan.state, self._filed)
         path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
         tier = plan.bench.tier if plan.bench else "modeled"
@@ -163,7 +165,7 @@ class Session:
             feasible = space.feasible(self._space, kernel, problem, device)
             if only is not None:
                 feasible = [config for config in feasible if self._one_order.of(config) == only]
-            opened.allow(feasible, opinions(kernel, problem, feasible, device))
+            opened.allow(feasible, opinions(kernel, problem, feasible, device, self._prior))
             incumbent = incumbents.get(key(served(problem, device)))
             # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
             first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
@@ -221,6 +223,8 @@ class Session:
 
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
             rows = Promotion(self._subject, prover, self._evaluator, searched).rows()
+            if self._prior != prior.PATH and believes(self._kernel, searched[0].problem, self._device):
+                rows = [replace(row, evidence={**row.evidence, "prior": prior.name(self._prior)}) for row in rows]
             rows = finish(rows, prover) if finish else rows
         self.summary.rows = len(rows)
         self.summary.validated, wrong = prover.counts()

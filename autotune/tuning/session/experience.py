@@ -1,0 +1,84 @@
+"""What was measured here, as lessons for the prior: finished trials, and measured rows of the tables.
+
+Modelled, simulated and imported figures teach nothing: the prior would learn what it believes already, or what nobody
+here saw.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune import device as devices
+from autotune import registry, runtime
+from autotune.config import Config, Problem, build
+from autotune.device import Device
+from autotune.errors import UsageError
+from autotune.kernel import Kernel
+from autotune.tuning import space
+from autotune.tuning.prediction import prior
+from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.learn import Lesson
+from autotune.tuning.prediction.predict import predict_all
+from autotune.tuning.session import trials
+
+Times = Mapping[Config, float]
+
+_FEWEST = 8
+"""Trials below which their best is no winner."""
+_TIED, _SLOWER = 1.02, 1.05
+"""Times over the best's up to which a config won too, and from which it lost."""
+_BENCH = "gpu"
+"""The bench whose times are of hardware."""
+
+
+def lessons(state: Path) -> dict[str, list[Lesson]]:
+    """By `KERNEL DEVICE`, for kernels of which the prior speaks."""
+    found: dict[str, list[Lesson]] = defaultdict(list)
+    for name in registry.names():
+        kernel = registry.load(name)
+        for device in map(devices.named, devices.names()):
+            for problem, times in _measured(state, kernel, device).items():
+                lesson = _lesson(kernel, problem, device, times)
+                if lesson is not None:
+                    found[f"{name} {device.name}"].append(lesson)
+    return dict(found)
+
+
+def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, Times]:
+    """Times by config of each problem; of a table's row alone, only its own."""
+    found: dict[Problem, Times] = {}
+    for row in runtime.rows(kernel.name, device):
+        if row.tier == "measured":
+            problem = build(kernel.problem, dict(row.problem), kernel.name)
+            found[problem] = {row.config: float(row.evidence["us"])}
+    tried = _of_trials(state, kernel, device)
+    return found | {problem: times for problem, times in tried if len(times) >= _FEWEST}
+
+
+def _of_trials(state: Path, kernel: Kernel[Any], device: Device) -> Iterator[tuple[Problem, Times]]:
+    try:
+        studies = list(trials.read(state, device.name, kernel))
+    except UsageError:  # another session is writing it, or it is damaged: its own session says so
+        return
+    for one in studies:
+        if one.study.bench == _BENCH:
+            yield one.problem, {config: outcome["us"] for config, outcome in one.outcomes if "us" in outcome}
+
+
+def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Times) -> Lesson | None:
+    configs = space.feasible(space.load(kernel, device), kernel, problem, device)
+    at = {config: index for index, config in enumerate(configs)}
+    known = {at[config]: us for config, us in times.items() if config in at}
+    if not known:
+        return None
+    calls = side_by_side(works(kernel, problem, configs, device), configs)
+    if not prior.speaks_of(calls):
+        return None
+    best = min(known.values())
+    won = tuple(index for index, us in known.items() if us <= _TIED * best)
+    lost = tuple(index for index, us in known.items() if us > _SLOWER * best)
+    unclear = tuple(set(known) - {*won, *lost})
+    return Lesson(prior.features(calls, device, predict_all(calls, device)), won, lost, unclear)
