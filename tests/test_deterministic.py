@@ -235,6 +235,7 @@ def test_another_order_has_other_bits(provers):
         ("attention/dense_mqa", (3, 8, 20)),
         ("compressor/decode_pool", (5, 4, 96)),
         ("compressor/prefill_pool", (37, 9, 4, 96)),
+        ("metadata/chunk_indices", (11, 3, 64, 0)),
     ],
 )
 def test_rows_whose_place_says_what_they_see_are_cut_where_they_mean_the_same(name, fields, provers):
