@@ -42,7 +42,7 @@ def taught(lessons: Sequence[Lesson], seed: int = 0) -> list[list[_NODE]]:
     try:
         from sklearn.ensemble import GradientBoostingClassifier
     except ImportError as error:
-        raise UsageError("learning needs scikit-learn: pip install 'autotune[learn]'") from error
+        raise UsageError("learning needs scikit-learn: pip install 'deepseek-autotune[learn]'") from error
     rng = np.random.default_rng(seed)
     drawn = [_sample(lesson, rng) for lesson in lessons]
     model = GradientBoostingClassifier(
