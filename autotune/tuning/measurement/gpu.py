@@ -7,7 +7,6 @@ graph the cache is written over, which also keeps the GPU busy until the graph i
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,9 +20,9 @@ from torch import Tensor
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Problem, build, describe
-from autotune.device import Device
 from autotune.errors import DeviceError, WrongResult
 from autotune.kernel import Expected, Kernel
+from autotune.tuning.measurement import cold
 from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
 from autotune.tuning.workers.worker import Job
 
@@ -34,10 +33,6 @@ _REFERENCE_FLOPS = 2e11
 default config, which the check problems prove: a float64 product of this size takes 0.1 to 2 s on one GPU."""
 _WARM_S = 0.2
 """Until clocks settle (quack)."""
-_GRAPH_US = 400.0
-"""Least time of one graph: its launch costs 5 to 15 us."""
-_MOST_LAUNCHES = 1000
-"""In one graph: 20 to 50 ms to capture, and enough copies of 0.5 MB to fill 512 MB."""
 _DRAWN = 4
 """Of the copies; the others are copies of these. Drawing 14 MB takes 0.2 s, and a cache of 256 MB wants 38 of them."""
 
@@ -86,7 +81,7 @@ class GpuMeter:
             worst = 0.0
             for _ in range(_CHECKS):
                 # Of a copy: a launcher may write into its arguments, and returns those.
-                outputs = kernel.launch(*copied(self._inputs), config=job.config, device=self._device)
+                outputs = kernel.launch(*cold.copied(self._inputs), config=job.config, device=self._device)
                 torch.cuda.synchronize()
                 worst = max(worst, _worst(kernel, problem, expected, outputs))
             return worst
@@ -125,11 +120,11 @@ class GpuMeter:
             if problem.flops <= _REFERENCE_FLOPS:
                 # All experts in float64 may be more than the GPU holds.
                 with suppress(torch.cuda.OutOfMemoryError):
-                    self._expected = kernel.reference(problem, *copied(self._inputs))
+                    self._expected = kernel.reference(problem, *cold.copied(self._inputs))
             if not self._expected:
                 torch.cuda.empty_cache()
                 config = kernel.default(problem, self._device)
-                outputs = kernel.launch(*copied(self._inputs), config=config, device=self._device)
+                outputs = kernel.launch(*cold.copied(self._inputs), config=config, device=self._device)
                 self._expected = _as_expected(kernel.decode(problem, outputs))
         return self._expected
 
@@ -149,21 +144,21 @@ class GpuMeter:
         torch.cuda.current_stream().wait_stream(side)
         replay, launches = _captured(launch, len(copies)), len(copies)
         # Timed as a graph: outside of one, Python takes longer to launch most kernels than they run.
-        needed = launches_for(_elapsed_us(replay) / launches, len(copies))
+        needed = cold.launches_for(_elapsed_us(replay) / launches, len(copies))
         return (replay, launches) if needed == launches else (_captured(launch, needed), needed)
 
     def _rotating(self, problem: Problem) -> list[tuple[Any, ...]]:
         if not self._copies:
-            count = copies_for(_bytes(self._inputs), self._device, torch.cuda.mem_get_info()[0])
+            count = cold.copies_for(cold.bytes_of(self._inputs), self._device, torch.cuda.mem_get_info()[0])
             drawn = [problem.inputs(seed, self._where) for seed in range(1, min(count, _DRAWN))]
-            drawn = [copied(self._inputs), *drawn]
-            self._copies = [*drawn, *(copied(drawn[i % len(drawn)]) for i in range(len(drawn), count))]
+            drawn = [cold.copied(self._inputs), *drawn]
+            self._copies = [*drawn, *(cold.copied(drawn[i % len(drawn)]) for i in range(len(drawn), count))]
         return self._copies
 
     @cached_property
     def _cold(self) -> Tensor:
         """Writing it leaves nothing else in the last-level cache."""
-        return torch.empty(_overfull(self._device), dtype=torch.int8, device=self._where)
+        return torch.empty(cold.overfull_bytes(self._device), dtype=torch.int8, device=self._where)
 
     def _warm_up(self, replay: Callable[[], None]) -> None:
         end = time.monotonic() + (0.02 if self._warm else _WARM_S)
@@ -185,39 +180,6 @@ class GpuMeter:
         return False
 
 
-def copies_for(bytes_each: int, device: Device, room: int) -> int:
-    """Copies of the inputs that together are twice the last-level cache, as far as half of `room` bytes allows."""
-    wanted = math.ceil(_overfull(device) / max(1, bytes_each)) + 1
-    return max(1, min(wanted, int(room / 2 / max(1, bytes_each)), _MOST_LAUNCHES))
-
-
-def _overfull(device: Device) -> int:
-    """Twice the bytes of its last-level cache."""
-    return int(2 * device.last_level_mb * 2**20)
-
-
-def launches_for(one_us: float, copies: int) -> int:
-    """Launches in one graph: whole rounds over the copies, and long enough that launching it is under 5 %."""
-    rounds = math.ceil(_GRAPH_US / max(one_us, 1.0) / copies)
-    return copies * max(1, min(rounds, _MOST_LAUNCHES // copies))
-
-
-def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """With equal strides and alignment, as Triton specialises on both; what shares memory still does."""
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def copy(value: Any) -> Any:  # noqa: ANN401
-        if not isinstance(value, Tensor):
-            return value
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in storages:
-            storages[storage.data_ptr()] = storage.clone()  # type: ignore[no-untyped-call]
-        empty = torch.empty(0, dtype=value.dtype, device=value.device)
-        return empty.set_(storages[storage.data_ptr()], value.storage_offset(), value.size(), value.stride())
-
-    return tuple(copy(value) for value in inputs)
-
-
 def _captured(launch: Callable[[int], None], launches: int) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -235,10 +197,6 @@ def _elapsed_us(call: Callable[[], None]) -> float:
     end.record()
     end.synchronize()
     return float(1e3 * begin.elapsed_time(end))
-
-
-def _bytes(inputs: tuple[Any, ...]) -> int:
-    return sum(value.nbytes for value in inputs if isinstance(value, Tensor))
 
 
 def _worst(kernel: Kernel[Any], problem: Problem, expected: tuple[Expected, ...], outputs: Any) -> float:  # noqa: ANN401
