@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import triton
 from triton.runtime.cache import FileCacheManager
 
-from autotune import runtime, table
+from autotune import atomic, runtime, table
 from autotune.config import Config, Key
 from autotune.errors import TableError, UsageError
 
@@ -121,6 +121,5 @@ def write(manifest: Manifest, folder: Path) -> None:
         for s in manifest.specialisations
     ]
     head = {"format": FORMAT, "arch": manifest.arch, "device": manifest.device, "triton": manifest.triton}
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps({**head, "tables": manifest.tables, "specialisations": rows}, indent=1) + "\n")
-    temporary.replace(folder / MANIFEST)
+    text = json.dumps({**head, "tables": manifest.tables, "specialisations": rows}, indent=1) + "\n"
+    atomic.write(folder / MANIFEST, text)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from autotune import atomic
 from autotune.config import Config, Key, Scalar
 from autotune.errors import TableError, did_you_mean
 
@@ -144,18 +143,7 @@ def load(path: Path) -> Table:
 
 def save(table: Table, path: Path) -> None:
     """Atomic: a reader sees the old table or the new one, also when the writer is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(dumps(table))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    atomic.write(path, dumps(table), durable=True)
 
 
 def _plain(row: Row) -> dict[str, Any]:

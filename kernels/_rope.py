@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 ROPE_DIM = 64
-APART = 16_381
+_APART = 16_381
 """Of the positions of drawn tables, up to 1M: the slowest pairs hardly turn in the first few thousand."""
 
 
@@ -68,6 +68,11 @@ def rope_table(
     """fp32 [positions, 64] of positions that lie `apart`: 32 cosines, then 32 sines; computed in float64."""
     angle = torch.arange(positions, dtype=torch.float64)[:, None] * apart * rope_frequencies(theta, yarn)
     return torch.cat((angle.cos(), angle.sin()), 1).float()
+
+
+def drawn_rope_table(theta: float, yarn: tuple[int, int, int, int], device: str | torch.device) -> Tensor:
+    """fp32 [64, 64], for inputs of check problems: `rope_table` of positions far apart."""
+    return rope_table(64, theta, yarn, apart=_APART).to(device)
 
 
 def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bool = False) -> Tensor:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections import Counter
 from pathlib import Path
 
+from autotune import atomic, registry, runtime, table
 from autotune import device as devices
-from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.errors import UsageError
 from autotune.interchange.formats import FORMATS
@@ -77,13 +75,7 @@ def _trials(arguments: argparse.Namespace) -> list[Trials]:
 
 
 def _save(path: Path, text: str) -> None:
-    """Atomic, as tables are."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        atomic.write(path, text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error})") from error

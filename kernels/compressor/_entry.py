@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autotune.draw import Draw
 from autotune.kernels._launch import require
-from autotune.kernels._rope import APART, ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
 
 EPS = 1e-6
 _THETA, _YARN = 160000.0, (16, 65536, 32, 1)
@@ -23,7 +23,7 @@ def draw_entries(draw: Draw, windows: int, width: int) -> tuple[Tensor, ...]:
     slots = torch.arange(windows, dtype=torch.int32, device=pooled.device) * 2
     if windows > 1 and not slots.is_meta:
         slots[0] = -1
-    return pooled, weight, rope_table(64, _THETA, _YARN, apart=APART).to(pooled.device), positions, slots
+    return pooled, weight, drawn_rope_table(_THETA, _YARN, pooled.device), positions, slots
 
 
 @triton.jit

@@ -18,6 +18,7 @@ from autotune.device import Device
 from autotune.draw import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
 
 SPLITS = (1, 2, 4, 8)
@@ -109,11 +110,10 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    block_k, depth = config.size("BLOCK_K"), problem.k / split
-    steps = triton.cdiv(triton.cdiv(problem.k, block_k), split)
+    depth, steps = problem.k / split, steps_of_split(problem.k, config)
     return Work(
         programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups * split,
-        flops_per_program=2 * block_m * block_n * steps * block_k,
+        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
         bytes_per_program=2 * (min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
         unique_bytes=problem.bytes_moved,
         iterations=steps,

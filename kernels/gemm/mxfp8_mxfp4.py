@@ -22,6 +22,7 @@ from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
 from autotune.kernels._rows import fp8_reject
+from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
 
 GROUP = 32
@@ -134,11 +135,10 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    block_k, depth = config.size("BLOCK_K"), problem.k / split
-    steps = triton.cdiv(triton.cdiv(problem.k, block_k), split)
+    depth, steps = problem.k / split, steps_of_split(problem.k, config)
     return Work(
         programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * split,
-        flops_per_program=2 * block_m * block_n * steps * block_k,
+        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
         bytes_per_program=(1.03 * min(block_m, problem.m) + 0.53 * block_n) * depth + 4 * block_m * block_n,
         unique_bytes=problem.bytes_moved,
         iterations=steps,

@@ -14,6 +14,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Expected, Work
+from autotune.kernels._split import steps_of_split
 
 STREAMS = 4
 MIXES = 24
@@ -214,8 +215,7 @@ def projection_reject(k: int, config: Config, device: Device) -> str | None:
 def projection_work(tokens: int, k: int, outputs: int, config: Config, bytes_moved: int) -> Work:
     """Of `project` with `outputs` rows of fn, and the launch that adds up its splits."""
     block_m, split = config.size("BLOCK_M"), config.size("SPLIT_K")
-    depth = k / split
-    steps = triton.cdiv(triton.cdiv(k, config.size("BLOCK_K")), split)
+    depth, steps = k / split, steps_of_split(k, config)
     return Work(
         programs=triton.cdiv(tokens, block_m) * split,
         flops_per_program=2 * 2 * block_m * 32 * steps * config.size("BLOCK_K"),

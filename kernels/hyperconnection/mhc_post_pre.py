@@ -18,6 +18,7 @@ from autotune.device import Device
 from autotune.draw import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._split import steps_of_split
 from autotune.kernels.hyperconnection._mix import (
     MIXES,
     STREAMS,
@@ -156,8 +157,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, split = config.size("BLOCK_M"), config.size("SPLIT_K")
-    depth = problem.dim / split
-    steps = triton.cdiv(triton.cdiv(problem.dim, config.size("BLOCK_K")), split)
+    depth, steps = problem.dim / split, steps_of_split(problem.dim, config)
     rows = min(block_m, problem.tokens)
     return Work(
         programs=triton.cdiv(problem.tokens, block_m) * split,

@@ -17,7 +17,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within
-from autotune.kernels._rope import APART, ROPE_DIM, rope_table
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import (
     KEY,
@@ -72,7 +72,7 @@ class Problem:
             draw.normal((self.tokens, KEY), torch.bfloat16),
             draw.uniform((KEY,), 0.5, 1.5),
             draw.normal((KEY,), torch.float32),
-            rope_table(64, THETA, YARN, apart=APART).to(device),
+            drawn_rope_table(THETA, YARN, device),
             draw.integers((self.tokens,), 0, 64, torch.int32),
             slots,
             draw_pages(draw, pages, self.page_size, False, self.dtype),

@@ -28,7 +28,7 @@ from autotune.kernels._quant import (
     expect_mx,
     hadamard_matrix,
 )
-from autotune.kernels._rope import APART, ROPE_DIM, reference_rope, rope_table
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, reference_rope
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import KEY, quantise_rows
 from autotune.kernels.indexer._spread import turn
@@ -68,7 +68,7 @@ class Problem:
         return (
             draw.normal((self.tokens, self.heads, KEY), torch.bfloat16),
             draw.normal((self.tokens, self.heads), torch.float32),
-            rope_table(64, THETA, YARN, apart=APART).to(device),
+            drawn_rope_table(THETA, YARN, device),
             draw.integers((self.tokens,), 0, 64, torch.int32),
             self.fp4,
             self.rope_first,

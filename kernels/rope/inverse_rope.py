@@ -21,7 +21,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
-from autotune.kernels._rope import APART, ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 WIDTH = 512
@@ -61,7 +61,7 @@ class Problem:
         draw = Draw(seed, device)
         return (
             draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16),
-            rope_table(64, THETA, YARN, apart=APART).to(device),
+            drawn_rope_table(THETA, YARN, device),
             draw.integers((self.tokens,), 0, 64, torch.int32),
             self.quantised,
             self.ue8m0,

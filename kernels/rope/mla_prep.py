@@ -20,7 +20,7 @@ from autotune.device import Device
 from autotune.draw import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
-from autotune.kernels._rope import APART, ROPE_DIM, load_turns, reference_rotate, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rotate, rotate
 from autotune.kernels._rows import row_config, row_reject
 
 PLAIN = 128
@@ -53,7 +53,7 @@ class Problem:
         if self.tokens > 1 and device != "meta":
             slots[-1] = -1
         cache = draw.normal((2 * self.tokens + 3, LATENT + ROPE_DIM), torch.bfloat16)
-        return q, kv, rope_table(64, THETA, YARN, apart=APART).to(device), positions, slots, cache
+        return q, kv, drawn_rope_table(THETA, YARN, device), positions, slots, cache
 
     @property
     def flops(self) -> int:

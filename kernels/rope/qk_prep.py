@@ -31,7 +31,7 @@ from autotune.kernels._kv_cache import (
 )
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import FP8_MAX
-from autotune.kernels._rope import APART, ROPE_DIM, load_turns, reference_rope, rope_table, rotate
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 EPS = 1e-6
@@ -79,7 +79,7 @@ class Problem:
         if self.tokens > 1 and device != "meta":
             slots[-1] = -1
         cache = draw_cache(draw, room, self.layout, self.page_size, self.dtype)
-        return q, kv, rope_table(64, THETA, YARN, apart=APART).to(device), positions, slots, *cache, self.page_size
+        return q, kv, drawn_rope_table(THETA, YARN, device), positions, slots, *cache, self.page_size
 
     @property
     def flops(self) -> int:

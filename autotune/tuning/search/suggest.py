@@ -34,13 +34,14 @@ searched side by side stood at 1.17 of the optimum after five trials each, and a
 _TIMED = 8
 """Of these, how many must have succeeded: failures alone rank nothing."""
 
+_LIBRARIES = ThreadpoolController()
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _on_one_thread(method: _Method) -> _Method:
     """The matrices are small, and where others keep all cores busy the threads of a BLAS wait for each other: on two
     busy cores a suggestion took 204 ms (65 of CPU time), and takes 20 (7)."""
-    limited: _Method = ThreadpoolController().wrap(limits=1, user_api="blas")(method)
+    limited: _Method = _LIBRARIES.wrap(limits=1, user_api="blas")(method)
     return limited
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from autotune import atomic
 
 
 def state_root() -> Path:
@@ -29,12 +30,7 @@ class Cache:
         return found if isinstance(found, dict) else None
 
     def put(self, value: dict[str, Any], *parts: str) -> None:
-        path = self._path(parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        Path(temporary).replace(path)
+        atomic.write(self._path(parts), json.dumps(value))
 
     def _path(self, parts: tuple[str, ...]) -> Path:
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -224,7 +224,8 @@ class Session:
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
             rows = Promotion(self._subject, prover, self._evaluator, searched).rows()
             if self._prior != prior.PATH and believes(self._kernel, searched[0].problem, self._device):
-                rows = [replace(row, evidence={**row.evidence, "prior": prior.name(self._prior)}) for row in rows]
+                helped = {"prior": prior.name(self._prior)}
+                rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
             rows = finish(rows, prover) if finish else rows
         self.summary.rows = len(rows)
         self.summary.validated, wrong = prover.counts()

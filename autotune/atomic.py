@@ -1,0 +1,27 @@
+"""Files that are whole at every moment: a reader sees the old one or the new one, also when the writer is killed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write(path: Path, text: str, *, durable: bool = False) -> None:
+    """Puts `text` in place of whatever `path` holds, and makes its folder; `durable`: waits until the disk has it.
+
+    Raises OSError, and leaves no temporary file, where that cannot be done.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
