@@ -84,6 +84,46 @@ def test_maximising_a_rate_is_minimising_a_time():
     assert Config(study.best_params) == BEST
 
 
+def registers(config):
+    """Few where time is long."""
+    return config["BLOCK"] * (2 - (config["MODE"] == "a")) / config["WARPS"]
+
+
+def volume(front):
+    """Under the front, in logarithms, up to a corner that every success dominates."""
+    points = sorted((math.log(us), math.log(used)) for us, used in front)
+    corner = 10.0
+    return sum(
+        (min((x for x, _ in points[at + 1 :]), default=corner) - points[at][0])
+        * (corner - min(y for _, y in points[: at + 1]))
+        for at in range(len(points))
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_two_objectives_the_front_is_found(seed):
+    whole = volume([(time_us(c), registers(c)) for c in CONFIGS if math.isfinite(time_us(c))])
+    shares = {}
+    for sampler in (FeasibleSampler(CONFIGS, seed=seed), optuna.samplers.RandomSampler(seed=seed)):
+        study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+        while len({*tried(study)}) < 40:
+            trial = study.ask()
+            config = suggest(trial)
+            if config not in CONFIGS or math.isinf(time_us(config)):
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, (time_us(config), registers(config)))
+        shares[type(sampler)] = volume([trial.values for trial in study.best_trials]) / whole
+    assert shares[FeasibleSampler] > 0.99 > shares[optuna.samplers.RandomSampler]
+
+
+def test_an_outlook_of_two_objectives_is_refused():
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=FeasibleSampler(CONFIGS))
+    study.optimize(lambda trial: (time_us(suggest(trial)), 1.0), n_trials=3)
+    with pytest.raises(ValueError, match="several"):
+        study.sampler.outlook(study, 0.01)
+
+
 def test_trials_under_way_are_not_asked_again_and_spread():
     study = study_of(seed=0)
     study.optimize(lambda trial: time_us(suggest(trial)), n_trials=10)

@@ -17,6 +17,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import Scalar
+from autotune.tuning.search.objectives import mixed
 from autotune.tuning.search.suggest import Outlook, Suggester
 
 _CHOSEN = "feasible:config"
@@ -28,7 +29,8 @@ class FeasibleSampler(BaseSampler):
 
     A trial that failed, was pruned or told infinity teaches where configs fail; running ones are expected to turn out
     as the surrogate says, so that many workers may ask at once. The objective is minimised or maximised as the study
-    says, and positive where minimised (a time). Resumes from whatever trials the study holds.
+    says, and positive where minimised (a time); of several, such as time and registers, the Pareto front is searched.
+    Resumes from whatever trials the study holds.
     """
 
     def __init__(
@@ -84,24 +86,31 @@ class FeasibleSampler(BaseSampler):
         return value
 
     def outlook(self, study: Study, share: float) -> Outlook:
-        """What more trials of `study` promise: stop when `chance` of a gain above `share` is small."""
+        """What more trials of `study` promise: stop when `chance` of a gain above `share` is small. Raises ValueError
+        for a study of several objectives, which have no one best to beat."""
+        if len(study.directions) > 1:
+            raise ValueError("an outlook is of one objective, and this study has several")
         return self._suggester.outlook(self._history(study, None)[0], share)
 
     def _history(self, study: Study, trial: FrozenTrial | None) -> tuple[dict[int, float], list[int]]:
-        values: dict[int, float | None] = {}  # in the order told, None for a failure
+        values: dict[int, list[float] | None] = {}  # in the order told, None for a failure
         pending: list[int] = []
         for past in study.get_trials(deepcopy=False):
             index = self._index(past)
             if index is None or (trial is not None and past.number == trial.number):
                 continue
             if past.state == TrialState.COMPLETE:
-                values[index] = past.value
+                values[index] = past.values
             elif past.state in _FAILED:
                 values.setdefault(index, None)
             else:
                 pending.append(index)
-        observed = _costs(values, study.direction == StudyDirection.MAXIMIZE)
-        return observed, [index for index in dict.fromkeys(pending) if index not in observed]
+        costs = [
+            _costs({i: told[at] if told else None for i, told in values.items()}, way == StudyDirection.MAXIMIZE)
+            for at, way in enumerate(study.directions)
+        ]
+        waiting = [index for index in dict.fromkeys(pending) if index not in values]
+        return costs[0] if len(costs) == 1 else mixed(costs, len(values) + len(waiting)), waiting
 
     def _index(self, trial: FrozenTrial) -> int | None:
         if trial.params.keys() >= set(self._names):
