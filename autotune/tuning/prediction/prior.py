@@ -8,7 +8,6 @@ evaluated by numpy; `benchmarks/train_prior.py` makes it and writes into it whic
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +24,7 @@ from autotune.tuning.prediction.footprint import footprint
 from autotune.tuning.prediction.predict import Predictions
 from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
 from autotune.tuning.search.encoding import Floats
+from autotune.untrusted import read_json
 
 Indices = NDArray[np.intp]
 
@@ -146,11 +146,14 @@ def load(path: Path = PATH) -> Prior:
     """The artefact. Raises UsageError where it is another version's, or not one at all."""
     remedy = "python benchmarks/train_prior.py" if path == PATH else "autotune learn (or remove the file)"
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; train it again: {remedy}") from error
+    try:
         if data["version"] != VERSION or tuple(data["features"]) != FEATURES:
             raise UsageError(f"{path}: made for other features; train it again: {remedy}")
         return from_trees(data["trees"], data["trained_on"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UsageError(f"{path}: not a prior ({error!r}); train it again: {remedy}") from error
 
 
