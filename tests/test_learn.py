@@ -14,10 +14,12 @@ from autotune.config import describe, key
 from autotune.errors import UsageError
 from autotune.table import Row, Table, load, path_of, save
 from autotune.tuning import space
-from autotune.tuning.prediction import prior
+from autotune.tuning.prediction import calibration, prior
+from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.prediction.predict import predict_all
 from autotune.tuning.search import storage
-from autotune.tuning.session.experience import lessons
+from autotune.tuning.session.experience import calibrations, lessons, measured
 from autotune.tuning.session.trials import Study, journal_path
 
 GPU = device.named("h100")
@@ -34,7 +36,7 @@ def odd(config):
     return 10.0 * (1 + (config["BLOCK_N"] != 32)) * (1 + (config["num_warps"] != 2)) + 0.001 * config["BLOCK_K"]
 
 
-def measure(state, problem, bench="gpu", count=40):
+def measure(state, problem, bench="gpu", count=40, time_us=odd):
     """Finished trials, as a session leaves them."""
     everything = configs(problem)
     tried = [everything[at] for at in np.random.default_rng(problem.m + problem.n).permutation(len(everything))[:count]]
@@ -49,8 +51,8 @@ def measure(state, problem, bench="gpu", count=40):
             create_trial(
                 params=dict(config),
                 distributions={name: CategoricalDistribution(lists[name]) for name in config},
-                value=odd(config),
-                user_attrs={"outcome": json.dumps({"us": odd(config)})},
+                value=time_us(config),
+                user_attrs={"outcome": json.dumps({"us": time_us(config)})},
             )
         )
 
@@ -70,8 +72,8 @@ def tables(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_what_was_measured_moves_the_prior_on_problems_not_measured(state, capsys):
-    *measured, unseen = PROBLEMS[0], PROBLEMS[1], PROBLEMS[3]
-    for problem in measured:
+    *seen, unseen = PROBLEMS[0], PROBLEMS[1], PROBLEMS[3]
+    for problem in seen:
         measure(state, problem)
     assert good_of_first(unseen, prior.PATH) < 0.1
     assert main(["learn"]) == 0
@@ -89,7 +91,7 @@ def test_what_was_measured_moves_the_prior_on_problems_not_measured(state, capsy
 @pytest.mark.parametrize("bench", ["model:0123abcd", "simulated-h100"])
 def test_modelled_and_simulated_trials_teach_nothing(bench, state, capsys):
     measure(state, PROBLEMS[0], bench)
-    assert lessons(state) == {}
+    assert measured(state) == []
     assert main(["learn"]) == 1
     assert "nothing measured" in capsys.readouterr().out
     assert prior.chosen(state) == prior.PATH
@@ -103,9 +105,49 @@ def test_only_measured_rows_of_tables_teach(state, tables):
     ]
     table = Table(KERNEL.name, GPU.arch, GPU.name, KERNEL.source_hash(), tuple(rows))
     save(table, path_of(tables, GPU.arch, GPU.name, KERNEL.name))
-    (found,) = lessons(state).values()
+    (found,) = lessons(measured(state)).values()
     assert len(found) == 2
     assert all(len(lesson.won) == 1 and not lesson.lost for lesson in found)
+
+
+def predicted(text, capsys, *more):
+    assert main(["predict", KERNEL.name, text, "--device", "h100", "--json", *more]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    return [row["config"] for row in rows], [tuple(map(float, row["modelled us"].split(" to "))) for row in rows]
+
+
+def test_predicted_times_are_calibrated_by_what_was_measured(state, capsys):
+    """Here the truth is three times the model's, give or take a tenth."""
+    rng = np.random.default_rng(0)
+    problem = PROBLEMS[0]
+    order, before = predicted("m=64,n=2048,k=7168", capsys)
+    modelled = predict_all(side_by_side(works(KERNEL, problem, configs(problem), GPU), configs(problem)), GPU).us
+    times = dict(zip(configs(problem), 3 * modelled * np.exp(0.1 * rng.standard_normal(len(modelled))), strict=True))
+    measure(state, problem, time_us=lambda config: float(times[config]))
+    fit = calibrations(measured(state))["h100 bf16 gemm"]
+    assert fit.factor == pytest.approx(3, rel=0.06) and 1.1 < fit.spread < 1.3 and fit.times == 42
+    calibration.path(state).write_text(calibration.written({"h100 bf16 gemm": fit}))
+    again, after = predicted("m=64,n=2048,k=7168", capsys)
+    assert again == order, "a factor orders nothing"
+    for (low, high), (least, most) in zip(before, after, strict=True):
+        middle = fit.factor * (low * high) ** 0.5
+        assert (least, most) == pytest.approx((middle / fit.spread, middle * fit.spread), rel=0.03)
+
+
+def test_few_times_calibrate_nothing(state):
+    measure(state, PROBLEMS[0], count=10)
+    assert calibrations(measured(state)) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"h100 bf16 gemm": {"factor": 0, "spread": 2, "times": 20}}', '{"a": {}}', "{"]
+)
+def test_what_is_no_calibration_says_how_to_get_one(text, state, capsys):
+    state.mkdir(parents=True, exist_ok=True)
+    calibration.path(state).write_text(text)
+    assert main(["predict", KERNEL.name, "m=64,n=2048,k=7168", "--device", "h100"]) == 2
+    told = capsys.readouterr().err
+    assert "calibration.json" in told and "autotune learn" in told
 
 
 def test_what_is_no_prior_any_more_says_how_to_get_one(state):

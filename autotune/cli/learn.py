@@ -1,22 +1,27 @@
-"""`autotune learn`: teaches the prior by what was measured here, so that the next session begins better."""
+"""`autotune learn`: teaches the prior by what was measured here, and calibrates the times that the model predicts."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from autotune import atomic
 from autotune.cli.output import Commands, command, show_rows
-from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.learn import written
+from autotune.tuning.prediction import calibration, prior
+from autotune.tuning.prediction.calibration import Calibration
+from autotune.tuning.prediction.learn import Lesson, written
 from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.experience import lessons
+from autotune.tuning.session.experience import calibrations, lessons, measured
 
 
 def add(commands: Commands) -> None:
     parser = command(
         commands,
         "learn",
-        "teach the prior by the trials measured on GPUs here and the measured rows of the tables; tune begins with it",
+        "teach the prior, with which tune begins, and calibrate predict, by the trials measured on GPUs here and the "
+        "measured rows of the tables",
         "  autotune learn\n  rm ~/.cache/autotune/prior.json   # back to the packaged prior",
     )
     parser.set_defaults(run=run)
@@ -24,19 +29,30 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     state = state_root()
-    found = lessons(state)
-    path = prior.own(state)
-    if found:
-        atomic.write(path, written(found))
+    found = measured(state)
+    taught, fits = lessons(found), calibrations(found)
+    if taught:
+        atomic.write(prior.own(state), written(taught))
         prior.load.cache_clear()
-    rows = [{"learned": name, "problems": len(some)} for name, some in sorted(found.items())]
+    if fits:
+        atomic.write(calibration.path(state), calibration.written(fits))
+    rows: list[dict[str, Any]] = [{"prior": name, "problems": len(some)} for name, some in sorted(taught.items())]
+    rows += [{"calibration": name, **asdict(one)} for name, one in sorted(fits.items())]
     if arguments.json:
         show_rows(rows, as_json=True)
-    elif not found:
-        print(f"nothing measured under {state} nor in the tables; run autotune tune on a machine with a GPU first")
+    elif rows:
+        _tell(state, taught, fits)
     else:
-        for row in rows:
-            print(f"{row['learned']}: {row['problems']} problems")
+        print(f"nothing measured under {state} nor in the tables, or too little; run autotune tune where a GPU is")
+    return 0 if rows else 1
+
+
+def _tell(state: Path, taught: dict[str, list[Lesson]], fits: dict[str, Calibration]) -> None:
+    for name, some in sorted(taught.items()):
+        print(f"{name}: {len(some)} problems")
+    if taught:
+        path = prior.own(state)
         trees, kb = len(prior.load(path).value), path.stat().st_size / 1e3
         print(f"{path}: {trees} trees, {kb:.0f} kB; remove it to forget")
-    return 0 if found else 1
+    for name, one in sorted(fits.items()):
+        print(f"{name}: {one.factor:.2f} of the modelled time, within x{one.spread:.2f}, of {one.times} times")

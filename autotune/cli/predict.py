@@ -14,6 +14,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Kernel, Work
 from autotune.tuning import space
 from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.prediction import calibration
 from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.predict import Prediction, predict_all
 from autotune.tuning.session.cache import state_root
@@ -82,6 +83,8 @@ def _ranked(
     asked = [counted[config] for config in configs] if counted else works(kernel, problem, configs, device)
     calls = side_by_side(asked, configs)
     predictions = predict_all(calls, device, list(found.values()))
+    known = calibration.load(state_root()).get(calibration.family(kernel, device, calls.dtype))
+    predictions = known.of(predictions) if known else predictions
     order = sorted(range(len(configs)), key=lambda at: (predictions.us[at], str(configs[at])))
     return [(configs[at], predictions[at]) for at in order]
 

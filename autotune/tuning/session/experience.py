@@ -1,4 +1,4 @@
-"""What was measured here, as lessons for the prior: finished trials, and measured rows of the tables.
+"""What was measured here, finished trials and measured rows of the tables: lessons for the prior, times for the model.
 
 Modelled, simulated and imported figures teach nothing: the prior would learn what it believes already, or what nobody
 here saw.
@@ -7,9 +7,12 @@ here saw.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from autotune import device as devices
 from autotune import registry, runtime
@@ -18,7 +21,8 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.prediction import prior
+from autotune.tuning.prediction import calibration, prior
+from autotune.tuning.prediction.calibration import Calibration
 from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.learn import Lesson
 from autotune.tuning.prediction.predict import predict_all
@@ -34,17 +38,46 @@ _BENCH = "gpu"
 """The bench whose times are of hardware."""
 
 
-def lessons(state: Path) -> dict[str, list[Lesson]]:
+@dataclass(frozen=True)
+class Measured:
+    kernel: Kernel[Any]
+    device: Device
+    problem: Problem
+    times: Times
+
+
+def measured(state: Path) -> list[Measured]:
+    """Of every kernel and device, by name."""
+    return [
+        Measured(kernel, device, problem, times)
+        for kernel in map(registry.load, registry.names())
+        for device in map(devices.named, devices.names())
+        for problem, times in _measured(state, kernel, device).items()
+    ]
+
+
+def lessons(found: Sequence[Measured]) -> dict[str, list[Lesson]]:
     """By `KERNEL DEVICE`, for kernels of which the prior speaks."""
-    found: dict[str, list[Lesson]] = defaultdict(list)
-    for name in registry.names():
-        kernel = registry.load(name)
-        for device in map(devices.named, devices.names()):
-            for problem, times in _measured(state, kernel, device).items():
-                lesson = _lesson(kernel, problem, device, times)
-                if lesson is not None:
-                    found[f"{name} {device.name}"].append(lesson)
-    return dict(found)
+    by_name: dict[str, list[Lesson]] = defaultdict(list)
+    for one in found:
+        lesson = _lesson(one.kernel, one.problem, one.device, one.times)
+        if lesson is not None:
+            by_name[f"{one.kernel.name} {one.device.name}"].append(lesson)
+    return dict(by_name)
+
+
+def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
+    """By family, where enough was measured of one."""
+    modelled: dict[str, list[float]] = defaultdict(list)
+    us: dict[str, list[float]] = defaultdict(list)
+    for one in found:
+        configs = list(one.times)
+        calls = side_by_side(works(one.kernel, one.problem, configs, one.device), configs)
+        name = calibration.family(one.kernel, one.device, calls.dtype)
+        modelled[name] += predict_all(calls, one.device).us.tolist()
+        us[name] += one.times.values()
+    enough = (name for name in us if len(us[name]) >= calibration.FEWEST)
+    return {name: calibration.fitted(np.array(modelled[name]), np.array(us[name])) for name in enough}
 
 
 def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, Times]:
