@@ -3,6 +3,7 @@
 import json
 from functools import cache
 
+import numpy as np
 from command_line import LINES, read_line
 
 from autotune import bundle, device, lint, misses, registry, table
@@ -10,6 +11,7 @@ from autotune.config import describe, key, parse
 from autotune.interchange import foreign
 from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
+from autotune.tuning.prediction import calibration, prior
 from autotune.tuning.search import storage, study
 from autotune.tuning.session.ledger import Ledger
 
@@ -127,6 +129,28 @@ def read_bundle(text, folder):
     assert path.read_bytes() == raw
 
 
+def few_trees():
+    packaged = json.loads(prior.PATH.read_text())
+    return [json.dumps({**packaged, "trees": packaged["trees"][:2]})]
+
+
+def read_prior(text, folder):
+    """What is read scores every config with a number."""
+    path = prior.own(folder)
+    raw = written(path, text)
+    taught = prior.load.__wrapped__(path)
+    assert path.read_bytes() == raw
+    rows = np.random.default_rng(0).standard_normal((4, len(prior.FEATURES)))
+    assert np.isfinite(taught.score(rows)).all()
+
+
+def read_calibration(text, folder):
+    raw = written(calibration.path(folder), text)
+    found = calibration.load(folder)
+    assert calibration.path(folder).read_bytes() == raw
+    assert calibration.written(found)
+
+
 def foreign_format(name, texts, hints):
     def read(text, folder):
         path = folder / "E=8,N=2048,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json"
@@ -171,6 +195,7 @@ MANIFEST = {
     "format": 1, "arch": "sm_90", "device": "h100", "triton": "3.9.0", "tables": {GEMM.name: "0" * 16},
     "specialisations": [{"kernel": GEMM.name, "problem": {"m": 1}, "config": {"BLOCK_M": 16}, "keys": ["ABC"]}],
 }  # fmt: skip
+FIT = calibration.Calibration(1.2, 1.4, 50)
 HINTS = foreign.Hints("h100", "deepseek-v4-pro", GEMM.name, tuple(name for name, _ in GEMMS.rows[0].problem))
 LOADERS = {
     "table": (lambda: [table.dumps(GEMMS), table.dumps(one_table(GEMM, [SMALL], True))], read_table),
@@ -181,6 +206,8 @@ LOADERS = {
     "ledger": (lambda: [f"\n{json.dumps(CRASH)}\n\n{json.dumps({'forget': True})}\n"], read_ledger),
     "misses": (lambda: [json.dumps(MISS) + "\n" + json.dumps({**MISS, "device": "mi355x"}) + "\n"], read_misses),
     "bundle": (lambda: [json.dumps(MANIFEST)], read_bundle),
+    "prior": (few_trees, read_prior),
+    "calibration": (lambda: [calibration.written({"h100 fp8 gemm": FIT})], read_calibration),
     "vllm": foreign_format("vllm", [ENGINE, *exported("vllm", GEMMS, MOES)], HINTS),
     "sglang": foreign_format("sglang", [ENGINE, *exported("sglang", GEMMS, MOES)], HINTS),
     "aiter": foreign_format("aiter", [AITER], HINTS),
