@@ -118,7 +118,8 @@ def fit(modelled_us: Floats, us: Floats) -> tuple[float, float]:
 def _off(predicted_us: Floats, us: Floats) -> tuple[float, float, float]:
     """Median and 90th percentile of the factor between the two, and the median of the ratio."""
     logs = np.log(predicted_us / us)
-    return tuple(float(np.exp(v)) for v in (np.median(np.abs(logs)), np.quantile(np.abs(logs), 0.9), np.median(logs)))
+    found = np.exp([np.median(np.abs(logs)), np.quantile(np.abs(logs), 0.9), np.median(logs)]).tolist()
+    return found[0], found[1], found[2]
 
 
 def main() -> None:

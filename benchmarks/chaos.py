@@ -176,8 +176,8 @@ def served(rows: tuple[table.Row, ...], problem: Problem) -> table.Row | None:
     for row in rows:
         ends = {name: (low, high) for name, low, high in row.serves}
         there = dict(row.problem)
-        same = all(here[n] == there[n] or (n in ends and ends[n][0] <= here[n] <= ends[n][1]) for n in here)
-        if same:
+        inside = {n for n, (low, high) in ends.items() if low <= int(here[n]) <= high}
+        if all(here[n] == there[n] or n in inside for n in here):
             return row
     return None
 

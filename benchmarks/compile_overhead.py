@@ -32,10 +32,10 @@ def _bare(jobs: list[Job], cache: str) -> float:
     from triton.runtime import driver
 
     from autotune.kernels._launch import options
-    from autotune.kernels.gemm import fp8_block_scaled as kernel
     from autotune.kernels.gemm._tiles import add_partials
     from autotune.tuning.compilation.launch import StubDriver, target_of
 
+    kernel = registry.load(KERNEL)
     driver.set_active(StubDriver(target_of(devices.named(jobs[0].device).arch)))
     begin = time.perf_counter()
     for job in jobs:

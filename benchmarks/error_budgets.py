@@ -34,7 +34,7 @@ ABSENT = -1e29
 FP4 = torch.tensor(sorted({*E2M1, *(-value for value in E2M1)}))
 
 
-class Narrow(TorchDispatchMode):
+class Narrow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Whatever asks for float64 gets float32, and float64 that comes from outside is narrowed."""
 
     def __torch_dispatch__(
@@ -57,7 +57,7 @@ def plain(kernel: Kernel[Any], problem: Problem, case: Case, outputs: list[Tenso
     """The outputs' values in float64: computed in float32, and stored in the formats of `outputs`."""
     with distribution(case.distribution):
         inputs = problem.inputs(case.seed, "cpu")
-    with Narrow():
+    with Narrow():  # type: ignore[no-untyped-call]
         values = [want.value.float() for want in kernel.reference(problem, *inputs)]
     dtypes = [stored_as(output, problem) for output in outputs] + [torch.float32] * len(values)
     found = zip(values, [*values[1:], None], dtypes[: len(values)], strict=True)

@@ -40,7 +40,8 @@ def load(path: Path) -> dict[Moe, dict[Config, float]]:
             if row["status"] != "ok":
                 continue
             fields = ("num_tokens", "num_experts", "shard_intermediate_size", "hidden_size", "topk")
-            problem = Moe(*(int(row[name]) for name in fields), DTYPE)
+            tokens, experts, width, hidden, top_k = (int(row[name]) for name in fields)
+            problem = Moe(tokens, experts, width, hidden, top_k, DTYPE)
             block_m, block_n, block_k, group, warps, stages = (int(row[name]) for name in _NAMES)
             blocks = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": group}
             measured[problem][Config(blocks, num_warps=warps, num_stages=stages)] = float(row["time_us"])
@@ -76,7 +77,8 @@ def taught(modelled: dict[int, np.ndarray], times: dict[int, np.ndarray], tokens
     """
     others = sorted((count for count in times if count != tokens), key=lambda count: abs(math.log(count / tokens)))
     off = [np.log(times[count] / modelled[count]) for count in others[:2]]
-    return modelled[tokens] * np.exp(np.mean([logs - np.median(logs) for logs in off], 0))
+    corrected: np.ndarray = modelled[tokens] * np.exp(np.mean([logs - np.median(logs) for logs in off], 0))
+    return corrected
 
 
 def main() -> None:
@@ -100,8 +102,8 @@ def main() -> None:
         drawn = [regrets(us, rng.choice(len(us), max(PICKS), replace=False)) for _ in range(1000)]
         plain = by_config.get(default(problem), math.nan) / us.min()
         row = [*regrets(us, spread(ours)), *regrets(us, spread(both)), *np.mean(drawn, 0), plain]
-        ranks = [np.argsort(np.argsort(values)) for values in (ours, us)]
-        print(f"{f'{problem.tokens} tokens, {len(us)} configs':33} {_row(row)}   {np.corrcoef(*ranks)[0, 1]:.2f}")
+        ranks = [np.argsort(np.argsort(values)).astype(float) for values in (ours, us)]
+        print(f"{f'{problem.tokens} tokens, {len(us)} configs':33} {_row(row)}   {np.corrcoef(np.stack(ranks))[0, 1]:.2f}")
         found.append(row)
     print(f"{'geometric mean':33} {_row(np.exp(np.nanmean(np.log(found), 0)))}")
     print(f"{'worst':33} {_row(np.nanmax(found, 0))}")

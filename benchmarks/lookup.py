@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import peers
 import torch
@@ -26,6 +27,7 @@ import triton
 from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.config import key
+from autotune.kernel import Kernel
 
 N, K, M = 2048, 7168, 64
 ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 1536, 2048, 3072, 4096)
@@ -63,19 +65,29 @@ def ours() -> dict[str, float]:
         args = kernel.problem(m, N, K, device.fp8).inputs(0, "meta")
         devices.current = lambda: device  # what a GPU would answer, once a kind of call
         assert kernel.serve(args).choice.how == how
-        found[f"call, {how}"] = nanoseconds(lambda args=args: kernel.serve(args))
+        found[f"call, {how}"] = of_call(kernel, args)
         lookup = runtime.lookup(kernel, device)
         assert lookup[m, N, K, "e4m3fn"].how == how
-        found[f"sizes, {how}"] = nanoseconds(lambda m=m, lookup=lookup: lookup[m, N, K, "e4m3fn"])
+        found[f"sizes, {how}"] = of_sizes(lookup, m)
     return found
+
+
+def of_call(kernel: Kernel[Any], args: tuple[Any, ...]) -> float:
+    return nanoseconds(lambda: kernel.serve(args))
+
+
+def of_sizes(lookup: runtime.Lookup, m: int) -> float:
+    return nanoseconds(lambda: lookup[m, N, K, "e4m3fn"])
 
 
 def triton_key() -> float:
     """`Autotuner.run` of the same call with a warm cache and a kernel that does nothing: its key, and one dict hit."""
 
-    @triton.autotune([triton.Config({"BLOCK": block}) for block in (16, 32)], key=["m", "n", "k"])
-    @triton.jit
-    def gemm(a, b, out, a_scale, b_scale, m, n, k, BLOCK: triton.language.constexpr):  # noqa: ANN001, ANN202, PLR0913
+    configs = [triton.Config({"BLOCK": block}) for block in (16, 32)]
+
+    @triton.autotune(configs, key=["m", "n", "k"])  # type: ignore[untyped-decorator]
+    @triton.jit  # type: ignore[untyped-decorator]
+    def gemm(a, b, out, a_scale, b_scale, m, n, k, BLOCK: triton.language.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913
         pass
 
     class Nothing:

@@ -15,6 +15,7 @@ from autotune.kernel import Work
 from autotune.tuning.prediction.calls import Calls, side_by_side
 from autotune.tuning.prediction.predict import Predictions, predict_all
 from autotune.tuning.prediction.tiles import WIDTH
+from autotune.tuning.search.encoding import Floats
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,5 @@ def predicted(problem: Moe, configs: Sequence[Config], device: Device) -> tuple[
     """Calls of gate and up, and times of both GEMMs together."""
     first, second = (side_by_side(_works(problem, configs, n, k), configs) for n, k in problem.gemms)
     up, down = predict_all(first, device), predict_all(second, device)
-    terms = {name: up.terms[name] + down.terms[name] for name in up.terms}
+    terms: dict[str, Floats] = {name: up.terms[name] + down.terms[name] for name in up.terms}
     return first, Predictions(up.us + down.us, terms, up.spread, up.source)

@@ -83,7 +83,7 @@ def _module(source: str, names: tuple[str, ...], place: Path, device_name: str) 
     }
     for node in wanted:
         _without_annotations(node)
-    exec(compile(ast.Module(wanted, []), str(place), "exec"), space)
+    exec(compile(ast.Module([*wanted], []), str(place), "exec"), space)
     return space
 
 

@@ -142,7 +142,8 @@ def tried(folder: Path) -> list[Config]:
 
 def problem() -> Problem:
     kernel, device = registry.load(KERNEL), devices.named(DEVICE)
-    return build(kernel.problem, {"m": 64, "n": 2048, "k": 7168, "dtype": device.fp8}, "overhead")
+    made: Problem = build(kernel.problem, {"m": 64, "n": 2048, "k": 7168, "dtype": device.fp8}, "overhead")
+    return made
 
 
 def bare(given: argparse.Namespace, folder: Path, configs: list[Config]) -> float:

@@ -69,7 +69,7 @@ class Winner:
         return hashlib.md5(",".join(map(str, self.shape)).encode()).digest()[0] % 2
 
     @property
-    def problem(self) -> tuple[object, ...]:
+    def problem(self) -> tuple[str, str, str, int, tuple[int, int]]:
         return self.family, self.device, self.dtype, self.m, self.shape
 
     @property
