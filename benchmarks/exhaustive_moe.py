@@ -102,8 +102,8 @@ def main() -> None:
         drawn = [regrets(us, rng.choice(len(us), max(PICKS), replace=False)) for _ in range(1000)]
         plain = by_config.get(default(problem), math.nan) / us.min()
         row = [*regrets(us, spread(ours)), *regrets(us, spread(both)), *np.mean(drawn, 0), plain]
-        ranks = [np.argsort(np.argsort(values)).astype(float) for values in (ours, us)]
-        print(f"{f'{problem.tokens} tokens, {len(us)} configs':33} {_row(row)}   {np.corrcoef(np.stack(ranks))[0, 1]:.2f}")
+        spearman = float(np.atleast_2d(np.corrcoef(np.argsort(np.argsort(ours)), np.argsort(np.argsort(us))))[0, 1])
+        print(f"{f'{problem.tokens} tokens, {len(us)} configs':33} {_row(row)}   {spearman:.2f}")
         found.append(row)
     print(f"{'geometric mean':33} {_row(np.exp(np.nanmean(np.log(found), 0)))}")
     print(f"{'worst':33} {_row(np.nanmax(found, 0))}")

@@ -15,7 +15,7 @@ from autotune.tuning.measurement.replay import Replay
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather, parse
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.tasks import measure_job
-from autotune.tuning.workers.process import Lost
+from autotune.tuning.workers.process import Isolated, Lost, Start
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL = "quant/fp8_group_quant"
@@ -104,3 +104,14 @@ def test_a_simulated_bench_is_never_filed_under_the_real_device():
 def test_a_lost_call_travels_between_machines():
     lost = pickle.loads(pickle.dumps(Lost("hang", "took longer than 5 s")))
     assert (lost.kind, str(lost)) == ("hang", "took longer than 5 s")
+
+
+def test_a_task_of_the_main_module_is_refused():
+    """Workers do not import it: each would die, and be begun again."""
+
+    def task(argument):
+        return argument
+
+    task.__module__ = "__main__"
+    with pytest.raises(ValueError, match="main module"):
+        Isolated(Start({}, 1.0)).call(task, None, 1.0)

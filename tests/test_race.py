@@ -123,6 +123,6 @@ def test_trimmed_means_move_with_their_values(values, shift):
 def test_a_search_ends_by_trials_by_minutes_or_when_it_promises_little():
     assert Budget(trials=12).left(5, lambda: 0.0) == 7
     assert Budget(minutes=0).left(0, lambda: 1.0) == 0
-    assert Budget(trials=40, until_gain=0.01).left(20, lambda: 0.005) == 0
-    assert Budget(trials=40, until_gain=0.01).left(20, lambda: 0.02) == 20
-    assert Budget(trials=40, until_gain=0.01).left(15, lambda: 0.0) == 25, "too early to tell"
+    assert Budget(trials=40, until_gain=0.01).left(20, lambda share: 0.005) == 0
+    assert Budget(trials=40, until_gain=0.01).left(20, lambda share: 0.02) == 20
+    assert Budget(trials=40, until_gain=0.01).left(15, lambda share: 0.0) == 25, "too early to tell"

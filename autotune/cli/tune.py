@@ -59,7 +59,10 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--trials", type=int, default=Budget.trials, help="configs tried a problem (default 12)")
     parser.add_argument("--minutes", type=float, help="end the search of each kernel and device after so long")
-    parser.add_argument("--until-gain", type=float, metavar="PERCENT", help="end where more trials promise less")
+    parser.add_argument(
+        "--until-gain", type=float, metavar="PERCENT",
+        help="end a problem's search where the chance that an untried config is faster by more is under 1 %%",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=Limits.processes, help="worker processes (default: all cores)")
     parser.add_argument("--tables", type=Path, help="where tables go (default: where the runtime reads them)")

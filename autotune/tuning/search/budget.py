@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 
 _FEWEST = 16
 """Trials before a promise is judged: the first ones are the default and the model's favourites."""
+_CHANCE = 0.01
+"""At which a promise is too little. Of 32 searches of recorded spaces that it ended, asked for 1 %, after 103 trials in
+the mean, 28 had nothing left that was faster by more: the surrogate is a little too sure of itself. At 0.05 it was 26,
+after 86 trials; where one trial's expected gain had to be under 1 %, 13, after 27."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`trials` a problem; `minutes` of the whole session's search; `until_gain` as a fraction."""
+    """`trials` a problem; `minutes` of the whole session's search; `until_gain`, a fraction: until nothing untried is
+    likely to be faster by more."""
 
     trials: int = 12
     minutes: float | None = None
@@ -22,10 +27,11 @@ class Budget:
     def out_of_time(self) -> bool:
         return self.minutes is not None and time.monotonic() - self.started >= 60 * self.minutes
 
-    def left(self, done: int, expected_gain: Callable[[], float]) -> int:
-        """Trials still to be asked for a problem after `done`; `expected_gain` of one more is asked late and seldom."""
+    def left(self, done: int, chance: Callable[[float], float]) -> int:
+        """Trials still to be asked for a problem after `done`; `chance` that an untried config is faster by more than a
+        fraction is asked late and seldom."""
         if self.out_of_time():
             return 0
-        if self.until_gain is not None and done >= _FEWEST and expected_gain() < self.until_gain:
+        if self.until_gain is not None and done >= _FEWEST and chance(self.until_gain) < _CHANCE:
             return 0
         return max(0, self.trials - done)

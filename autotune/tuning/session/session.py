@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -178,11 +177,11 @@ class Session:
         return opened
 
     def _left(self, one: Search) -> int:
-        def gain() -> float:
-            outlook = one.outlook(0.0)
-            return outlook.gain if outlook else math.inf
+        def chance(share: float) -> float:
+            outlook = one.outlook(share)
+            return outlook.chance if outlook else 1.0
 
-        return self._plan.budget.left(len(one.outcomes), gain)
+        return self._plan.budget.left(len(one.outcomes), chance)
 
     def _study(self, problem: Problem, only: Order | None) -> str:
         subject, plan = self._subject, self._plan

@@ -59,7 +59,10 @@ class Isolated:
         self._lifeline: Connection | None = None
 
     def call(self, task: Callable[[Any], Any], argument: Any, timeout_s: float) -> Any:  # noqa: ANN401
-        """What `task` returns or raises there. Raises Lost where the process hung, died or ran out of memory."""
+        """What `task` returns or raises there. Raises Lost where the process hung, died or ran out of memory, and
+        ValueError for a task that no process could import."""
+        if task.__module__ == "__main__":
+            raise ValueError(f"{task} is of the main module, which workers do not import; define it elsewhere")
         line = self._line or self._begin()
         try:
             line.send((task, argument))
