@@ -36,6 +36,8 @@ SHAPE = (
     *("resident", "ring", "iterations", "accumulators", "loads", "reuse", "intensity"),
     *("flops_a_byte", "units", "shared", "wave_width", "narrow_rows"),
 )
+_MOST = 100.0
+"""Log odds of any one tree, and of all together where they become a time: e^100 to one is certain."""
 TERMS = ("compute", "issue", "shared", "l2", "chain", "latency", "dram")
 MODEL = ("behind", "place", *(f"{name}_time" for name in TERMS))
 FEATURES = (*SHAPE, *MODEL)
@@ -116,7 +118,7 @@ class Prior:
 
     def times(self, rows: Floats) -> Floats:
         """The scores as an opinion for the search: positive, smaller is better."""
-        times: Floats = np.exp(-self.score(rows))
+        times: Floats = np.exp(-np.clip(self.score(rows), -_MOST, _MOST))
         return times
 
 
@@ -158,7 +160,8 @@ def load(path: Path = PATH) -> Prior:
 
 
 def from_trees(trees: Sequence[Sequence[Sequence[float]]], trained_on: dict[str, Any]) -> Prior:
-    """Each tree is its nodes (feature, threshold, left, right, value). Raises IndexError for a child that is none."""
+    """Each tree is its nodes (feature, threshold, left, right, value). Raises IndexError for a child that is none, and
+    ValueError for a value that is no log odds."""
     nodes = max(map(len, trees))
     table = np.zeros((len(trees), nodes, 5))
     for tree, rows in enumerate(trees):
@@ -168,6 +171,8 @@ def from_trees(trees: Sequence[Sequence[Sequence[float]]], trained_on: dict[str,
         # Children lie behind their parents, so that every walk ends.
         if not ((children < len(rows)) & ((children > own) | (children == own))).all():
             raise IndexError(f"tree {tree} has a child that does not follow its parent")
+    if not np.isfinite(table).all() or np.abs(table[:, :, 4]).max() > _MOST:
+        raise ValueError(f"a threshold that is no number, or a value beyond {_MOST:g}")
     feature = table[:, :, 0].astype(np.intp)
     if feature.min() < 0 or feature.max() >= len(FEATURES):
         raise IndexError("a feature that is none of FEATURES")
