@@ -166,6 +166,22 @@ def test_without_opinions_the_first_trial_is_amid_the_set(seed):
     assert first["WARPS"] not in {LISTS["WARPS"][0], LISTS["WARPS"][-1]}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_of_a_long_list_powers_of_two_come_first_and_the_rest_is_found(seed):
+    configs = [{"SIZE": 16 * i, "TILE": tile} for i in range(1, 17) for tile in range(1, 5)]
+    study = optuna.create_study(sampler=FeasibleSampler(configs, seed=seed))
+
+    def objective(trial):
+        size = trial.suggest_categorical("SIZE", range(16, 257, 16))
+        return 1 + abs(math.log2(size / 96)) + abs(trial.suggest_int("TILE", 1, 4) - 3)
+
+    study.optimize(objective, n_trials=30)
+    coarse = [trial.params["SIZE"].bit_count() == 1 for trial in study.get_trials()]
+    assert coarse[0]
+    assert sum(coarse[:6]) >= 5, "5 of 16 sizes are powers of two"
+    assert study.best_params == {"SIZE": 96, "TILE": 3}
+
+
 def test_configs_enqueued_by_hand_are_learned_from():
     study = study_of(seed=0)
     study.enqueue_trial(dict(BEST))

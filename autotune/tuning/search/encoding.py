@@ -15,6 +15,8 @@ Floats = NDArray[np.floating[Any]]
 
 _ORDINAL, _NOMINAL = 0.5, 1.2
 """Prior mean of a group's log length-scale: sizes matter until shown otherwise, single values only when shown."""
+_LONG = 6
+"""A list of more sizes than this has a coarse one within: its powers of two and both ends."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Points:
     groups: NDArray[np.intp]
     log_lengths: Floats
     """Prior mean of each group's log length-scale."""
+    rough: Floats
+    """Of how many parameters a config has a value that is not in the coarse list."""
 
 
 def encode(configs: Sequence[Mapping[str, Scalar]]) -> Points:
@@ -36,6 +40,7 @@ def encode(configs: Sequence[Mapping[str, Scalar]]) -> Points:
     columns: list[Floats] = []
     groups: list[int] = []
     lengths: list[float] = []
+    rough = np.zeros(len(configs))
 
     def group(length: float, *parts: Floats) -> None:
         columns.extend(parts)
@@ -48,6 +53,7 @@ def encode(configs: Sequence[Mapping[str, Scalar]]) -> Points:
         if len(levels) < 2:
             continue
         code = np.array([levels.index(value) for value in raw])
+        rough += _rough(levels)[code]
         if not isinstance(levels[0], str):
             group(_ORDINAL, _scale(levels)[code])
         if len(levels) > 2 or isinstance(levels[0], str):
@@ -57,11 +63,20 @@ def encode(configs: Sequence[Mapping[str, Scalar]]) -> Points:
             if np.ptp(twos) > 0:
                 group(_NOMINAL, twos[code])
     values = np.stack(columns, 1) if columns else np.zeros((len(configs), 1))
-    return Points(values.astype(np.float32), np.array(groups or [0]), np.array(lengths or [_ORDINAL]))
+    return Points(values.astype(np.float32), np.array(groups or [0]), np.array(lengths or [_ORDINAL]), rough)
 
 
 def _levels(raw: Sequence[Scalar]) -> list[Any]:
     return sorted(set(raw), key=lambda value: (isinstance(value, str), value))
+
+
+def _rough(levels: Sequence[Any]) -> Floats:
+    """1 for what a coarse list leaves out, 0 where no list is long or powers of two are too few to stand for it."""
+    rough = np.array([not isinstance(level, int) or level <= 0 or level & (level - 1) > 0 for level in levels], float)
+    if len(levels) <= _LONG or (rough == 0).sum() < 3 or isinstance(levels[0], str):
+        return np.zeros(len(levels))
+    rough[[0, -1]] = 0
+    return rough
 
 
 def _scale(levels: Sequence[float]) -> Floats:
