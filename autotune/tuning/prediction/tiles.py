@@ -43,9 +43,8 @@ def tiles(calls: Calls, device: Device) -> Tiles:
     by_group = tiled & (calls.rows >= 64) & warpgroup
     width = WIDTH.get(calls.dtype, 4)
     a, b = calls.rows * calls.depth * width, calls.columns * calls.depth * width
-    readers = np.where(by_group, calls.warps // 4, calls.warps)
-    down = np.maximum(1, np.minimum(readers, calls.rows // np.where(by_group, 64, 16)))
-    read = a * np.maximum(1, readers // down) + b * down
+    down, across = _spread(calls, by_group)
+    read = a * across + b * down
     # fp8 below 64 rows is widened to fp16 in registers.
     held = np.where(by_group, 0.0, read * (2 if warpgroup and calls.dtype == "fp8" else 1))
     threads = calls.warps * device.warp_size
@@ -60,6 +59,20 @@ def tiles(calls: Calls, device: Device) -> Tiles:
         registers=registers,
         programs_per_unit=np.where(tiled, _fitting(calls, device, registers, (a + b) * buffers), 2.0),
     )
+
+
+def _spread(calls: Calls, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Readers of a tile, down its rows and across its columns, as Triton 3.9 lays them out: groups of four warps down
+    first, single warps (of mma.sync and MFMA) where they leave tiles of a warp nearest to twice as wide as high."""
+    groups = np.maximum(1, calls.warps // 4)
+    first = np.minimum(groups, np.maximum(1, calls.rows // 64))
+    down, across = np.ones(len(calls.rows)), np.ones(len(calls.rows))
+    for _ in range(int(np.log2(calls.warps.max(initial=1)))):
+        more = down * across < calls.warps
+        higher = calls.rows / down >= 2 * calls.columns / across
+        down = np.where(more & higher, 2 * down, down)
+        across = np.where(more & ~higher, 2 * across, across)
+    return np.where(by_group, first, down), np.where(by_group, groups // first, across)
 
 
 def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
