@@ -48,11 +48,14 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
     tile = tiles(calls, device)
     resident = tile.programs_per_unit
     spilled = np.where(tile.tiled, 4 * np.maximum(0, tile.registers - most_registers(device)) * tile.threads, 0.0)
+    # tcgen05's sums stay in tensor memory: threads hold them, and spill, after the last iteration only.
+    outside = tile.by_group & (device.arch != "sm_90") & (calls.dtype not in SCALED)
+    spilled = np.where(outside, 0.0, spilled)
     rows, rate = _instruction(calls, device, tile)
     for at, resources in enumerate(found):
         if resources is not None:
             resident[at] = resources.programs_per_unit
-            spilled[at] = resources.stack_bytes * tile.threads[at]
+            spilled[at] = resources.stack_bytes * tile.threads[at] * ~outside[at]
             if calls.dtype != "fp32" and resources.matrix_instructions:
                 rows[at], rate[at] = _emitted(calls.dtype, device, resources)
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
@@ -64,7 +67,7 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
         matrix_clocks=calls.flops_per_program / calls.iterations * padding / a_clock * np.maximum(1, 4 / calls.warps),
         issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
-        sync_clocks=_sync_clocks(device, tile),
+        sync_clocks=_sync_clocks(calls, device, tile),
         loads_in_flight=np.maximum(1.0, calls.stages - 1),
         epilogue_clocks=calls.rows * calls.columns / 8 + 200,
     )
@@ -105,7 +108,7 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     return np.where(tile.tiled, tiled, calls.step_bytes / 2)
 
 
-def _sync_clocks(device: Device, tile: Tiles) -> Floats:
+def _sync_clocks(calls: Calls, device: Device, tile: Tiles) -> Floats:
     """tcgen05 leaves its products in tensor memory, from where they are read back each time they are scaled."""
-    through_memory = tile.by_group & (device.arch != "sm_90")
+    through_memory = tile.by_group & (device.arch != "sm_90") & (calls.dtype in SCALED)
     return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)
