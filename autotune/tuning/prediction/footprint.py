@@ -68,7 +68,7 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
         issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
         sync_clocks=_sync_clocks(calls, device, tile),
-        loads_in_flight=np.maximum(1.0, calls.stages - 1),
+        loads_in_flight=np.clip(calls.stages - 1, 1.0, calls.iterations),
         epilogue_clocks=calls.rows * calls.columns / 8 + 200,
     )
 

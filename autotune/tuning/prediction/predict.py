@@ -29,12 +29,15 @@ from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls, side_by_side
 from autotune.tuning.prediction.constants import constants
 from autotune.tuning.prediction.footprint import Footprint, footprint
-from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
+from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 from autotune.tuning.search.encoding import Floats
 
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
 """Of loads that mostly hit L2, under load."""
 _DRAM_LATENCY_US = 0.5
+_PAGES = 0.015
+"""Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
+halves: it opens more of DRAM's pages for the same bytes."""
 _SHARED_BYTES_PER_CLOCK = 128
 _UNIT_BYTES_PER_CLOCK = 64
 """Of L2, that one unit takes at most."""
@@ -42,7 +45,7 @@ _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
 _OVERLAP = 0.4
 """Share of an iteration's terms beside the longest that stays visible."""
-_BEHIND = 0.05
+_BEHIND = 0.15
 """Share of the units' time that stays visible behind DRAM's, or the other way round."""
 
 
@@ -154,7 +157,10 @@ def _l2_clocks(calls: Calls, device: Device, used: Footprint, together: Floats) 
 
 def _dram_us(calls: Calls, device: Device, used: Footprint, resident: Floats) -> Floats:
     """At the rate of streaming, or what the bytes under way at once allow (Little's law); near both, slower still."""
-    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6)
+    run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * used.loads_in_flight)
+    rows = np.where(calls.depth > 0, calls.columns, 0.0)
+    pages = np.log2(np.maximum(1.0, rows / 32 * 8192 / run))
+    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6) * (1 + _PAGES * pages)
     at_once = np.minimum(calls.programs, device.compute_units * resident) * used.tile_bytes * used.loads_in_flight
     waiting = calls.unique_bytes / at_once * _DRAM_LATENCY_US
     together: Floats = np.hypot(streaming, waiting)
