@@ -14,7 +14,7 @@ from autotune.tuning.prediction.tiles import SCALED, WARPGROUP_ARCHS, WIDTH, Til
 from autotune.tuning.search.encoding import Floats
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
-_SYNC_RATE = 0.4
+_SYNC_RATE = 0.5
 """Of the warp-group instructions' rate: mma.sync reaches 0.6 alone (Luo et al. 2024, arXiv 2402.13499)."""
 _LANES = 128
 """fp32 operations a clock and unit, NVIDIA and CDNA alike."""
@@ -22,6 +22,8 @@ _LOOP = 120
 """Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
 _SCALING = 3
 """Operations that scale a product and add it to the sum."""
+_ROW_SCALING = 32
+"""Operations for the scale of a row of A: each of the four lanes that share the row addresses, loads and multiplies."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
 
 def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     """fp32 lane operations; an instruction without lanes is counted with those that its warp has."""
-    scaling = _SCALING * calls.rows * calls.columns if calls.dtype in SCALED else 0.0
+    scaling = calls.rows * (_SCALING * calls.columns + _ROW_SCALING) if calls.dtype in SCALED else 0.0
     loop = _LOOP * tile.threads
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16

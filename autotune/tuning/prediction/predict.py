@@ -39,10 +39,12 @@ _PAGES = 0.015
 """Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
 halves: it opens more of DRAM's pages for the same bytes."""
 _SHARED_BYTES_PER_CLOCK = 128
-_UNIT_BYTES_PER_CLOCK = 64
-"""Of L2, that one unit takes at most."""
+_UNIT_BYTES_PER_CLOCK = 48
+"""Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
 _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
+_ISSUED = 0.75
+"""Instructions a clock of a scheduler that has one warp only, which waits for its own results."""
 _OVERLAP = 0.4
 """Share of an iteration's terms beside the longest that stays visible."""
 _BEHIND = 0.15
@@ -126,14 +128,15 @@ def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] 
 
 def _iteration(calls: Calls, device: Device, used: Footprint, together: Floats) -> dict[str, Floats]:
     """Clocks of one iteration of `together` programs a unit: of what they share, and of what each does alone."""
-    lanes = np.minimum(128, 32 * calls.warps)
+    lanes = 32 * _ISSUED * np.maximum(1.0, calls.warps)
+    alone, shared = np.minimum(128, lanes), np.minimum(128, lanes * np.maximum(1.0, together))
     latency = _LATENCY_US[device.vendor] * device.clock_ghz * 1e3
     return {
         "compute": together * used.matrix_clocks,
-        "issue": together * used.issue_clocks,
+        "issue": together * used.issue_clocks * 128 / shared,
         "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
         "l2": _l2_clocks(calls, device, used, together),
-        "chain": used.matrix_clocks + used.issue_clocks * 128 / lanes + used.sync_clocks,
+        "chain": used.matrix_clocks + used.issue_clocks * 128 / alone + used.sync_clocks,
         "latency": (latency + used.tile_bytes / _UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
     }
 
