@@ -14,7 +14,7 @@ from autotune.tuning.prediction.tiles import SCALED, WARPGROUP_ARCHS, WIDTH, Til
 from autotune.tuning.search.encoding import Floats
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
-_SYNC_RATE = 0.5
+_SYNC_RATE = 0.4
 """Of the warp-group instructions' rate: mma.sync reaches 0.6 alone (Luo et al. 2024, arXiv 2402.13499)."""
 _LANES = 128
 """fp32 operations a clock and unit, NVIDIA and CDNA alike."""

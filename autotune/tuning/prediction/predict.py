@@ -47,7 +47,7 @@ _ISSUED = 0.75
 """Instructions a clock of a scheduler that has one warp only, which waits for its own results."""
 _OVERLAP = 0.4
 """Share of an iteration's terms beside the longest that stays visible."""
-_BEHIND = 0.15
+_BEHIND = 0.3
 """Share of the units' time that stays visible behind DRAM's, or the other way round."""
 
 
