@@ -20,6 +20,10 @@ _LANES = 128
 """fp32 operations a clock and unit, NVIDIA and CDNA alike."""
 _LOOP = 120
 """Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
+_STAGE = 100
+"""Clocks in which the loads of one stage are issued."""
+UNIT_BYTES_PER_CLOCK = 48
+"""Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
 _SCALING = 3
 """Operations that scale a product and add it to the sum."""
 _ROW_SCALING = 32
@@ -42,7 +46,8 @@ class Footprint:
     """Barriers, and waits for the matrix unit, which overlap with nothing of the same program."""
     loads_in_flight: Floats
     """Iterations whose loads are under way."""
-    epilogue_clocks: Floats
+    edge_clocks: Floats
+    """Before the first iteration, where the ring is filled one stage after another, and behind the last."""
 
 
 def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Footprint:
@@ -62,17 +67,23 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
                 rows[at], rate[at] = _emitted(calls.dtype, device, resources)
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
     a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
+    tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
+    loads = np.clip(calls.stages - 1, 1.0, calls.iterations)
     return Footprint(
         programs_per_unit=np.maximum(1.0, resident),
-        tile_bytes=np.where(tile.tiled, tile.bytes, calls.step_bytes),
+        tile_bytes=tile_bytes,
         # A unit has four matrix pipes, each fed by its own warps.
         matrix_clocks=calls.flops_per_program / calls.iterations * padding / a_clock * np.maximum(1, 4 / calls.warps),
         issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
         sync_clocks=_sync_clocks(calls, device, tile),
-        loads_in_flight=np.clip(calls.stages - 1, 1.0, calls.iterations),
-        epilogue_clocks=calls.rows * calls.columns / 8 + 200,
+        loads_in_flight=loads,
+        edge_clocks=calls.rows * calls.columns / 8 + 200 + _filling_clocks(loads, tile_bytes),
     )
+
+
+def _filling_clocks(loads: Floats, tile_bytes: Floats) -> Floats:
+    return loads * (_STAGE + tile_bytes / UNIT_BYTES_PER_CLOCK)
 
 
 def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:

@@ -28,19 +28,17 @@ from autotune.kernel import Work
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls, side_by_side
 from autotune.tuning.prediction.constants import constants
-from autotune.tuning.prediction.footprint import Footprint, footprint
+from autotune.tuning.prediction.footprint import UNIT_BYTES_PER_CLOCK, Footprint, footprint
 from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 from autotune.tuning.search.encoding import Floats
 
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
 """Of loads that mostly hit L2, under load."""
 _DRAM_LATENCY_US = 0.5
-_PAGES = 0.015
+_PAGES = 0.03
 """Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
 halves: it opens more of DRAM's pages for the same bytes."""
 _SHARED_BYTES_PER_CLOCK = 128
-_UNIT_BYTES_PER_CLOCK = 48
-"""Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
 _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
 _ISSUED = 0.75
@@ -114,7 +112,7 @@ def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] 
 
     terms = {name: both(first[name], second[name]) for name in first}
     loop = both(_visible(first), _visible(second))
-    edge = _LATENCY_US[device.vendor] / 2 + used.epilogue_clocks / clocks_us
+    edge = _LATENCY_US[device.vendor] / 2 + used.edge_clocks / clocks_us
     edges = edge * (whole + (last > 0))
     dram = _dram_us(calls, device, used, resident)
     launch = calls.launches * known.launch_us
@@ -137,7 +135,7 @@ def _iteration(calls: Calls, device: Device, used: Footprint, together: Floats) 
         "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
         "l2": _l2_clocks(calls, device, used, together),
         "chain": used.matrix_clocks + used.issue_clocks * 128 / alone + used.sync_clocks,
-        "latency": (latency + used.tile_bytes / _UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
+        "latency": (latency + used.tile_bytes / UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
     }
 
 
@@ -153,7 +151,7 @@ def _l2_clocks(calls: Calls, device: Device, used: Footprint, together: Floats) 
     active = np.minimum(calls.programs, device.compute_units * together)
     units = np.minimum(calls.programs, device.compute_units)
     lines = _SHARED_LINES if device.is_amd or device.arch in WARPGROUP_ARCHS else 1.0
-    per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, _UNIT_BYTES_PER_CLOCK * units)
+    per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, UNIT_BYTES_PER_CLOCK * units)
     clocks: Floats = active * used.tile_bytes / lines / per_clock
     return clocks
 
