@@ -68,7 +68,7 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
     a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
     tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
-    loads = np.clip(calls.stages - 1, 1.0, calls.iterations)
+    loads, port = np.clip(calls.stages - 1, 1.0, calls.iterations), tile_bytes / UNIT_BYTES_PER_CLOCK
     return Footprint(
         programs_per_unit=np.maximum(1.0, resident),
         tile_bytes=tile_bytes,
@@ -78,12 +78,8 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
         sync_clocks=_sync_clocks(calls, device, tile),
         loads_in_flight=loads,
-        edge_clocks=calls.rows * calls.columns / 8 + 200 + _filling_clocks(loads, tile_bytes),
+        edge_clocks=calls.rows * calls.columns / 8 + 200 + np.where(tile.tiled, loads * (_STAGE + port), 0.0),
     )
-
-
-def _filling_clocks(loads: Floats, tile_bytes: Floats) -> Floats:
-    return loads * (_STAGE + tile_bytes / UNIT_BYTES_PER_CLOCK)
 
 
 def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:

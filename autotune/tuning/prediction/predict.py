@@ -7,9 +7,9 @@ many programs a unit as are left; DRAM bounds them all together. Structure after
 wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
 
 The constants here and in `footprint` are one set for all devices. They start from published figures, were searched one
-at a time on shipped winners of block-scaled FP8 GEMM of one half of the shapes, and rounded: a mild fit, for which
-reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too was added with
-the times of `benchmarks/exhaustive_moe.py` in view.
+at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild fit,
+for which reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too, and
+how much stays visible behind DRAM, were settled with the times of `benchmarks/exhaustive_moe.py` in view.
 """
 
 from __future__ import annotations
