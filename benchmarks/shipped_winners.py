@@ -6,8 +6,8 @@ Block-scaled FP8 GEMM and fused MoE of vLLM and SGLang, NVIDIA and AMD; copied t
 that do not fit left out. A rank of 0 % is the first; ties count half. `occupancy and waves` is the heuristic to beat,
 and NVIDIA's nvMatmulHeuristics is beside it where that is installed and knows the GPU (GEMM only, no block scales).
 The prior is trained on one half of the shapes of all kernels and judged on the other, or on all devices but the one
-judged and its twins. The model's constants were rounded with a look at GEMM winners of the first half only: of fused
-MoE, and of `shapes never looked at`, it has seen none.
+judged and its twins. The model's constants were chosen on winners of the first half of the shapes only, GEMM and fused
+MoE: on `shapes never looked at` none was.
 Printed with the ceiling that winners' own noise sets: how often two tunings of one problem agree.
 """
 

@@ -14,6 +14,7 @@ from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.constants import constants
 from autotune.tuning.prediction.footprint import footprint
 from autotune.tuning.prediction.predict import predict, predict_all
+from autotune.tuning.prediction.tiles import tiles
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
 H100, H200, B200, MI300X = map(device.named, ("h100", "h200", "b200", "mi300x"))
@@ -104,6 +105,38 @@ def test_accumulators_beyond_the_registers_are_charged_not_refused():
     work, config = case(H100, BLOCK_M=128, BLOCK_N=128, num_warps=8)
     assert spilling.shared_bytes_moved > 2 * 4 * used_by(work, config, H100).shared_bytes_moved
     assert spilling.programs_per_unit[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "warps", "layout"),
+    [
+        # warpsPerCTA that Triton 3.9 gives mma.sync (sm_89) for such tiles.
+        (16, 64, 4, (1, 4)),
+        (64, 128, 4, (1, 4)),
+        (128, 64, 4, (2, 2)),
+        (128, 128, 4, (2, 2)),
+        (128, 128, 8, (2, 4)),
+        (64, 256, 8, (1, 8)),
+        (256, 64, 8, (4, 2)),
+    ],
+)
+def test_operands_are_read_as_the_compiler_lays_out_the_warps(rows, columns, warps, layout):
+    gpu = device.named("l40s")
+    work, config = case(gpu, BLOCK_M=rows, BLOCK_N=columns, BLOCK_K=128, num_warps=warps)
+    read = tiles(side_by_side([work], [config]), gpu).read[0]
+    assert read == 128 * (rows * layout[1] + columns * layout[0])
+
+
+def test_unscaled_sums_of_tcgen05_stay_out_of_the_threads_until_the_end():
+    kernel = registry.load("gemm/bf16_linear")
+
+    def moved(gpu, warps):
+        problem = kernel.problem(4096, 4096, 7168)
+        config = Config({**kernel.default(problem, gpu), "BLOCK_M": 256, "BLOCK_N": 256, "num_warps": warps})
+        return used_by(kernel.work(problem, config, gpu), config, gpu).shared_bytes_moved[0]
+
+    assert moved(H100, 4) > 1.5 * moved(H100, 8)  # spills in each iteration
+    assert moved(B200, 4) == moved(B200, 8)
 
 
 @pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)

@@ -127,21 +127,42 @@ def add_up(out: Tensor, partial: Tensor | None, peaks: Tensor | None, sink: Tens
         )
 
 
-def draw_indices(draw: Draw, shape: tuple[int, int], slots: int, pattern: str) -> Tensor:
-    """int32 [tokens, keys] of slots, patterned; `clustered`: runs of RUN neighbours, as pages of a request lie."""
-    indices = draw.integers(shape, 0, slots, torch.int32)
-    if indices.is_meta or pattern == "full":
+def draw_indices(draw: Draw, shape: tuple[int, int], slots: int, pattern: str, requests: int = 1) -> Tensor:
+    """int32 [tokens, keys], patterned, of the `slots` that each of `requests` has, one's behind another's; distinct for
+    a token where there are enough. `clustered`: runs of RUN neighbours, as pages of a request lie."""
+    indices = _scattered(draw, shape, slots)
+    if indices.is_meta:
         return indices
-    tokens, keys = shape
+    indices = _patterned(draw, indices, slots, pattern)
+    first = torch.arange(shape[0], device=indices.device)[:, None] % requests * slots
+    return torch.where(indices < 0, indices, indices + first).int()
+
+
+def _scattered(draw: Draw, shape: tuple[int, int], slots: int) -> Tensor:
+    """One slot of each of as many neighbourhoods as there are keys, these in an order of their own."""
+    width = slots // shape[1]
+    if width < 2:
+        return draw.integers(shape, 0, slots, torch.int32)
+    within = draw.integers(shape, 0, width, torch.int32)
+    if within.is_meta:
+        return within
+    order = draw.uniform((shape[1],), 0, 1).argsort(stable=True)
+    return order * width + within
+
+
+def _patterned(draw: Draw, indices: Tensor, slots: int, pattern: str) -> Tensor:
+    shape = tokens, keys = indices.shape
+    if pattern == "full":
+        return indices
     if pattern == "clustered":
         place = torch.arange(keys, device=indices.device)
-        return ((indices[:, place // RUN * RUN] + place % RUN) % slots).int()
+        return (indices[:, place // RUN * RUN] + place % RUN) % slots
     if pattern == "short":
         length = draw.integers((tokens, 1), 0, keys + 1, torch.int32)
-        return torch.where(torch.arange(keys, device=indices.device) < length, indices, -1).int()
+        return torch.where(torch.arange(keys, device=indices.device) < length, indices, -1)
     if pattern == "holes":
-        return torch.where(draw.integers(shape, 0, 3, torch.int32) == 0, -1, indices).int()
-    return torch.where(torch.arange(tokens, device=indices.device)[:, None] % 2 == 0, -1, indices).int()
+        return torch.where(draw.integers(shape, 0, 3, torch.int32) == 0, -1, indices)
+    return torch.where(torch.arange(tokens, device=indices.device)[:, None] % 2 == 0, -1, indices)
 
 
 def check_pattern(pattern: str) -> None:

@@ -86,9 +86,10 @@ class Problem:
         sources: list[Tensor | None] = []
         for keys, page_size in ((self.keys, self.page_size), (self.extra_keys, self.extra_page_size)):
             if keys:
+                # Every token is of another request, with keys of its own.
                 slots = 2 * keys + 1
-                sources += draw_cache(draw, slots, self.layout, page_size, self.dtype)
-                sources.append(draw_indices(draw, (self.tokens, keys), slots, self.pattern))
+                sources += draw_cache(draw, self.tokens * slots, self.layout, page_size, self.dtype)
+                sources.append(draw_indices(draw, (self.tokens, keys), slots, self.pattern, self.tokens))
             else:
                 sources += [None, None, None]
         return q, *sources, draw.normal((self.heads,), torch.float32), self.page_size, self.extra_page_size

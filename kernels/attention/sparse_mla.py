@@ -37,6 +37,8 @@ ROPE = 64
 ROW = WIDTH + ROPE
 SCALE = 192**-0.5
 """Of 128 + 64 columns before absorption; YaRN's mscale multiplies it in the engine."""
+_DECODING = 256
+"""Most tokens that a rank decodes in one step; more are a chunk of a prefill."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,15 @@ class Problem:
         return (
             draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16),
             draw.normal((self.tokens, self.heads, ROPE), torch.bfloat16),
-            draw.normal((slots, ROW), torch.bfloat16),
-            draw_indices(draw, (self.tokens, self.keys), slots, self.pattern),
+            draw.normal((self.requests * slots, ROW), torch.bfloat16),
+            draw_indices(draw, (self.tokens, self.keys), slots, self.pattern, self.requests),
             SCALE,
         )
+
+    @property
+    def requests(self) -> int:
+        """Whose tokens these are: one each in a decode step, all of a prefill's chunk one's."""
+        return self.tokens if self.tokens <= _DECODING else 1
 
     @property
     def flops(self) -> int:
@@ -75,7 +82,8 @@ class Problem:
 
     @property
     def bytes_moved(self) -> int:
-        return self.tokens * (self.keys * (2 * ROW + 4) + 2 * self.heads * (ROW + WIDTH))
+        seen = self.keys * (self.tokens if self.requests == self.tokens else 2)
+        return seen * 2 * ROW + self.tokens * (4 * self.keys + 2 * self.heads * (ROW + WIDTH))
 
 
 @triton.jit

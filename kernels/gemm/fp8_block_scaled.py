@@ -20,6 +20,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
+from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
 
 GROUP = 128
@@ -167,15 +168,15 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, block_n = config.size("BLOCK_M"), config.size("BLOCK_N")
     split = config.size("SPLIT_K")
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n)
-    depth = problem.k / split
+    depth, steps = problem.k / split, steps_of_split(problem.k, config)
     out_bytes = 2 if split == 1 else 4
     partials = 4 * problem.m * problem.n * split if split > 1 else 0
     return Work(
         programs=tiles * split,
-        flops_per_program=2 * block_m * block_n * depth,
+        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
         bytes_per_program=(min(block_m, problem.m) + block_n) * depth + out_bytes * block_m * block_n,
         unique_bytes=problem.bytes_moved,
-        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        iterations=steps,
         dtype="fp8",
         launches=1 if split == 1 else 2,
         reduction_bytes=2 * partials,

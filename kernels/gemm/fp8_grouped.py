@@ -17,6 +17,7 @@ from autotune.errors import UsageError
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
+from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
 
 GROUP = 128
@@ -135,13 +136,13 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    depth = problem.k / split
+    depth, steps = problem.k / split, steps_of_split(problem.k, config)
     return Work(
         programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups * split,
-        flops_per_program=2 * block_m * block_n * depth,
+        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
         bytes_per_program=(min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
         unique_bytes=problem.bytes_moved,
-        iterations=max(1, int(depth) // config.size("BLOCK_K")),
+        iterations=steps,
         dtype="fp8",
         launches=1 if split == 1 else 2,
         reduction_bytes=8 * problem.groups * problem.m * problem.n * split if split > 1 else 0,

@@ -86,6 +86,7 @@ class Slots:
             unique_bytes=bytes_moved,
             iterations=-(-k // config.size("BLOCK_K")),
             dtype=dtype,
+            launches=3,  # two of the alignment
         )
 
 

@@ -20,8 +20,14 @@ _LANES = 128
 """fp32 operations a clock and unit, NVIDIA and CDNA alike."""
 _LOOP = 120
 """Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
+_STAGE = 100
+"""Clocks in which the loads of one stage are issued."""
+UNIT_BYTES_PER_CLOCK = 48
+"""Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
 _SCALING = 3
 """Operations that scale a product and add it to the sum."""
+_ROW_SCALING = 32
+"""Operations for the scale of a row of A: each of the four lanes that share the row addresses, loads and multiplies."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Footprint:
     """Barriers, and waits for the matrix unit, which overlap with nothing of the same program."""
     loads_in_flight: Floats
     """Iterations whose loads are under way."""
-    epilogue_clocks: Floats
+    edge_clocks: Floats
+    """Before the first iteration, where the ring is filled one stage after another, and behind the last."""
 
 
 def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Footprint:
@@ -48,25 +55,30 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
     tile = tiles(calls, device)
     resident = tile.programs_per_unit
     spilled = np.where(tile.tiled, 4 * np.maximum(0, tile.registers - most_registers(device)) * tile.threads, 0.0)
+    # tcgen05's sums stay in tensor memory: threads hold them, and spill, after the last iteration only.
+    outside = tile.by_group & (device.arch != "sm_90") & (calls.dtype not in SCALED)
+    spilled = np.where(outside, 0.0, spilled)
     rows, rate = _instruction(calls, device, tile)
     for at, resources in enumerate(found):
         if resources is not None:
             resident[at] = resources.programs_per_unit
-            spilled[at] = resources.stack_bytes * tile.threads[at]
+            spilled[at] = resources.stack_bytes * tile.threads[at] * ~outside[at]
             if calls.dtype != "fp32" and resources.matrix_instructions:
                 rows[at], rate[at] = _emitted(calls.dtype, device, resources)
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
     a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
+    tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
+    loads, port = np.clip(calls.stages - 1, 1.0, calls.iterations), tile_bytes / UNIT_BYTES_PER_CLOCK
     return Footprint(
         programs_per_unit=np.maximum(1.0, resident),
-        tile_bytes=np.where(tile.tiled, tile.bytes, calls.step_bytes),
+        tile_bytes=tile_bytes,
         # A unit has four matrix pipes, each fed by its own warps.
         matrix_clocks=calls.flops_per_program / calls.iterations * padding / a_clock * np.maximum(1, 4 / calls.warps),
         issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
-        sync_clocks=_sync_clocks(device, tile),
-        loads_in_flight=np.maximum(1.0, calls.stages - 1),
-        epilogue_clocks=calls.rows * calls.columns / 8 + 200,
+        sync_clocks=_sync_clocks(calls, device, tile),
+        loads_in_flight=loads,
+        edge_clocks=calls.rows * calls.columns / 8 + 200 + np.where(tile.tiled, loads * (_STAGE + port), 0.0),
     )
 
 
@@ -92,7 +104,7 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
 
 def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     """fp32 lane operations; an instruction without lanes is counted with those that its warp has."""
-    scaling = _SCALING * calls.rows * calls.columns if calls.dtype in SCALED else 0.0
+    scaling = calls.rows * (_SCALING * calls.columns + _ROW_SCALING) if calls.dtype in SCALED else 0.0
     loop = _LOOP * tile.threads
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
@@ -105,7 +117,7 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     return np.where(tile.tiled, tiled, calls.step_bytes / 2)
 
 
-def _sync_clocks(device: Device, tile: Tiles) -> Floats:
+def _sync_clocks(calls: Calls, device: Device, tile: Tiles) -> Floats:
     """tcgen05 leaves its products in tensor memory, from where they are read back each time they are scaled."""
-    through_memory = tile.by_group & (device.arch != "sm_90")
+    through_memory = tile.by_group & (device.arch != "sm_90") & (calls.dtype in SCALED)
     return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)

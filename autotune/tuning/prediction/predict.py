@@ -7,9 +7,9 @@ many programs a unit as are left; DRAM bounds them all together. Structure after
 wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
 
 The constants here and in `footprint` are one set for all devices. They start from published figures, were searched one
-at a time on shipped winners of block-scaled FP8 GEMM of one half of the shapes, and rounded: a mild fit, for which
-reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too was added with
-the times of `benchmarks/exhaustive_moe.py` in view.
+at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild fit,
+for which reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too, and
+how much stays visible behind DRAM, were settled with the times of `benchmarks/exhaustive_moe.py` in view.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ from autotune.kernel import Work
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls, side_by_side
 from autotune.tuning.prediction.constants import constants
-from autotune.tuning.prediction.footprint import Footprint, footprint
-from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
+from autotune.tuning.prediction.footprint import UNIT_BYTES_PER_CLOCK, Footprint, footprint
+from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 from autotune.tuning.search.encoding import Floats
 
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
 """Of loads that mostly hit L2, under load."""
 _DRAM_LATENCY_US = 0.5
+_PAGES = 0.03
+"""Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
+halves: it opens more of DRAM's pages for the same bytes."""
 _SHARED_BYTES_PER_CLOCK = 128
-_UNIT_BYTES_PER_CLOCK = 64
-"""Of L2, that one unit takes at most."""
 _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
+_ISSUED = 0.75
+"""Instructions a clock of a scheduler that has one warp only, which waits for its own results."""
 _OVERLAP = 0.4
 """Share of an iteration's terms beside the longest that stays visible."""
-_BEHIND = 0.05
+_BEHIND = 0.3
 """Share of the units' time that stays visible behind DRAM's, or the other way round."""
 
 
@@ -109,7 +112,7 @@ def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] 
 
     terms = {name: both(first[name], second[name]) for name in first}
     loop = both(_visible(first), _visible(second))
-    edge = _LATENCY_US[device.vendor] / 2 + used.epilogue_clocks / clocks_us
+    edge = _LATENCY_US[device.vendor] / 2 + used.edge_clocks / clocks_us
     edges = edge * (whole + (last > 0))
     dram = _dram_us(calls, device, used, resident)
     launch = calls.launches * known.launch_us
@@ -123,15 +126,16 @@ def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] 
 
 def _iteration(calls: Calls, device: Device, used: Footprint, together: Floats) -> dict[str, Floats]:
     """Clocks of one iteration of `together` programs a unit: of what they share, and of what each does alone."""
-    lanes = np.minimum(128, 32 * calls.warps)
+    lanes = 32 * _ISSUED * np.maximum(1.0, calls.warps)
+    alone, shared = np.minimum(128, lanes), np.minimum(128, lanes * np.maximum(1.0, together))
     latency = _LATENCY_US[device.vendor] * device.clock_ghz * 1e3
     return {
         "compute": together * used.matrix_clocks,
-        "issue": together * used.issue_clocks,
+        "issue": together * used.issue_clocks * 128 / shared,
         "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
         "l2": _l2_clocks(calls, device, used, together),
-        "chain": used.matrix_clocks + used.issue_clocks * 128 / lanes + used.sync_clocks,
-        "latency": (latency + used.tile_bytes / _UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
+        "chain": used.matrix_clocks + used.issue_clocks * 128 / alone + used.sync_clocks,
+        "latency": (latency + used.tile_bytes / UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
     }
 
 
@@ -147,14 +151,17 @@ def _l2_clocks(calls: Calls, device: Device, used: Footprint, together: Floats) 
     active = np.minimum(calls.programs, device.compute_units * together)
     units = np.minimum(calls.programs, device.compute_units)
     lines = _SHARED_LINES if device.is_amd or device.arch in WARPGROUP_ARCHS else 1.0
-    per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, _UNIT_BYTES_PER_CLOCK * units)
+    per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, UNIT_BYTES_PER_CLOCK * units)
     clocks: Floats = active * used.tile_bytes / lines / per_clock
     return clocks
 
 
 def _dram_us(calls: Calls, device: Device, used: Footprint, resident: Floats) -> Floats:
     """At the rate of streaming, or what the bytes under way at once allow (Little's law); near both, slower still."""
-    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6)
+    run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * used.loads_in_flight)
+    rows = np.where(calls.depth > 0, calls.columns, 0.0)
+    pages = np.log2(np.maximum(1.0, rows / 32 * 8192 / run))
+    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6) * (1 + _PAGES * pages)
     at_once = np.minimum(calls.programs, device.compute_units * resident) * used.tile_bytes * used.loads_in_flight
     waiting = calls.unique_bytes / at_once * _DRAM_LATENCY_US
     together: Floats = np.hypot(streaming, waiting)

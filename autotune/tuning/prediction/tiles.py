@@ -43,9 +43,8 @@ def tiles(calls: Calls, device: Device) -> Tiles:
     by_group = tiled & (calls.rows >= 64) & warpgroup
     width = WIDTH.get(calls.dtype, 4)
     a, b = calls.rows * calls.depth * width, calls.columns * calls.depth * width
-    readers = np.where(by_group, calls.warps // 4, calls.warps)
-    down = np.maximum(1, np.minimum(readers, calls.rows // np.where(by_group, 64, 16)))
-    read = a * np.maximum(1, readers // down) + b * down
+    of_a, of_b = _readings(calls, device, by_group)
+    read = a * of_a + b * of_b
     # fp8 below 64 rows is widened to fp16 in registers.
     held = np.where(by_group, 0.0, read * (2 if warpgroup and calls.dtype == "fp8" else 1))
     threads = calls.warps * device.warp_size
@@ -60,6 +59,24 @@ def tiles(calls: Calls, device: Device) -> Tiles:
         registers=registers,
         programs_per_unit=np.where(tiled, _fitting(calls, device, registers, (a + b) * buffers), 2.0),
     )
+
+
+def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """How often each operand is read from shared memory in one iteration, as Triton 3.9 lays out the warps.
+
+    Single warps (mma.sync, MFMA) are put down the rows while a warp's part is at least twice as high as wide, else
+    across. wgmma reads B for every 64 rows and A for every group of four warps across; tcgen05 B for every 128 rows.
+    """
+    down, across = np.ones(len(calls.rows)), np.ones(len(calls.rows))
+    for _ in range(int(np.log2(calls.warps.max(initial=1)))):
+        more = down * across < calls.warps
+        high = calls.rows / down >= 2 * calls.columns / across
+        down = np.where(more & high, 2 * down, down)
+        across = np.where(more & ~high, 2 * across, across)
+    at_once = 64 if device.arch == "sm_90" else 128
+    instructions = np.maximum(1.0, calls.rows / at_once)
+    groups = np.maximum(1.0, calls.warps // 4 // instructions) if device.arch == "sm_90" else 1.0
+    return np.where(by_group, groups, across), np.where(by_group, instructions, down)
 
 
 def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:

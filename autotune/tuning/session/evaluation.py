@@ -36,4 +36,5 @@ class Evaluator:
         problem, config, device = candidate.problem, candidate.config, self.subject.device
         prediction = predict(self.subject.kernel.work(problem, config, device), config, device, found)
         name = "modeled_us" if self.measurer else "us"
-        return {name: prediction.us, "bound": prediction.bound, "code": found.code, "spills": found.spills}
+        model = {name: prediction.us, "range_us": prediction.range_us, "bound": prediction.bound}
+        return {**model, "code": found.code, "spills": found.spills}

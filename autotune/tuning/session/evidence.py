@@ -15,7 +15,7 @@ def modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
     us = float(outcome["us"])
     default = one.default_us or us
     return {
-        "modeled_us_range": [round(us / 2, 2), round(us * 2, 2)],
+        "modeled_us_range": [round(us, 2) for us in outcome["range_us"]],
         "modeled_speedup_over_default": round(default / us, 3),
         "bound": outcome["bound"],
     }

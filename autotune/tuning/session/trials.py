@@ -19,7 +19,7 @@ from autotune.kernel import Kernel
 from autotune.tuning.search import storage
 
 _NAME = re.compile(
-    r"(?P<problem>\S+) trials=2 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+) bench=(?P<bench>\S+)"
+    r"(?P<problem>\S+) trials=3 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+) bench=(?P<bench>\S+)"
     r"(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
 )
 
@@ -47,7 +47,7 @@ class Study:
     @property
     def name(self) -> str:
         # Studies of the first release held other distributions, which Optuna does not mix.
-        text = f"{self.problem} trials=2 source={self.source} {self.toolchain} seed={self.seed} bench={self.bench}"
+        text = f"{self.problem} trials=3 source={self.source} {self.toolchain} seed={self.seed} bench={self.bench}"
         text += f" epoch={self.epoch}" if self.epoch else ""
         return text + (f" order={self.order}" if self.order else "")
 
