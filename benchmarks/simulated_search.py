@@ -1,4 +1,4 @@
-"""How soon the search finds 99 % of a space's best where the truth is not the model's: seven kernels, a simulated GPU.
+"""How soon the search finds 99 % of a space's best where the truth is not the model's: nine kernels, a simulated GPU.
 
     python benchmarks/simulated_search.py [--device mi300x] [--repeats 10] [--kernels gemm/bf16_linear]
 
@@ -42,6 +42,8 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "attention/sparse_decode": {"tokens": 64, "heads": 128, "keys": 2048},
     "moe/mxfp4_grouped_gemm": {"tokens": 64, "topk": 8, "experts": 32, "n": 4096, "k": 7168},
     "quant/fp8_group_quant": {"rows": 256, "cols": 7168},
+    "attention/sparse_mla": {"tokens": 64, "heads": 16, "keys": 2048},
+    "gemm/mxfp8_mxfp4": {"m": 64, "n": 4096, "k": 7168},
 }
 OFF, SMOOTH, ROUGH = 0.4, 0.15, 0.003
 WAVES = 0.6

@@ -10,8 +10,8 @@ _FEWEST = 16
 """Trials before a promise is judged: the first ones are the default and the model's favourites."""
 _CHANCE = 0.01
 """At which a promise is too little. Of 32 searches of recorded spaces that it ended, asked for 1 %, after 103 trials in
-the mean, 28 had nothing left that was faster by more: the surrogate is a little too sure of itself. At 0.05 it was 26,
-after 86 trials; where one trial's expected gain had to be under 1 %, 13, after 27."""
+the mean, 30 had nothing left that was faster by more: the surrogate is a little too sure of itself. At 0.05 it was 28,
+after 79 trials; where one trial's expected gain had to be under 1 %, 18, after 32 (`benchmarks/stop_rule.py`)."""
 
 
 @dataclass(frozen=True)
