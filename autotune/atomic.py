@@ -13,7 +13,7 @@ def write(path: Path, text: str, *, durable: bool = False) -> None:
     Raises OSError, and leaves no temporary file, where that cannot be done.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -7,7 +7,7 @@ that do not fit left out. A rank of 0 % is the first; ties count half. `occupanc
 and NVIDIA's nvMatmulHeuristics is beside it where that is installed and knows the GPU (GEMM only, no block scales).
 The prior is trained on one half of the shapes of all kernels and judged on the other, or on all devices but the one
 judged and its twins. The model's constants were chosen on winners of the first half of the shapes only, GEMM and fused
-MoE: on `shapes never looked at` none was.
+MoE: on `the other half of the shapes` none was.
 Printed with the ceiling that winners' own noise sets: how often two tunings of one problem agree.
 """
 
@@ -141,7 +141,7 @@ def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
             show(f"{device}: nvMatmulHeuristics", ranks(some, _by_nvmatmul(some), np.negative), list(BUCKETS))
         show(f"{device}: model alone", ranks(some, rows, by_model), list(BUCKETS))
         unseen = [winner for winner in some if winner.half == 1]
-        show(f"{device}: model alone, shapes never looked at", ranks(unseen, rows, by_model), list(BUCKETS))
+        show(f"{device}: model alone, the other half of the shapes", ranks(unseen, rows, by_model), list(BUCKETS))
 
 
 def _by_nvmatmul(some: Sequence[winners.Winner]) -> dict[Any, Floats]:

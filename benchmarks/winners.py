@@ -18,7 +18,7 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config
 from autotune.device import Device
-from autotune.tuning.prediction.calls import Calls, side_by_side, works
+from autotune.tuning.prediction.calls import Calls, calls_of
 from autotune.tuning.prediction.predict import Predictions, predict_all
 from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 
@@ -85,7 +85,7 @@ class Winner:
             return moe.predicted(layer, self.space, device)
         kernel = registry.load(KERNEL)
         problem = kernel.problem(self.m, *self.shape, device.fp8)
-        calls = side_by_side(works(kernel, problem, self.space, device), self.space)
+        calls = calls_of(kernel, problem, self.space, device)
         return calls, predict_all(calls, device)
 
 

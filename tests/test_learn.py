@@ -15,7 +15,7 @@ from autotune.errors import UsageError
 from autotune.table import Row, Table, load, path_of, save
 from autotune.tuning import space
 from autotune.tuning.prediction import calibration, prior
-from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.calls import calls_of
 from autotune.tuning.prediction.opinions import opinions
 from autotune.tuning.prediction.predict import predict_all
 from autotune.tuning.search import storage
@@ -110,8 +110,8 @@ def test_only_measured_rows_of_tables_teach(state, tables):
     assert all(len(lesson.won) == 1 and not lesson.lost for lesson in found)
 
 
-def predicted(text, capsys, *more):
-    assert main(["predict", KERNEL.name, text, "--device", "h100", "--json", *more]) == 0
+def predicted(text, capsys):
+    assert main(["predict", KERNEL.name, text, "--device", "h100", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     return [row["config"] for row in rows], [tuple(map(float, row["modelled us"].split(" to "))) for row in rows]
 
@@ -121,7 +121,7 @@ def test_predicted_times_are_calibrated_by_what_was_measured(state, capsys):
     rng = np.random.default_rng(0)
     problem = PROBLEMS[0]
     order, before = predicted("m=64,n=2048,k=7168", capsys)
-    modelled = predict_all(side_by_side(works(KERNEL, problem, configs(problem), GPU), configs(problem)), GPU).us
+    modelled = predict_all(calls_of(KERNEL, problem, configs(problem), GPU), GPU).us
     times = dict(zip(configs(problem), 3 * modelled * np.exp(0.1 * rng.standard_normal(len(modelled))), strict=True))
     measure(state, problem, time_us=lambda config: float(times[config]))
     fit = calibrations(measured(state))["h100 bf16 gemm"]

@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.count:
         counted = _counted(kernel, problem, device, [config for config, _ in ranked[: arguments.count]])
         ranked = _ranked(kernel, problem, device, {config: found[config] for config in counted}, counted)
-    rows = [_row(place, *item) for place, item in enumerate(ranked[: arguments.top], 1)]
+    fit = calibration.load(state_root()).get(calibration.family(kernel, device, _dtype(kernel, problem, device)))
+    ranked = [(config, fit.of(modelled) if fit else modelled) for config, modelled in ranked[: arguments.top]]
+    rows = [_row(place, *item) for place, item in enumerate(ranked, 1)]
     title = f"{kernel.name} {describe(problem)} on {device.name}: {len(feasible)} configs, modelled, not measured"
     title += f" ({ranked[0][1].source})" if ranked else ""
     show_rows(rows, arguments.json, title)
@@ -83,10 +85,12 @@ def _ranked(
     asked = [counted[config] for config in configs] if counted else works(kernel, problem, configs, device)
     calls = side_by_side(asked, configs)
     predictions = predict_all(calls, device, list(found.values()))
-    known = calibration.load(state_root()).get(calibration.family(kernel, device, calls.dtype))
-    predictions = known.of(predictions) if known else predictions
     order = sorted(range(len(configs)), key=lambda at: (predictions.us[at], str(configs[at])))
     return [(configs[at], predictions[at]) for at in order]
+
+
+def _dtype(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
+    return kernel.work(problem, kernel.default(problem, device), device).dtype
 
 
 def _compiled(

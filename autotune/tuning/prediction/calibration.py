@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
-from autotune.tuning.prediction.predict import Predictions
+from autotune.tuning.prediction.predict import Prediction
 from autotune.tuning.search.encoding import Floats
 from autotune.untrusted import read_json
 
@@ -39,10 +39,11 @@ class Calibration:
         if not (self.factor > 0 and self.spread >= 1 and self.times >= 1):
             raise ValueError(f"factor must be positive, spread and times 1 or more, got {self}")
 
-    def of(self, predictions: Predictions) -> Predictions:
-        scaled = {name: self.factor * us for name, us in predictions.terms.items()}
-        source = f"calibrated on {self.times} times measured here"
-        return replace(predictions, us=self.factor * predictions.us, terms=scaled, spread=self.spread, source=source)
+    def of(self, modelled: Prediction) -> Prediction:
+        scaled = tuple((name, self.factor * us) for name, us in modelled.terms)
+        return Prediction(
+            self.factor * modelled.us, scaled, self.spread, f"calibrated on {self.times} times measured here"
+        )
 
 
 def fitted(modelled_us: Floats, us: Floats) -> Calibration:

@@ -72,6 +72,11 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
     )
 
 
+def calls_of(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> Calls:
+    """Of `configs` on one problem, in their order. Raises ValueError for none."""
+    return side_by_side(works(kernel, problem, configs, device), configs)
+
+
 def distinct(works: Sequence[Work], configs: Sequence[Config]) -> tuple[list[int], list[int]]:
     """Places of calls that differ in some column, and for every call the number of its like among them."""
     known: dict[tuple[Any, ...], int] = {}

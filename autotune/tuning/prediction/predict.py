@@ -8,8 +8,9 @@ wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
 
 The constants here and in `footprint` are one set for all devices. They start from published figures, were searched one
 at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild fit,
-for which reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too, and
-how much stays visible behind DRAM, were settled with the times of `benchmarks/exhaustive_moe.py` in view.
+for which reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too, what
+stays visible behind DRAM, its pages, the filling of the ring and mma.sync's rate were settled with the times of
+`benchmarks/exhaustive_moe.py` in view.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from autotune.tuning.search.encoding import Floats
+
 _TOGETHER = 0.05
 """Weight of the sum beside the worst objective, as published: it tells configs apart that are equal in the worst."""
 
@@ -31,8 +33,8 @@ def mixed(costs: Sequence[Mapping[int, float]], seed: int) -> dict[int, float]:
     return dict(zip(costs[0], total.tolist(), strict=True))
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
+def _unit(values: Floats) -> Floats:
     values = np.log(values) if values.min() > 0 else values
     low, high = values.min(), values.max()
-    scaled: np.ndarray = (values - low) / (high - low) if high > low else np.zeros(len(values))
+    scaled: Floats = (values - low) / (high - low) if high > low else np.zeros(len(values))
     return scaled

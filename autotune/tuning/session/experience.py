@@ -23,7 +23,7 @@ from autotune.kernel import Kernel
 from autotune.tuning import space
 from autotune.tuning.prediction import calibration, prior
 from autotune.tuning.prediction.calibration import Calibration
-from autotune.tuning.prediction.calls import side_by_side, works
+from autotune.tuning.prediction.calls import calls_of
 from autotune.tuning.prediction.learn import Lesson
 from autotune.tuning.prediction.predict import predict_all
 from autotune.tuning.session import trials
@@ -72,7 +72,7 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
     us: dict[str, list[float]] = defaultdict(list)
     for one in found:
         configs = list(one.times)
-        calls = side_by_side(works(one.kernel, one.problem, configs, one.device), configs)
+        calls = calls_of(one.kernel, one.problem, configs, one.device)
         name = calibration.family(one.kernel, one.device, calls.dtype)
         modelled[name] += predict_all(calls, one.device).us.tolist()
         us[name] += one.times.values()
@@ -107,7 +107,7 @@ def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Times)
     known = {at[config]: us for config, us in times.items() if config in at}
     if not known:
         return None
-    calls = side_by_side(works(kernel, problem, configs, device), configs)
+    calls = calls_of(kernel, problem, configs, device)
     if not prior.speaks_of(calls):
         return None
     best = min(known.values())
