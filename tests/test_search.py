@@ -117,6 +117,29 @@ def test_of_two_objectives_the_front_is_found(seed):
     assert shares[FeasibleSampler] > 0.99 > shares[optuna.samplers.RandomSampler]
 
 
+def test_of_a_long_front_more_is_found_than_one_objective_alone_would():
+    """Thirteen configs, of which time alone as the cost finds 24 in three searches, room alone 20."""
+
+    def room(config):
+        return config["BLOCK"] * config["WARPS"] ** 0.5 * (2 - (config["MODE"] == "a"))
+
+    both = {config: (time_us(config), room(config)) for config in CONFIGS if math.isfinite(time_us(config))}
+    front = {
+        one
+        for one, (us, used) in both.items()
+        if not any((a <= us and b < used) or (a < us and b <= used) for a, b in both.values())
+    }
+    found = 0
+    for seed in range(3):
+        study = optuna.create_study(directions=["minimize", "minimize"], sampler=FeasibleSampler(CONFIGS, seed=seed))
+        while len({*tried(study)}) < 40:
+            trial = study.ask()
+            values = both.get(suggest(trial))
+            study.tell(trial, values, state=None if values else optuna.trial.TrialState.FAIL)
+        found += len(front & {*tried(study)})
+    assert len(front) == 13 and found > 26
+
+
 def test_an_outlook_of_two_objectives_is_refused():
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=FeasibleSampler(CONFIGS))
     study.optimize(lambda trial: (time_us(suggest(trial)), 1.0), n_trials=3)
