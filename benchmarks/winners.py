@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import moe
+import moe_layers
 
 from autotune import device as devices
 from autotune import registry
@@ -45,8 +46,6 @@ DEVICES = {
     "AMD Radeon R9700": "r9700",
 }
 _NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")
-_HIDDEN = 4096
-"""Files of fused MoE record neither the hidden size nor how many experts a token takes: 8, of few experts 2."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ class Winner:
         device = devices.named(self.device)
         if self.family == "moe":
             experts, width = self.shape
-            layer = moe.Moe(self.m, experts, width, _HIDDEN, 2 if experts <= 16 else 8, self.dtype)
+            hidden, top_k = moe_layers.hidden_and_top_k(self.dtype, experts, width // 2)
+            layer = moe.Moe(self.m, experts, width, hidden, top_k, self.dtype)
             return moe.predicted(layer, self.space, device)
         kernel = registry.load(KERNEL)
         problem = kernel.problem(self.m, *self.shape, device.fp8)

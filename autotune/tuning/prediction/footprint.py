@@ -18,13 +18,13 @@ _SYNC_RATE = 0.4
 """Of the warp-group instructions' rate: mma.sync reaches 0.6 alone (Luo et al. 2024, arXiv 2402.13499)."""
 _LANES = 128
 """fp32 operations a clock and unit, NVIDIA and CDNA alike."""
-_LOOP = 120
+_LOOP = 140
 """Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
 _STAGE = 100
 """Clocks in which the loads of one stage are issued."""
-UNIT_BYTES_PER_CLOCK = 48
+UNIT_BYTES_PER_CLOCK = 40
 """Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
-_SCALING = 3
+_SCALING = 4
 """Operations that scale a product and add it to the sum."""
 _ROW_SCALING = 32
 """Operations for the scale of a row of A: each of the four lanes that share the row addresses, loads and multiplies."""

@@ -9,8 +9,8 @@ wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
 The constants here and in `footprint` are one set for all devices. They start from published figures, were searched one
 at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild fit,
 for which reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too, what
-stays visible behind DRAM, its pages, the filling of the ring and mma.sync's rate were settled with the times of
-`benchmarks/exhaustive_moe.py` in view.
+stays visible behind DRAM, its pages, the filling of the ring, mma.sync's rate and a unit's port to L2 were settled with
+the times of `benchmarks/exhaustive_moe.py` in view.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from autotune.tuning.search.encoding import Floats
 
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
 """Of loads that mostly hit L2, under load."""
-_DRAM_LATENCY_US = 0.5
-_PAGES = 0.03
+_DRAM_LATENCY_US = 0.4
+_PAGES = 0.035
 """Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
 halves: it opens more of DRAM's pages for the same bytes."""
 _SHARED_BYTES_PER_CLOCK = 128
 _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
-_ISSUED = 0.75
+_ISSUED = 0.8
 """Instructions a clock of a scheduler that has one warp only, which waits for its own results."""
-_OVERLAP = 0.4
+_OVERLAP = 0.5
 """Share of an iteration's terms beside the longest that stays visible."""
 _BEHIND = 0.3
 """Share of the units' time that stays visible behind DRAM's, or the other way round."""
