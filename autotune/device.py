@@ -31,6 +31,8 @@ class Device:
     dram_gb: float
     dram_peak_tb_s: float
     dram_tb_s: float
+    page_loss: float | None
+    """Share of `dram_tb_s` lost with each doubling of the pages that a program opens; None: what most devices lose."""
     l2_mb: float
     l2_tb_s: float
     last_level_mb: float
@@ -159,6 +161,7 @@ def _record(name: str, data: dict[str, Any]) -> Device:
         dram_gb=float(memory["gb"]),
         dram_peak_tb_s=float(memory["peak_tb_s"]),
         dram_tb_s=float(memory["tb_s"]),
+        page_loss=memory.get("page_loss"),
         l2_mb=float(cache_["l2_mb"]),
         l2_tb_s=float(cache_["l2_tb_s"]),
         last_level_mb=float(cache_["last_level_mb"]),

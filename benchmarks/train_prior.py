@@ -53,11 +53,12 @@ def _trees(
         samples += [space[won : won + 1], space[lost]]
         labels += [np.ones(1), np.zeros(len(lost))]
     model = HistGradientBoostingClassifier(
-        max_iter=120,
-        max_leaf_nodes=16,
+        max_iter=200,
+        max_leaf_nodes=31,
         learning_rate=0.08,
         l2_regularization=1.0,
         min_samples_leaf=20,
+        early_stopping=False,
         random_state=seed,
     )
     model.fit(np.concatenate(samples), np.concatenate(labels))

@@ -61,6 +61,8 @@ class Winner:
     """(N, K) of a GEMM; (experts, columns of gate and up) of fused MoE."""
     config: Config
     file: str
+    fewest_rows: int
+    """The smallest BLOCK_M that its tuner tries."""
 
     @property
     def half(self) -> int:
@@ -68,12 +70,13 @@ class Winner:
         return hashlib.md5(",".join(map(str, self.shape)).encode()).digest()[0] % 2
 
     @property
-    def problem(self) -> tuple[str, str, str, int, tuple[int, int]]:
-        return self.family, self.device, self.dtype, self.m, self.shape
+    def problem(self) -> tuple[str, str, str, int, tuple[int, int], int]:
+        """What was tuned, among which configs."""
+        return self.family, self.device, self.dtype, self.m, self.shape, self.fewest_rows
 
     @property
     def space(self) -> tuple[Config, ...]:
-        return space(self.family, self.device, self.dtype)
+        return space(self.family, self.device, self.dtype, self.fewest_rows)
 
     def predicted(self) -> tuple[Calls, Predictions]:
         """Of its whole space, in the space's order."""
@@ -108,8 +111,9 @@ def load(data: Path) -> tuple[list[Winner], dict[str, int]]:
         if table[0]["device"] not in DEVICES:
             left_out[f"tables of {table[0]['device']}, which no record describes"] += 1
             continue
+        fewest_rows = _fewest_rows(table)
         for row in table:
-            winner = _winner(row, name)
+            winner = _winner(row, name, fewest_rows)
             if winner.config in winner.space:
                 winners.append(winner)
             else:
@@ -126,12 +130,20 @@ def _family(row: dict[str, str]) -> str:
     return "moe" if row["family"] == "fused_moe" and wanted and row["down"] != "True" else ""
 
 
-def _winner(row: dict[str, str], file: str) -> Winner:
+def _fewest_rows(table: list[dict[str, str]]) -> int:
+    """SGLang's tuner of fused MoE tries no BLOCK_M of 16 on ROCm; its tables that have one are from vLLM's tuner."""
+    amd = devices.named(DEVICES[table[0]["device"]]).is_amd
+    least = min(int(row["BLOCK_SIZE_M"]) for row in table)
+    return 32 if amd and table[0]["source"] == "sglang" and least >= 32 else 16
+
+
+def _winner(row: dict[str, str], file: str, fewest_rows: int) -> Winner:
     device, family = devices.named(DEVICES[row["device"]]), _family(row)
     config = _config(device, *(int(row[name] or 0) for name in _NAMES))
     # The file names of fused MoE give the columns of gate or up alone.
     shape = (int(row["N"]), int(row["K"])) if family == "gemm" else (int(row["E"]), 2 * int(row["N"]))
-    return Winner(family, device.name, "fp8" if row["dtype"] else "bf16", int(row["M"]), shape, config, file)
+    dtype = "fp8" if row["dtype"] else "bf16"
+    return Winner(family, device.name, dtype, int(row["M"]), shape, config, file, fewest_rows)
 
 
 def _config(device: Device, block_m: int, block_n: int, block_k: int, warps: int, stages: int) -> Config:
@@ -140,13 +152,14 @@ def _config(device: Device, block_m: int, block_n: int, block_k: int, warps: int
 
 
 @cache
-def space(family: str, device_name: str, dtype: str) -> tuple[Config, ...]:
+def space(family: str, device_name: str, dtype: str, fewest_rows: int) -> tuple[Config, ...]:
     """What vLLM's and SGLang's tuners searched, GROUP_M merged, less what shared memory cannot hold.
 
     Tuners of GEMM drop a BLOCK_K that does not divide the scale group of 128, tuners of fused MoE what is no multiple.
     """
     device = devices.named(device_name)
-    found = (c for c in _whole(family, device) if _ring_bytes(c, device, dtype) <= device.shared_bytes_per_block)
+    tried = (c for c in _whole(family, device) if c.size("BLOCK_M") >= fewest_rows)
+    found = (c for c in tried if _ring_bytes(c, device, dtype) <= device.shared_bytes_per_block)
     if (family, dtype) == ("moe", "fp8"):
         return tuple(c for c in found if c.size("BLOCK_N") % 128 == c.size("BLOCK_K") % 128 == 0)
     return tuple(found)

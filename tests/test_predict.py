@@ -91,6 +91,18 @@ def test_more_work_takes_longer_and_more_bandwidth_helps():
     assert predict(large, config, H200).us < predict(large, config, H100).us
 
 
+def test_a_device_may_lose_more_to_open_pages_than_most():
+    work, wide = case(H100, m=64, BLOCK_N=128)
+    narrow = Config({**wide, "BLOCK_N": 32})
+    lossy = dataclasses.replace(H100, page_loss=0.1)
+
+    def dram_us(config, gpu):
+        return dict(predict(work, config, gpu).terms)["dram"]
+
+    assert dram_us(wide, lossy) > dram_us(wide, H100)
+    assert dram_us(wide, lossy) / dram_us(narrow, lossy) > dram_us(wide, H100) / dram_us(narrow, H100)
+
+
 def test_one_program_too_many_starts_another_wave():
     work, config = case(H100)
     per_wave = int(H100.compute_units * used_by(work, config, H100).programs_per_unit[0])

@@ -36,9 +36,9 @@ from autotune.tuning.search.encoding import Floats
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
 """Of loads that mostly hit L2, under load."""
 _DRAM_LATENCY_US = 0.4
-_PAGES = 0.035
+_PAGE_LOSS = 0.035
 """Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
-halves: it opens more of DRAM's pages for the same bytes."""
+halves: it opens more of DRAM's pages for the same bytes. A device's record may know its own."""
 _SHARED_BYTES_PER_CLOCK = 128
 _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
@@ -162,7 +162,8 @@ def _dram_us(calls: Calls, device: Device, used: Footprint, resident: Floats) ->
     run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * used.loads_in_flight)
     rows = np.where(calls.depth > 0, calls.columns, 0.0)
     pages = np.log2(np.maximum(1.0, rows / 32 * 8192 / run))
-    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6) * (1 + _PAGES * pages)
+    loss = _PAGE_LOSS if device.page_loss is None else device.page_loss
+    streaming = calls.unique_bytes / (device.dram_tb_s * 1e6) * (1 + loss * pages)
     at_once = np.minimum(calls.programs, device.compute_units * resident) * used.tile_bytes * used.loads_in_flight
     waiting = calls.unique_bytes / at_once * _DRAM_LATENCY_US
     together: Floats = np.hypot(streaming, waiting)
