@@ -1,9 +1,9 @@
 """Hidden size and top-k of the fused MoE layers that engines ship configs for: their file names record neither.
 
-A file is named by experts (all, one device's share of them, or with the shared expert fused among them), one device's
-share of the intermediate size, and dtype, which of the public models that the engines serve has mostly one; their
-`config.json` on Hugging Face say the rest. A layer that fits no model gets what most models have; so does
-E=128,N=512 (Llama 4 Maverick over 16 devices?), the only one that was left out because winners contradict it.
+A name has the experts (all, one device's share, or all and a fused shared one), one device's share of the intermediate
+size, and the dtype. Mostly one public model that the engines serve has these; its `config.json` on Hugging Face says
+the rest. A layer of no known model gets what most models have. So does E=128,N=512 (Llama 4 Maverick over 16 devices?),
+the only one that was left out because its winners contradict it.
 """
 
 from __future__ import annotations
