@@ -70,7 +70,6 @@ def tables(tmp_path, monkeypatch):
     return tmp_path / "tables"
 
 
-@pytest.mark.slow
 def test_what_was_measured_moves_the_prior_on_problems_not_measured(state, capsys):
     *seen, unseen = PROBLEMS[0], PROBLEMS[1], PROBLEMS[3]
     for problem in seen:
