@@ -64,7 +64,7 @@ def ranks(chosen: Sequence[winners.Winner], rows: dict[Any, Floats], score: Scor
     """(m, rank, size of the space) of each winner; a tie counts half."""
     found = []
     for winner in chosen:
-        scores = score(rows[winner.problem])
+        scores = score(rows[winner.searched])
         own = scores[winner.space.index(winner.config)]
         found.append((winner.m, float((scores > own).sum() + ((scores == own).sum() - 1) / 2), len(scores)))
     return found
@@ -104,7 +104,7 @@ def main() -> None:
     required(arguments.data, "vllm_sglang_best.csv.xz")
     chosen, left_out = winners.load(arguments.data)
     print(f"{len(chosen)} winners; left out: " + "; ".join(f"{count} {why}" for why, count in left_out.items()))
-    rows = {winner.problem: train_prior.rows_of(winner) for winner in chosen}
+    rows = {winner.searched: train_prior.rows_of(winner) for winner in chosen}
     kinds = _by_kind(chosen)
     for kind, here in kinds.items():
         print(f"\n## {kind}")
@@ -145,7 +145,7 @@ def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
 
 
 def _by_nvmatmul(some: Sequence[winners.Winner]) -> dict[Any, Floats]:
-    return {one.problem: nvmatmul.seconds(one.device, one.m, *one.shape, one.space) for one in some}
+    return {one.searched: nvmatmul.seconds(one.device, one.m, *one.shape, one.space) for one in some}
 
 
 def _unseen_shapes(title: str, here: Sequence[winners.Winner], rows: dict[Any, Floats], score: Score) -> None:

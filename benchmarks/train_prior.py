@@ -47,7 +47,7 @@ def _trees(
     columns = [prior.FEATURES.index(name) for name in names]
     samples, labels = [], []
     for winner in chosen:
-        space = rows[winner.problem][:, columns]
+        space = rows[winner.searched][:, columns]
         won = winner.space.index(winner.config)
         lost = rng.choice(np.delete(np.arange(len(space)), won), min(NEGATIVES, len(space) - 1), replace=False)
         samples += [space[won : won + 1], space[lost]]
@@ -81,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     path = required(arguments.data, "vllm_sglang_best.csv.xz")
     chosen, left_out = winners.load(arguments.data)
-    rows = {winner.problem: rows_of(winner) for winner in chosen}
+    rows = {winner.searched: rows_of(winner) for winner in chosen}
     trained_on = {
         "data": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

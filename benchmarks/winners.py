@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import moe
 import moe_layers
@@ -70,9 +71,13 @@ class Winner:
         return hashlib.md5(",".join(map(str, self.shape)).encode()).digest()[0] % 2
 
     @property
-    def problem(self) -> tuple[str, str, str, int, tuple[int, int], int]:
-        """What was tuned, among which configs."""
-        return self.family, self.device, self.dtype, self.m, self.shape, self.fewest_rows
+    def problem(self) -> tuple[str, str, str, int, tuple[int, int]]:
+        return self.family, self.device, self.dtype, self.m, self.shape
+
+    @property
+    def searched(self) -> tuple[Any, int]:
+        """The problem, and what tells the spaces that tuners searched it in apart."""
+        return self.problem, self.fewest_rows
 
     @property
     def space(self) -> tuple[Config, ...]:
@@ -132,9 +137,9 @@ def _family(row: dict[str, str]) -> str:
 
 def _fewest_rows(table: list[dict[str, str]]) -> int:
     """SGLang's tuner of fused MoE tries no BLOCK_M of 16 on ROCm; its tables that have one are from vLLM's tuner."""
-    amd = devices.named(DEVICES[table[0]["device"]]).is_amd
-    least = min(int(row["BLOCK_SIZE_M"]) for row in table)
-    return 32 if amd and table[0]["source"] == "sglang" and least >= 32 else 16
+    first, least = table[0], min(int(row["BLOCK_SIZE_M"]) for row in table)
+    moe_on_rocm = _family(first) == "moe" and devices.named(DEVICES[first["device"]]).is_amd
+    return 32 if moe_on_rocm and first["source"] == "sglang" and least >= 32 else 16
 
 
 def _winner(row: dict[str, str], file: str, fewest_rows: int) -> Winner:
