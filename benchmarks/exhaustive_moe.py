@@ -4,7 +4,7 @@
 
 Regret is the best time among the first 1, 8 or 16 configs predicted, over the best of all; beside it random picks
 (mean of 1,000 draws) and the default that vLLM takes without a table. `model` fits
-no constant to the file, though five of its terms were settled with these times in view; `and its
+no constant to the file, though six of its terms were settled with these times in view; `and its
 neighbours` corrects it by what the two token counts beside the one judged were measured to take.
 """
 
