@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 
 import optuna
 import pytest
@@ -171,6 +172,16 @@ def test_opinions_come_first_and_a_wrong_one_is_overcome():
     wrong.optimize(lambda trial: time_us(suggest(trial)), n_trials=60)
     assert time_us(tried(wrong)[0]) > 100
     assert Config(wrong.best_params) == BEST
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_foretells_the_ratios_of_times_is_followed_while_trials_bear_it_out(seed):
+    rng = random.Random(seed)
+    foretold = [1 + place / 10 for place in rng.sample(range(len(CONFIGS)), len(CONFIGS))]
+    times = [3 * one * math.exp(rng.gauss(0, 0.02)) for one in foretold]
+    study = study_of(seed=seed, opinions=[foretold])
+    study.optimize(lambda trial: times[CONFIGS.index(suggest(trial))], n_trials=16)
+    assert max(foretold[CONFIGS.index(config)] for config in tried(study)) < 4, "the slowest takes 10"
 
 
 def test_an_opinion_that_tells_no_two_apart_has_no_say():

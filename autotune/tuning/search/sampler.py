@@ -40,7 +40,8 @@ class FeasibleSampler(BaseSampler):
         seed: int = 0,
         opinions: Sequence[Sequence[float]] = (),
     ) -> None:
-        """`opinions`: for each source (a model, a neighbour's measurements) the predicted times of all configs. Raises
+        """`opinions`: for each source (a model, a neighbour's measurements) the predicted times of all configs. The
+        ratios of the first source hold until trials say otherwise, so it should be the one that foretells times. Raises
         ValueError for no configs, for configs of unlike parameters, and for opinions that do not fit them."""
         if not configs:
             raise ValueError("configs must hold at least one config")

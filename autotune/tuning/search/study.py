@@ -61,7 +61,7 @@ class Search:
     def allow(self, feasible: Sequence[Config], opinions: Sequence[Sequence[float]] = ()) -> None:
         """The configs that may be tried, none before this is called; and for each source that has an opinion of them
         (a model, a neighbour's measurements) their predicted times: the first trials follow them, the surrogate learns
-        how far to trust each."""
+        how far to trust each, from the first one's ratios on."""
         self._feasible = frozenset(feasible)
         if feasible:
             self._study.sampler = FeasibleSampler(feasible, seed=self._seed, opinions=opinions)

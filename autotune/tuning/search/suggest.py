@@ -64,13 +64,17 @@ class Suggester:
     def __init__(
         self, configs: Sequence[Mapping[str, Scalar]], seed: int, opinions: Sequence[Sequence[float]] = ()
     ) -> None:
-        """`opinions` are predicted times of all configs, each from one source; their scale does not matter."""
+        """`opinions` are predicted times of all configs, each from one source; their scale does not matter. The ratios
+        that the first foretells hold until trials say otherwise; what the others are worth is learned from nothing.
+        """
         self._rng = np.random.default_rng(seed)
         # Files list configs in grid order, which correlates with time: ties must not resolve by it.
         self._order = self._rng.permutation(len(configs))
         self._place = np.argsort(self._order)
         self._points = encode([configs[i] for i in self._order])
         self._opinions = [_standard(np.log(opinion))[self._order] for opinion in map(np.asarray, opinions)]
+        foretold = np.log(opinions[0])[self._order] if opinions else np.zeros(len(configs))
+        self._foretold: Floats = foretold - foretold.mean()
         self._lessons: list[Floats] = []
         self._middle = _medoid(self._points, self._rng)
         self._begin()
@@ -90,9 +94,9 @@ class Suggester:
 
     def _lesson(self, observed: dict[int, float]) -> Floats:
         surrogate = Surrogate(self._points)
-        targets, _ = standardised(np.array(list(observed.values())))
-        surrogate.fit(list(observed), targets)
-        return _standard(surrogate.mean(targets))
+        left = standardised(observed, np.zeros(len(self._order))).left
+        surrogate.fit(list(observed), left)
+        return _standard(surrogate.mean(left))
 
     @_on_one_thread
     def suggest(self, observed: Mapping[int, float], pending: Collection[int] = ()) -> int | None:
@@ -110,17 +114,17 @@ class Suggester:
     def outlook(self, observed: Mapping[int, float], share: float) -> Outlook:
         """What more trials promise; needs at least one success and one untried config."""
         values = {int(self._place[i]): value for i, value in observed.items()}
-        targets, scale = standardised(np.array(list(values.values())))
+        targets = standardised(values, self._foretold)
         belief = self._belief if len(values) < _LED else self._sceptic
         mean, deviation = belief.posterior(values, [], targets)
         free = np.ones(len(self._order), bool)
         free[list(values)] = False
-        score = np.where(free, log_improvement(mean, deviation, targets.min()), -np.inf)
+        score = np.where(free, log_improvement(mean, deviation, targets.best), -np.inf)
         top = np.argsort(-score)[: min(200, int(free.sum()))]
         draws = belief.draws(targets, top, 256)
-        needed = targets.min() + np.log1p(-share) / scale
+        needed = targets.best + np.log1p(-share) / targets.scale
         chance = float((draws.min(1) < needed).mean())
-        return Outlook(float(-np.expm1(-np.exp(score[top[0]]) * scale)), share, chance)
+        return Outlook(float(-np.expm1(-np.exp(score[top[0]]) * targets.scale)), share, chance)
 
     def _choose(self, values: dict[int, float], waiting: list[int], free: Floats) -> int:
         tried = len(values) + len(waiting)
@@ -131,12 +135,12 @@ class Suggester:
         times = np.array(list(values.values()))
         if not np.isfinite(times).any():
             return int(np.random.default_rng(tried).choice(np.flatnonzero(free)))
-        targets, scale = standardised(times)
+        targets = standardised(values, self._foretold)
         belief = self._belief if tried < _LED else self._sceptic
         mean, deviation = belief.posterior(values, waiting, targets)
         early = max(0.0, 1 - tried / _POLISHED)
         worthwhile = _WORTHWHILE * early if times.min() > 0 else 0.0
-        score = log_improvement(mean, deviation, targets.min() - worthwhile / scale)
+        score = log_improvement(mean, deviation, targets.best - worthwhile / targets.scale)
         score += belief.log_feasible(times, waiting) - _RESERVE * early * self._points.rough
         return int(np.argmax(np.where(free, score, -np.inf)))
 
