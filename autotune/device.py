@@ -70,9 +70,9 @@ class Device:
         return self.arch in NATIVE_FP4
 
     def rate(self, dtype: str) -> float:
-        """Dense flop/us of `dtype`, of bf16 where the matrix units lack it."""
+        """Dense flop/us of operands of `dtype`, as in `Work`; of bf16 where the matrix units lack it."""
         rates = dict(self.tflops)
-        return rates.get(dtype, rates["bf16"]) * 1e6
+        return rates.get(dtype.removesuffix("_tensor"), rates["bf16"]) * 1e6
 
 
 # sm_120 multiplies FP4 by FP4 only: Triton 3.9 widens FP8 by FP4 to bf16 there, and spills at 128 rows (255 registers).

@@ -44,7 +44,8 @@ class Work:
     """Crossing DRAM once when the caches are ideal."""
     iterations: int
     dtype: str
-    """Matrix operand type: fp4, fp8, bf16; fp32 for work outside the matrix units."""
+    """Matrix operand type: fp4, fp8 (both scaled by block), fp8_tensor (scaled after the sum), bf16; fp32 outside the
+    matrix units."""
     launches: int = 1
     reduction_bytes: float = 0.0
 

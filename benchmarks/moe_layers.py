@@ -24,6 +24,10 @@ class Layers:
 
 
 LAYERS = (
+    Layers("GLM-4.5", "fp8_tensor", (160,), (192, 384, 768), 5120, 8),
+    Layers("GLM-4.5, shared expert fused", "fp8_tensor", (161,), (384,), 5120, 9),
+    Layers("Qwen3.5-397B-A17B", "fp8_tensor", (512,), (512,), 4096, 10),
+    Layers("DeepSeek-V3", "fp8_tensor", (256,), (512,), 7168, 8),
     Layers("Mixtral 8x7B", "bf16", (8,), (1792, 3584, 7168, 14336), 4096, 2),
     Layers("Mixtral 8x22B", "bf16", (8,), (2048, 4096, 8192, 16384), 6144, 2),
     Layers("Jamba 1.5 Mini", "bf16", (16,), (1792, 7168), 4096, 2),
@@ -64,8 +68,9 @@ LAYERS = (
 
 
 def hidden_and_top_k(dtype: str, experts: int, intermediate: int) -> tuple[int, int]:
-    """Of the layer that a file of this name is for."""
+    """Of the layer that a file of this name is for; of FP8 scaled after the sum mostly that of bf16."""
+    dtypes = (dtype,) if dtype != "fp8_tensor" else (dtype, "bf16")
     for known in LAYERS:
-        if known.dtype == dtype and experts in known.experts and intermediate in known.intermediate:
+        if known.dtype in dtypes and experts in known.experts and intermediate in known.intermediate:
             return known.hidden, known.top_k
     return 4096, 2 if experts <= 16 else 8

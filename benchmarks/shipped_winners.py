@@ -2,9 +2,10 @@
 
     python benchmarks/shipped_winners.py --data FOLDER
 
-Block-scaled FP8 GEMM and fused MoE of vLLM and SGLang, NVIDIA and AMD; copied tables dropped, GROUP_M merged, configs
-that do not fit left out. A rank of 0 % is the first; ties count half. `occupancy and waves` is the heuristic to beat,
-and NVIDIA's nvMatmulHeuristics is beside it where that is installed and knows the GPU (GEMM only, no block scales).
+Block-scaled FP8 GEMM and fused MoE (bf16; FP8 scaled by block, or after the sum) of vLLM and SGLang, NVIDIA and AMD;
+copied tables dropped, GROUP_M merged, configs that do not fit left out. A rank of 0 % is the first; ties count half.
+`occupancy and waves` is the heuristic to beat, and NVIDIA's nvMatmulHeuristics is beside it where that is installed and
+knows the GPU (GEMM only, no block scales).
 The prior is trained on one half of the shapes of all kernels and judged on the other, or on all devices but the one
 judged and its twins. The model's constants were chosen on winners of the first half of the shapes only, GEMM and fused
 MoE: on `the other half of the shapes` none was.
@@ -34,6 +35,8 @@ TWINS = {
     "h200": {"h100", "h200"},
     "mi300x": {"mi300x", "mi325x"},
     "mi325x": {"mi300x", "mi325x"},
+    "l40s": {"l40s", "l40"},
+    "l40": {"l40s", "l40"},
     "b200": {"b200", "gb200", "b300", "gb300"},
     "gb200": {"b200", "gb200", "b300", "gb300"},
     "b300": {"b200", "gb200", "b300", "gb300"},

@@ -1,4 +1,8 @@
-"""Shipped winners of block-scaled FP8 GEMM and of fused MoE, each with the space its tuner searched; copies dropped."""
+"""Shipped winners of block-scaled FP8 GEMM and of fused MoE, each with the space its tuner searched; copies dropped.
+
+Fused MoE is of bf16, of block-scaled FP8, or of FP8 scaled after the sum, by token and column. GPUs that differ little,
+or in what no record says, count as one.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +31,22 @@ from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 KERNEL = "gemm/fp8_block_scaled"
 DEVICES = {
     "NVIDIA A100-SXM4-80GB": "a100",
+    "NVIDIA A100 80GB PCIe": "a100",
     "NVIDIA A800-SXM4-80GB": "a100",
     "NVIDIA H100": "h100",
     "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H800": "h100",
     "NVIDIA H200": "h200",
+    "NVIDIA H200 NVL": "h200",
     "NVIDIA H20": "h20",
     "NVIDIA H20-3e": "h20",
     "NVIDIA B200": "b200",
     "NVIDIA GB200": "gb200",
     "NVIDIA B300 SXM6 AC": "b300",
     "NVIDIA GB300": "gb300",
+    "NVIDIA L40": "l40",
     "NVIDIA L40S": "l40s",
+    "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": "rtx_pro_6000",
     "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx_pro_6000",
     "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
     "AMD Instinct MI300X": "mi300x",
@@ -127,12 +136,18 @@ def load(data: Path) -> tuple[list[Winner], dict[str, int]]:
 
 
 def _family(row: dict[str, str]) -> str:
-    """Kernels of which we have one: block-scaled FP8, and bf16 experts; "" for others."""
+    """Kernels that the model speaks of: `gemm` (block-scaled FP8 alone) or `moe`; "" for others."""
     if (row["family"], row["dtype"]) == ("scaled_mm_blockwise", "fp8_w8a8"):
         return "gemm"
-    scaled = row["block_shape"].replace(" ", "") == "[128,128]"
-    wanted = scaled if row["dtype"] == "fp8_w8a8" else row["dtype"] == "" and not row["block_shape"]
-    return "moe" if row["family"] == "fused_moe" and wanted and row["down"] != "True" else ""
+    return "moe" if row["family"] == "fused_moe" and _dtype(row) and row["down"] != "True" else ""
+
+
+def _dtype(row: dict[str, str]) -> str:
+    """Of the operands, as in `Work`; "" for what the model knows nothing of."""
+    block = row["block_shape"].replace(" ", "")
+    return {("", ""): "bf16", ("fp8_w8a8", ""): "fp8_tensor", ("fp8_w8a8", "[128,128]"): "fp8"}.get(
+        (row["dtype"], block), ""
+    )
 
 
 def _fewest_rows(table: list[dict[str, str]]) -> int:
@@ -147,7 +162,7 @@ def _winner(row: dict[str, str], file: str, fewest_rows: int) -> Winner:
     config = _config(device, *(int(row[name] or 0) for name in _NAMES))
     # The file names of fused MoE give the columns of gate or up alone.
     shape = (int(row["N"]), int(row["K"])) if family == "gemm" else (int(row["E"]), 2 * int(row["N"]))
-    dtype = "fp8" if row["dtype"] else "bf16"
+    dtype = "fp8" if family == "gemm" else _dtype(row)
     return Winner(family, device.name, dtype, int(row["M"]), shape, config, file, fewest_rows)
 
 

@@ -11,6 +11,7 @@ ENGINE_NAMES: dict[str, tuple[str, ...]] = {
     "h100": ("NVIDIA_H100_80GB_HBM3",),
     "h20": ("NVIDIA_H20",),
     "h200": ("NVIDIA_H200",),
+    "l40": ("NVIDIA_L40",),
     "l40s": ("NVIDIA_L40S",),
     "mi300x": ("AMD_Instinct_MI300X", "AMD_Instinct_MI300X_OAM"),
     "mi325x": ("AMD_Instinct_MI325X", "AMD_Instinct_MI325_OAM"),

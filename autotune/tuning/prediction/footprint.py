@@ -10,7 +10,7 @@ import numpy as np
 from autotune.device import Device
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls
-from autotune.tuning.prediction.tiles import SCALED, WARPGROUP_ARCHS, WIDTH, Tiles, most_registers, tiles
+from autotune.tuning.prediction.tiles import FP8, SCALED, WARPGROUP_ARCHS, WIDTH, Tiles, most_registers, tiles
 from autotune.tuning.search.encoding import Floats
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
@@ -109,7 +109,7 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
     else:
-        widened = device.arch in WARPGROUP_ARCHS and calls.dtype == "fp8"
+        widened = device.arch in WARPGROUP_ARCHS and calls.dtype in FP8
         width = 2 if widened else WIDTH.get(calls.dtype, 4)
         products = calls.rows * calls.columns * calls.depth * width / 128
         by_warp = products + tile.read / 16 + (tile.read / 2 if widened else 0.0)

@@ -13,9 +13,10 @@ from autotune.tuning.prediction.calls import Calls
 from autotune.tuning.search.encoding import Floats
 
 WARPGROUP_ARCHS = ("sm_90", "sm_100", "sm_103")
+FP8 = ("fp8", "fp8_tensor")
 SCALED = ("fp8", "fp4")
 """Operands whose products are scaled before they are added: products and sum are both held."""
-WIDTH = {"fp4": 0.75, "fp8": 1, "bf16": 2, "tf32": 4}
+WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
 """Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
 
 
@@ -46,7 +47,7 @@ def tiles(calls: Calls, device: Device) -> Tiles:
     of_a, of_b = _readings(calls, device, by_group)
     read = a * of_a + b * of_b
     # fp8 below 64 rows is widened to fp16 in registers.
-    held = np.where(by_group, 0.0, read * (2 if warpgroup and calls.dtype == "fp8" else 1))
+    held = np.where(by_group, 0.0, read * (2 if warpgroup and calls.dtype in FP8 else 1))
     threads = calls.warps * device.warp_size
     registers = _registers(calls, device, threads, a + b, held)
     buffers = np.where(by_group | (device.arch == "gfx950"), calls.stages, np.maximum(1, calls.stages - 1))

@@ -12,6 +12,8 @@ from autotune.tuning.search.surrogate import Indices, Surrogate
 
 _TAIL = 0.3
 """Slope of the target above the median: how slow a slow config is matters little, and outliers bend the surrogate."""
+_RESOLVED = 0.01
+"""Deviation in log time below which what a model left is noise of the measurement, not its error."""
 _REFIT = 0.08
 _LEAST_CHANCE = 0.02
 
@@ -86,6 +88,6 @@ def standardised(values: Mapping[int, float], foretold: Floats) -> Targets:
         middle = np.median(logs[good])
         logs = np.where(logs > middle, middle + _TAIL * (logs - middle), logs)
     logs = np.where(good, logs, logs[good].max())
-    scale = float(logs.std()) + 1e-9
+    scale = max(float(logs.std()), _RESOLVED if expected.any() else 1e-9)
     left = (logs - logs.mean()) / scale
     return Targets(expected / scale, left, float((left + expected[at] / scale)[good].min()), scale)
