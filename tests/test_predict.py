@@ -151,6 +151,15 @@ def test_unscaled_sums_of_tcgen05_stay_out_of_the_threads_until_the_end():
     assert moved(B200, 4) == moved(B200, 8)
 
 
+@pytest.mark.parametrize("gpu", [H100, B200], ids=lambda g: g.name)  # no calibration, which is of one dtype
+def test_fp8_scaled_after_the_sum_multiplies_as_fast_and_spares_the_scaling(gpu):
+    work, config = case(gpu, m=4096, BLOCK_M=128, BLOCK_N=128, num_warps=8)
+    by_block, after = (predict(dataclasses.replace(work, dtype=dtype), config, gpu) for dtype in ("fp8", "fp8_tensor"))
+    assert dict(after.terms)["compute"] == dict(by_block.terms)["compute"]
+    assert dict(after.terms)["issue"] < dict(by_block.terms)["issue"]
+    assert after.us < by_block.us
+
+
 @pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)
 def test_the_estimate_of_occupancy_is_near_the_binary(gpu):
     problem = KERNEL.problem(256, 2048, 7168, gpu.fp8)
