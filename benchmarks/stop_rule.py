@@ -1,23 +1,29 @@
 """When a search told to go on until little is left does end, on recorded spaces, and what was left then.
 
-    python benchmarks/stop_rule.py --data FOLDER [--repeats 4] [--percent 1]
+    python benchmarks/stop_rule.py --data FOLDER [--moe FOLDER] [--repeats 4] [--percent 1]
 
 Beside the rule of sessions (the chance that an untried config is faster by more is under 1 %): other chances, and the
 expected gain of one more trial. Looked at every 8 trials; a search that goes on to its 240th counts as ended there.
+With --moe also where a model foretold the times: fused MoE on an H100, all measured, by the model of an H100 and by the
+model of an MI300X, which is mostly wrong there.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import exhaustive_moe
+import moe
 import numpy as np
 import replay_spaces
 from data import required
 
+from autotune import device as devices
+from autotune.config import Scalar
 from autotune.tuning.search.suggest import Outlook, Suggester
 
 FEWEST, EVERY, MOST = 16, 8, 240
@@ -31,18 +37,41 @@ class Look:
     """Share of the best time so far that the optimum saves."""
 
 
-def looks(space: replay_spaces.Space, seed: int, share: float) -> Iterator[Look]:
-    configs, times = [space.config(values) for values in space.times], list(space.times.values())
-    suggester = Suggester(configs, seed)
+@dataclass(frozen=True)
+class Measured:
+    """A space of which every config was measured."""
+
+    configs: Sequence[Mapping[str, Scalar]]
+    times: Sequence[float]
+    foretold: tuple[list[float], ...] = ()
+
+
+def recorded(data: Path) -> list[Measured]:
+    spaces = [replay_spaces.load(data, name) for name in replay_spaces.names(data)]
+    return [Measured([space.config(one) for one in space.times], list(space.times.values())) for space in spaces]
+
+
+def foretold(path: Path, device: str) -> list[Measured]:
+    """Fused MoE on an H100 with what the model of `device` says."""
+    found = []
+    for problem, by_config in exhaustive_moe.load(path).items():
+        configs = list(by_config)
+        us = moe.predicted(problem, configs, devices.named(device))[1].us
+        found.append(Measured(configs, list(by_config.values()), (us.tolist(),)))
+    return found
+
+
+def looks(space: Measured, seed: int, share: float) -> Iterator[Look]:
+    suggester = Suggester(space.configs, seed, space.foretold)
     observed: dict[int, float] = {}
-    while len(observed) < min(MOST, len(configs)):
+    while len(observed) < min(MOST, len(space.configs)):
         at = suggester.suggest(observed)
         if at is None:
             return
-        observed[at] = times[at]
+        observed[at] = space.times[at]
         best = min(observed.values())
         if len(observed) >= FEWEST and len(observed) % EVERY == 0 and best < math.inf:
-            yield Look(len(observed), suggester.outlook(observed, share), 1 - space.best / best)
+            yield Look(len(observed), suggester.outlook(observed, share), 1 - min(space.times) / best)
 
 
 def ended(run: list[Look], over: Callable[[Outlook], bool]) -> Look:
@@ -52,25 +81,34 @@ def ended(run: list[Look], over: Callable[[Outlook], bool]) -> Look:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--moe", type=Path)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--percent", type=float, default=1.0)
     arguments = parser.parse_args()
     required(arguments.data, "index.json")
-    share = arguments.percent / 100
-    spaces = [replay_spaces.load(arguments.data, name) for name in replay_spaces.names(arguments.data)]
-    runs = [list(looks(space, seed, share)) for space in spaces for seed in range(arguments.repeats)]
-    chances = (0.1, 0.05, 0.02, 0.01)
+    kinds = {"recorded spaces": recorded(arguments.data)}
+    if arguments.moe:
+        path = required(arguments.moe, exhaustive_moe.FILE)
+        kinds |= {f"fused MoE, foretold by {name}": foretold(path, name) for name in ("h100", "mi300x")}
+    for kind, spaces in kinds.items():
+        print(f"{kind}:")
+        share = arguments.percent / 100
+        report([list(looks(space, seed, share)) for space in spaces for seed in range(arguments.repeats)], share)
+
+
+def report(runs: list[list[Look]], share: float) -> None:
     rules: dict[str, Callable[[Outlook], bool]] = {
-        f"chance of {arguments.percent:g} % under {most:.0%}": lambda outlook, most=most: outlook.chance < most  # type: ignore[misc]
-        for most in chances
+        f"chance of {share:.0%} under {most:.0%}": lambda outlook, most=most: outlook.chance < most  # type: ignore[misc]
+        for most in (0.1, 0.05, 0.02, 0.01)
     }
-    rules[f"expected gain under {arguments.percent:g} %"] = lambda outlook: outlook.gain < share
+    rules[f"expected gain under {share:.0%}"] = lambda outlook: outlook.gain < share
     for name, over in rules.items():
         found = [ended(run, over) for run in runs]
         print(
-            f"{name:28} ended after {np.mean([one.trials for one in found]):4.0f} trials (mean of {len(found)}); "
-            f"over {arguments.percent:g} % left in {sum(one.left > share for one in found)}, "
-            f"left in the mean {np.mean([one.left for one in found]):.2%}"
+            f"  {name:28} ended after {np.mean([one.trials for one in found]):4.0f} trials (mean of {len(found)}); "
+            f"over {share:.0%} left in {sum(one.left > share for one in found)}, "
+            f"left in the mean {np.mean([one.left for one in found]):.2%}",
+            flush=True,
         )
 
 
