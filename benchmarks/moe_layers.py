@@ -27,12 +27,12 @@ LAYERS = (
     Layers("GLM-4.5", "fp8_tensor", (160,), (192, 384, 768), 5120, 8),
     Layers("GLM-4.5, shared expert fused", "fp8_tensor", (161,), (384,), 5120, 9),
     Layers("Qwen3.5-397B-A17B", "fp8_tensor", (512,), (512,), 4096, 10),
-    Layers("DeepSeek-V3", "fp8_tensor", (256,), (512,), 7168, 8),
     Layers("Mixtral 8x7B", "bf16", (8,), (1792, 3584, 7168, 14336), 4096, 2),
     Layers("Mixtral 8x22B", "bf16", (8,), (2048, 4096, 8192, 16384), 6144, 2),
     Layers("Jamba 1.5 Mini", "bf16", (16,), (1792, 7168), 4096, 2),
     Layers("DBRX", "bf16", (16,), (1344, 2688), 6144, 4),
     Layers("Llama 4 Scout", "bf16", (16,), (1024, 2048), 5120, 1),
+    Layers("Llama 4 Scout, shared expert fused", "bf16", (20, 24), (1024, 2048), 5120, 2),
     Layers("Llama 4 Maverick", "bf16", (128,), (1024,), 5120, 1),
     Layers("LFM2-8B-A1B", "bf16", (32,), (224, 448, 1792), 2048, 4),
     Layers("LFM2-24B-A2B", "bf16", (64,), (768, 1536), 2048, 4),
@@ -40,6 +40,7 @@ LAYERS = (
     Layers("Qwen2-57B-A14B", "bf16", (64,), (320, 640, 1280, 2560), 3584, 8),
     Layers("Qwen3-30B-A3B", "bf16", (32, 128), (96, 768), 2048, 8),
     Layers("Qwen3-235B-A22B", "bf16", (128,), (192,), 4096, 8),
+    Layers("Qwen3.5-35B-A3B", "bf16", (256,), (512,), 2048, 8),
     Layers("Qwen3-Next-80B-A3B", "bf16", (512,), (64, 128, 256), 2048, 10),
     Layers("Granite 4 Tiny Preview", "bf16", (62,), (128, 256, 512), 1536, 6),
     Layers("Granite 4 Small", "bf16", (72,), (384, 768), 4096, 10),
@@ -59,7 +60,7 @@ LAYERS = (
     Layers("Qwen3-30B-A3B", "fp8", (64, 128), (768,), 2048, 8),
     Layers("Qwen3-235B-A22B", "fp8", (128,), (384,), 4096, 8),
     Layers("Qwen3-Coder-480B-A35B", "fp8", (20, 40, 160), (640, 2560), 6144, 8),
-    Layers("Qwen3-Next-80B-A3B", "fp8", (512,), (256,), 2048, 10),
+    Layers("Qwen3-Next-80B-A3B", "fp8", (512,), (128, 256), 2048, 10),
     Layers("Qwen3.5-397B-A17B, shared expert fused", "fp8", (513,), (512,), 4096, 11),
     Layers("LLaDA-MoE 7B-A1B", "fp8", (64,), (512, 1024), 2048, 8),
     Layers("MiniMax-M2", "fp8", (256,), (384,), 3072, 8),
@@ -73,4 +74,4 @@ def hidden_and_top_k(dtype: str, experts: int, intermediate: int) -> tuple[int, 
     for known in LAYERS:
         if known.dtype in dtypes and experts in known.experts and intermediate in known.intermediate:
             return known.hidden, known.top_k
-    return 4096, 2 if experts <= 16 else 8
+    return 4096, min(experts, 2) if experts <= 16 else 8
