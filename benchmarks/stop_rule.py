@@ -90,23 +90,23 @@ def main() -> None:
     if arguments.moe:
         path = required(arguments.moe, exhaustive_moe.FILE)
         kinds |= {f"fused MoE, foretold by {name}": foretold(path, name) for name in ("h100", "mi300x")}
+    share = arguments.percent / 100
     for kind, spaces in kinds.items():
         print(f"{kind}:")
-        share = arguments.percent / 100
         report([list(looks(space, seed, share)) for space in spaces for seed in range(arguments.repeats)], share)
 
 
 def report(runs: list[list[Look]], share: float) -> None:
     rules: dict[str, Callable[[Outlook], bool]] = {
-        f"chance of {share:.0%} under {most:.0%}": lambda outlook, most=most: outlook.chance < most  # type: ignore[misc]
+        f"chance of {100 * share:g} % under {most:.0%}": lambda outlook, most=most: outlook.chance < most  # type: ignore[misc]
         for most in (0.1, 0.05, 0.02, 0.01)
     }
-    rules[f"expected gain under {share:.0%}"] = lambda outlook: outlook.gain < share
+    rules[f"expected gain under {100 * share:g} %"] = lambda outlook: outlook.gain < share
     for name, over in rules.items():
         found = [ended(run, over) for run in runs]
         print(
             f"  {name:28} ended after {np.mean([one.trials for one in found]):4.0f} trials (mean of {len(found)}); "
-            f"over {share:.0%} left in {sum(one.left > share for one in found)}, "
+            f"over {100 * share:g} % left in {sum(one.left > share for one in found)}, "
             f"left in the mean {np.mean([one.left for one in found]):.2%}",
             flush=True,
         )
