@@ -23,7 +23,7 @@ from autotune.tuning.workers.worker import Job, Limits
 
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
 SIZES = (64, 1024)
-FAULTS = Faults(hang=0.1, segfault=0.1, sticky=0.1, wrong=0.2, out_of_memory=0.05)
+FAULTS = Faults(hang=0.15, segfault=0.1, sticky=0.1, wrong=0.2, out_of_memory=0.05)
 
 
 def problems():

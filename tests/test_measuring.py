@@ -76,6 +76,21 @@ def test_noise_drift_and_throttling_move_the_samples():
     assert hot.us == pytest.approx(1.5 * truth)
 
 
+def test_the_same_questions_meet_the_same_noise_in_any_process():
+    """A session that is repeated on a simulated device walks the same path."""
+    first, second = jobs(2)
+
+    def asked(bench, slot=0):
+        meter = bench.open(slot)
+        return [meter.time(pair, 3) for pair in ((first,), (first, second), (first,))]
+
+    once = asked(Simulated(1))
+    assert once == asked(Simulated(1))
+    assert once[0] != once[2]
+    assert once != asked(Simulated(1), slot=1)
+    assert once != asked(Simulated(2))
+
+
 def test_a_recorded_space_answers_its_own_rows(tmp_path):
     path = tmp_path / "space.csv.xz"
     with lzma.open(path, "wt") as file:

@@ -1,6 +1,7 @@
 """A GPU that is not there: a latency surface, noise, and everything that goes wrong on real ones, at seeded rates.
 
-The same seed gives the same surface and the same faults, in any process and in any order of questions.
+The same seed gives the same surface and the same faults, in any process and in any order of questions, and the same
+noise to who asks the same questions in the same order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -128,10 +128,6 @@ class SimulatedMeter:
         self._lost = False
         self._checked: Job | None = None
 
-    @cached_property
-    def _random(self) -> random.Random:
-        return random.Random(f"{self._bench.seed} {self._slot} {os.getpid()}")
-
     def check(self, job: Job) -> float:
         self._live()
         fault = self._bench.fault(job)
@@ -150,12 +146,13 @@ class SimulatedMeter:
             self._strike(self._bench.fault(job))
         time.sleep(self._bench.seconds)
         truths = [self._us(job) for job in jobs]
+        noise = random.Random(f"{self._bench.seed} {self._slot} {self._samples} {[_text(job) for job in jobs]}")
         found: list[list[float]] = [[] for _ in jobs]
         throttled = False
         for one_pass in range(samples):
             order = range(len(jobs)) if one_pass % 2 == 0 else range(len(jobs) - 1, -1, -1)
             for i in order:
-                found[i].append(truths[i] * self._factor())
+                found[i].append(truths[i] * self._factor(noise))
                 throttled |= self._bench.weather.throttled(self._bench.seed, self._samples)
         self._note(jobs)
         return tuple(Timing(tuple(us), 1400 if throttled else 2100, throttled) for us in found)
@@ -166,10 +163,10 @@ class SimulatedMeter:
             raise OutOfMemory(f"recorded as failed: {job.config}")
         return us
 
-    def _factor(self) -> float:
+    def _factor(self, noise: random.Random) -> float:
         self._samples += 1
-        noise = math.exp(self._random.gauss(0, self._bench.weather.noise))
-        return noise * self._bench.weather.factor(self._bench.seed, self._samples)
+        weather = self._bench.weather
+        return math.exp(noise.gauss(0, weather.noise)) * weather.factor(self._bench.seed, self._samples)
 
     def _live(self) -> None:
         if self._lost:
