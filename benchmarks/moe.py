@@ -70,9 +70,12 @@ def _works(problem: Moe, configs: Sequence[Config], n: int, k: int) -> list[Work
     return [known[tile] for tile in tiles]
 
 
-def predicted(problem: Moe, configs: Sequence[Config], device: Device) -> tuple[Calls, Predictions]:
-    """Calls of gate and up, and times of both GEMMs together."""
+def predicted(
+    problem: Moe, configs: Sequence[Config], device: Device, repeated: bool = False
+) -> tuple[Calls, Predictions]:
+    """Calls of gate and up, and times of both GEMMs together; `repeated` at once, on the same operands."""
     first, second = (side_by_side(_works(problem, configs, n, k), configs) for n, k in problem.gemms)
-    up, down = predict_all(first, device), predict_all(second, device)
+    reuse_bytes = first.unique_bytes + second.unique_bytes if repeated else np.inf
+    up, down = (predict_all(calls, device, reuse_bytes=reuse_bytes) for calls in (first, second))
     terms: dict[str, Floats] = {name: up.terms[name] + down.terms[name] for name in up.terms}
     return first, Predictions(up.us + down.us, terms, up.spread, up.source)

@@ -93,17 +93,17 @@ class Winner:
         return space(self.family, self.device, self.dtype, self.fewest_rows)
 
     def predicted(self) -> tuple[Calls, Predictions]:
-        """Of its whole space, in the space's order."""
+        """Of its whole space, in the space's order, as tuners measure it that repeat a call and flush no cache."""
         device = devices.named(self.device)
         if self.family == "moe":
             experts, width = self.shape
             hidden, top_k = moe_layers.hidden_and_top_k(self.dtype, experts, width // 2)
             layer = moe.Moe(self.m, experts, width, hidden, top_k, self.dtype)
-            return moe.predicted(layer, self.space, device)
+            return moe.predicted(layer, self.space, device, repeated=True)
         kernel = registry.load(KERNEL)
         problem = kernel.problem(self.m, *self.shape, device.fp8)
         calls = calls_of(kernel, problem, self.space, device)
-        return calls, predict_all(calls, device)
+        return calls, predict_all(calls, device, reuse_bytes=calls.unique_bytes)
 
 
 def load(data: Path) -> tuple[list[Winner], dict[str, int]]:

@@ -55,6 +55,20 @@ def test_binaries_replace_the_estimates_of_their_own_calls_only():
     assert plain == predict(work, config, H100).us and spilling == predict(work, config, H100, found).us
 
 
+def test_what_the_caches_keep_between_two_calls_spares_dram_and_nothing_else():
+    """Weights of 15 MB stay in an L2 of 50 if the call is repeated at once, not where a layer runs between."""
+    work, config = case(H100, m=16)
+    calls = side_by_side([work], [config])
+    cold = predict_all(calls, H100)[0]
+    assert predict_all(calls, H100, reuse_bytes=H100.last_level_mb * 2**20 + 1)[0] == cold
+    kept = predict_all(calls, H100, reuse_bytes=calls.unique_bytes)[0]
+    changed = {name for name, us in kept.terms if us != dict(cold.terms)[name]}
+    assert changed == {"dram"} and kept.us < cold.us
+    assert dict(kept.terms)["dram"] == pytest.approx(
+        dict(cold.terms)["dram"] * H100.dram_tb_s / H100.last_level_tb_s, rel=0.5
+    )
+
+
 def test_flops_of_kernels_without_tiles_are_not_padded():
     # 16 or 64 rows of an instruction are padding only where BLOCK_M says that there are fewer.
     work, _ = case(H100)

@@ -98,8 +98,16 @@ def predict(work: Work, config: Config, device: Device, resources: Resources | N
     return predict_all(side_by_side([work], [config]), device, [resources])[0]
 
 
-def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Predictions:
-    """Times of many calls; `found` holds what is known of their binaries, in the same order."""
+def predict_all(
+    calls: Calls,
+    device: Device,
+    found: Sequence[Resources | None] = (),
+    reuse_bytes: Floats | float = np.inf,
+) -> Predictions:
+    """Times of many calls; `found` holds what is known of their binaries, in the same order. `reuse_bytes` is what
+    passes through the caches from one call to the next on the same operands: where the last level holds that much,
+    none of it comes from DRAM. Engines and our own benches leave nothing; tuners that repeat one call leave it all.
+    """
     known = constants(device.arch, calls.dtype if (calls.rows > 0).all() else "*")
     used = footprint(calls, device, found)
     resident = np.minimum(used.programs_per_unit, np.ceil(calls.programs / device.compute_units))
@@ -115,7 +123,9 @@ def predict_all(calls: Calls, device: Device, found: Sequence[Resources | None] 
     loop = both(_visible(first), _visible(second))
     edge = _LATENCY_US[device.vendor] / 2 + used.edge_clocks / clocks_us
     edges = edge * (whole + (last > 0))
-    dram = _dram_us(calls, device, used, resident)
+    kept = np.less_equal(reuse_bytes, device.last_level_mb * 2**20)
+    from_cache = calls.unique_bytes / (device.last_level_tb_s * 1e6)
+    dram = np.where(kept, from_cache, _dram_us(calls, device, used, resident))
     launch = calls.launches * known.launch_us
     reduction = calls.reduction_bytes / (device.l2_tb_s * 1e6)
     units = loop + edges
