@@ -65,6 +65,10 @@ class Device:
         return "e4m3fnuz" if self.arch == "gfx942" else "e4m3fn"
 
     @property
+    def last_level_bytes(self) -> float:
+        return self.last_level_mb * 2**20
+
+    @property
     def has_native_fp4(self) -> bool:
         """Whether `tl.dot_scaled` of FP8 by FP4 is one matrix instruction here; elsewhere it is emulated in bf16."""
         return self.arch in NATIVE_FP4

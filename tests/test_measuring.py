@@ -76,8 +76,17 @@ def test_noise_drift_and_throttling_move_the_samples():
     assert hot.us == pytest.approx(1.5 * truth)
 
 
-def test_the_same_questions_meet_the_same_noise_in_any_process():
+def test_the_same_questions_meet_the_same_noise_in_any_process(state):
     """A session that is repeated on a simulated device walks the same path."""
+    one = Measurement(Simulated(1), 0, tuple(jobs(1)), 3)
+    answers = []
+    for _ in range(2):
+        with Workers(Limits(processes=1), state) as workers:
+            answers.append(workers.submit(measure_job, one).result()["times"])
+    assert answers[0] == answers[1]
+
+
+def test_other_questions_slots_and_seeds_meet_other_noise():
     first, second = jobs(2)
 
     def asked(bench, slot=0):

@@ -24,7 +24,7 @@ def copies_for(bytes_each: int, device: Device, room: int) -> int:
 
 def overfull_bytes(device: Device) -> int:
     """Twice the bytes of its last-level cache."""
-    return int(2 * device.last_level_mb * 2**20)
+    return int(2 * device.last_level_bytes)
 
 
 def launches_for(one_us: float, copies: int) -> int:

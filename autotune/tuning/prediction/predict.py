@@ -10,7 +10,8 @@ The constants here and in `footprint` are one set for all devices. They start fr
 at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild fit,
 for which reason `benchmarks/shipped_winners.py` shows the other half apart. That a load takes its transfer too, what
 stays visible behind DRAM, its pages, the filling of the ring, mma.sync's rate and a unit's port to L2 were settled with
-the times of `benchmarks/exhaustive_moe.py` in view.
+the times of `benchmarks/exhaustive_moe.py` in view; what stays visible of each term, and that a cache keeps what just
+fits it, with the ranks of both halves.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def predict_all(
     loop = both(_visible(first), _visible(second))
     edge = _LATENCY_US[device.vendor] / 2 + used.edge_clocks / clocks_us
     edges = edge * (whole + (last > 0))
-    kept = np.less_equal(reuse_bytes, device.last_level_mb * 2**20)
+    kept = np.less_equal(reuse_bytes, device.last_level_bytes)
     from_cache = calls.unique_bytes / (device.last_level_tb_s * 1e6)
     dram = np.where(kept, from_cache, _dram_us(calls, device, used, resident))
     launch = calls.launches * known.launch_us
