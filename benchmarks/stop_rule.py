@@ -3,7 +3,8 @@
     python benchmarks/stop_rule.py --data FOLDER [--moe FOLDER] [--repeats 4] [--percent 1]
 
 Beside the rule of sessions (the chance that an untried config is faster by more is under 1 %): other chances, and the
-expected gain of one more trial. Looked at every 8 trials; a search that goes on to its 240th counts as ended there.
+expected gain of one more trial. Looked at every 8 trials; a search that still goes on at its 240th has promised nothing
+and stands apart.
 With --moe also where a model foretold the times: fused MoE on an H100, all measured, by the model of an H100 and by the
 model of an MI300X, which is mostly wrong there.
 """
@@ -64,6 +65,7 @@ def foretold(path: Path, device: str) -> list[Measured]:
 def looks(space: Measured, seed: int, share: float) -> Iterator[Look]:
     suggester = Suggester(space.configs, seed, space.foretold)
     observed: dict[int, float] = {}
+    optimum = min(space.times)
     while len(observed) < min(MOST, len(space.configs)):
         at = suggester.suggest(observed)
         if at is None:
@@ -71,11 +73,11 @@ def looks(space: Measured, seed: int, share: float) -> Iterator[Look]:
         observed[at] = space.times[at]
         best = min(observed.values())
         if len(observed) >= FEWEST and len(observed) % EVERY == 0 and best < math.inf:
-            yield Look(len(observed), suggester.outlook(observed, share), 1 - min(space.times) / best)
+            yield Look(len(observed), suggester.outlook(observed, share), 1 - optimum / best)
 
 
-def ended(run: list[Look], over: Callable[[Outlook], bool]) -> Look:
-    return next((look for look in run if over(look.outlook)), run[-1])
+def ended(run: list[Look], over: Callable[[Outlook], bool]) -> Look | None:
+    return next((look for look in run if over(look.outlook)), None)
 
 
 def main() -> None:
@@ -103,13 +105,22 @@ def report(runs: list[list[Look]], share: float) -> None:
     }
     rules[f"expected gain under {100 * share:g} %"] = lambda outlook: outlook.gain < share
     for name, over in rules.items():
-        found = [ended(run, over) for run in runs]
-        print(
-            f"  {name:28} ended after {np.mean([one.trials for one in found]):4.0f} trials (mean of {len(found)}); "
-            f"over {100 * share:g} % left in {sum(one.left > share for one in found)}, "
-            f"left in the mean {np.mean([one.left for one in found]):.2%}",
-            flush=True,
-        )
+        found = [look for run in runs if (look := ended(run, over))]
+        going = [run[-1] for run in runs if not ended(run, over)]
+        print(f"  {name:28} {_ends(found, share)}; {len(going)} go on{_left(going, share)}", flush=True)
+
+
+def _ends(found: list[Look], share: float) -> str:
+    if not found:
+        return "none ended"
+    return f"{len(found)} ended after {np.mean([one.trials for one in found]):4.0f} trials (mean){_left(found, share)}"
+
+
+def _left(looks: list[Look], share: float) -> str:
+    if not looks:
+        return ""
+    over = sum(look.left > share for look in looks)
+    return f", over {100 * share:g} % left in {over}, in the mean {np.mean([look.left for look in looks]):.2%}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from autotune.config import Config
 from autotune.tuning.search.sampler import FeasibleSampler
 from autotune.tuning.search.storage import journal
 from autotune.tuning.search.study import Search
+from autotune.tuning.search.threads import octaves_from_usual
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -198,6 +199,54 @@ def test_without_opinions_the_first_trial_is_amid_the_set(seed):
     (first,) = tried(study)
     assert first["BLOCK"] not in {LISTS["BLOCK"][0], LISTS["BLOCK"][-1]}
     assert first["WARPS"] not in {LISTS["WARPS"][0], LISTS["WARPS"][-1]}
+
+
+BLOCKS = [(x, y, tile) for x in (8, 16, 32, 64, 128, 256, 512) for y in (1, 2, 4, 8, 16, 32) for tile in range(1, 7)]
+
+
+def trials_to_the_best(names, seed, octave):
+    """Where best blocks have 2**`octave` threads, and a wrong shape costs less than a wrong count."""
+    configs = [dict(zip(names, values, strict=True)) for values in BLOCKS]
+    study = optuna.create_study(sampler=FeasibleSampler(configs, seed=seed))
+
+    def objective(trial):
+        x, y, tile = (trial.suggest_categorical(name, {c[name]: None for c in configs}) for name in names)
+        return 1 + abs(math.log2(x * y) - octave) + 0.3 * abs(math.log2(x / 64)) + 0.2 * abs(tile - 4)
+
+    best = min(1 + abs(math.log2(x * y) - octave) + 0.3 * abs(math.log2(x / 64)) for x, y, _ in BLOCKS)
+    while not study.get_trials() or study.best_value > best + 1e-9:
+        study.optimize(objective, n_trials=1)
+    return study
+
+
+@pytest.mark.parametrize("names", [("block_size_x", "block_size_y", "tile"), ("MDIMC", "NDIMC", "tile")])
+def test_a_search_without_opinions_knows_how_many_threads_a_block_has(names):
+    told = [trials_to_the_best(names, seed, 7.5) for seed in range(6)]
+    untold = [trials_to_the_best(("A", "B", "tile"), seed, 7.5) for seed in range(6)]
+    firsts = [study.get_trials()[0].params for study in told]
+    assert {128 <= first[names[0]] * first[names[1]] <= 256 for first in firsts} == {True}
+    assert sum(len(study.get_trials()) for study in told) < sum(len(study.get_trials()) for study in untold)
+
+
+def test_blocks_that_are_best_with_few_threads_are_found_all_the_same():
+    assert all(
+        len(trials_to_the_best(("block_size_x", "block_size_y", "tile"), s, 4).get_trials()) < 60 for s in range(4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "octaves"),
+    [
+        ({"block_size_x": 256}, 0),
+        ({"block_size_x": 32, "block_size_y": 32}, 2),
+        ({"MDIMC": 8, "NDIMC": 8, "VWM": 4}, 1),
+        ({"block_size_x": "wide", "block_size_y": 64}, 0),
+        ({"block_size_x": 0}, 0),
+        ({"num_warps": 16, "BLOCK_SIZE_M": 1024}, 0),
+    ],
+)
+def test_octaves_from_the_usual_threads_of_a_block(config, octaves):
+    assert octaves_from_usual([config, {**config}]).tolist() == [octaves, octaves]
 
 
 @pytest.mark.parametrize("seed", range(4))

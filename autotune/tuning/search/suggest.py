@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController
 
@@ -19,6 +20,7 @@ from autotune.config import Scalar
 from autotune.tuning.search.belief import Belief, standardised
 from autotune.tuning.search.encoding import Floats, Points, encode
 from autotune.tuning.search.surrogate import Surrogate
+from autotune.tuning.search.threads import octaves_from_usual
 
 _POOL = 800
 _POLISHED = 100
@@ -89,7 +91,10 @@ class Suggester:
         self._foretold: Floats = foretold - foretold.mean()
         self._opening = _FORETOLD if opinions else _BLIND
         self._lessons: list[Floats] = []
-        self._middle = _medoid(self._points, self._rng)
+        unusual = np.zeros(len(configs)) if opinions else octaves_from_usual(configs)[self._order]
+        # An opinion whose worth is learned and that no first trial follows: one, two or four that did gained nothing.
+        self._hints = [_standard(unusual)] if np.ptp(unusual) > 0 else []
+        self._middle = _medoid(self._points, np.flatnonzero(unusual == unusual.min()), self._rng)
         self._begin()
 
     @_on_one_thread
@@ -102,8 +107,8 @@ class Suggester:
 
     def _begin(self) -> None:
         self._views = [*self._opinions, *self._lessons]
-        self._belief = Belief(self._points, self._views)
-        self._sceptic = Belief(self._points, self._opinions) if self._lessons else self._belief
+        self._belief = Belief(self._points, [*self._views, *self._hints])
+        self._sceptic = Belief(self._points, [*self._opinions, *self._hints]) if self._lessons else self._belief
 
     def _lesson(self, observed: dict[int, float]) -> Floats:
         surrogate = Surrogate(self._points)
@@ -179,9 +184,10 @@ def log_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
     return score
 
 
-def _medoid(points: Points, rng: np.random.Generator) -> int:
+def _medoid(points: Points, among: NDArray[np.intp], rng: np.random.Generator) -> int:
     """Of a random pool of coarse values, the config that is nearest to all others."""
-    coarse = np.flatnonzero(points.rough == points.rough.min())
+    rough = points.rough[among]
+    coarse = among[rough == rough.min()]
     pool = rng.choice(coarse, min(_POOL, len(coarse)), replace=False)
     some = points.values[pool]
     squares = (some * some).sum(1)
