@@ -7,8 +7,8 @@ once a binary as a session does (`Candidate.binary`); the winners by the static 
 resources must agree. Within one problem: all launch options (warps, stages, waves) of one random tile, because
 duplicates lie among those; duplicates between tiles are not seen. `ideal stage cache`: what a cache would save that
 never makes one text of a stage (ttir, ttgir, llir, assembly) twice. It is 1.1 to 1.3x, too little to keep one: all
-options share the source and ttir (8 to 13 % of the time), those of AMD that differ in waves share ttgir (16 to 22 %),
-and llir, over half of the time, is another text for each of them.
+options share the source and ttir (4 to 10 % of the time), those of AMD that differ in waves share ttgir (23 to 29 %),
+and llir, near half of the time, is another text for each of them.
 """
 
 from __future__ import annotations
