@@ -105,8 +105,9 @@ def report(runs: list[list[Look]], share: float) -> None:
     }
     rules[f"expected gain under {100 * share:g} %"] = lambda outlook: outlook.gain < share
     for name, over in rules.items():
-        found = [look for run in runs if (look := ended(run, over))]
-        going = [run[-1] for run in runs if not ended(run, over)]
+        ends = [ended(run, over) for run in runs]
+        found = [look for look in ends if look]
+        going = [run[-1] for run, look in zip(runs, ends, strict=True) if not look]
         print(f"  {name:28} {_ends(found, share)}; {len(going)} go on{_left(going, share)}", flush=True)
 
 

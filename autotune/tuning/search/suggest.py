@@ -185,7 +185,7 @@ def log_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
 
 
 def _medoid(points: Points, among: NDArray[np.intp], rng: np.random.Generator) -> int:
-    """Of a random pool of coarse values, the config that is nearest to all others."""
+    """Of a random pool of those `among` whose values are coarsest, the config that is nearest to all others."""
     rough = points.rough[among]
     coarse = among[rough == rough.min()]
     pool = rng.choice(coarse, min(_POOL, len(coarse)), replace=False)
