@@ -21,9 +21,9 @@ from replay_spaces import Space
 from autotune.tuning import search
 from autotune.tuning.search.sampler import FeasibleSampler
 
-OURS, SIBLINGS = "ours", "ours+siblings"
+OURS, DRAWN, SIBLINGS = "ours", "ours:drawn", "ours+siblings"
 KERNEL_TUNER = ("dual_annealing", "adaptive_tabu_greywolf", "hybrid_vndx", "genetic_algorithm", "pso", "random_sample")
-OPTIMISERS = (OURS, "optuna:tpe", "optuna:gp", *(f"kernel_tuner:{name}" for name in KERNEL_TUNER), SIBLINGS)
+OPTIMISERS = (OURS, DRAWN, "optuna:tpe", "optuna:gp", *(f"kernel_tuner:{name}" for name in KERNEL_TUNER), SIBLINGS)
 
 Tried = tuple[tuple[Any, ...], ...]
 """Values of the space's parameters, in the order tried."""
@@ -34,7 +34,7 @@ Elsewhere = list[list[tuple[dict[str, Any], float]]]
 
 def release(optimiser: str) -> str:
     """Of which code a run is: a run of other code is not comparable."""
-    if optimiser in (OURS, SIBLINGS):
+    if optimiser in (OURS, DRAWN, SIBLINGS):
         files = sorted(Path(str(search.__file__)).parent.glob("*.py"))
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
     return version(optimiser.partition(":")[0].replace("_", "-"))
@@ -49,18 +49,20 @@ def run(
         return _kernel_tuner(space, name, seed, evaluations), ()
     if owner == "optuna":
         return _optuna(space, _peer(name, seed), evaluations)
-    return _ours(space, seed, evaluations, elsewhere)
-
-
-def _ours(space: Space, seed: int, evaluations: int, elsewhere: Elsewhere) -> tuple[Tried, tuple[float, ...]]:
     configs = [space.config(values) for values in space.times]
     sampler = FeasibleSampler(configs, seed=seed)
     if elsewhere:
         sampler.learn(elsewhere)
     study = optuna.create_study(sampler=sampler)
+    if optimiser == DRAWN:
+        study.enqueue_trial(random.Random(seed).choice(configs))
+    return _ours(space, study, evaluations)
+
+
+def _ours(space: Space, study: optuna.Study, evaluations: int) -> tuple[Tried, tuple[float, ...]]:
     tried: list[tuple[Any, ...]] = []
     seconds = []
-    for _ in range(min(evaluations, len(configs))):
+    for _ in range(min(evaluations, len(space.times))):
         begin = time.process_time()
         trial = study.ask()
         values = tuple(trial.suggest_categorical(name, of_name) for name, of_name in space.lists.items())
