@@ -175,3 +175,13 @@ def test_a_journal_is_mended_after_a_kill(tmp_path):
 def test_a_local_crew_has_a_lane_for_each_gpu(tmp_path):
     with crew.local(Limits(processes=1), tmp_path, Simulated(slots=3)) as hired:
         assert len(hired.lanes) == 3
+
+
+@pytest.mark.slow
+def test_a_database_takes_every_name_of_a_study(postgresql):
+    """As long as one with captured loads of 384 experts."""
+    shared = storage.database(postgresql)
+    names = [storage.database_name(f"m=64,routing=captured:{'00' * 384}{end}") for end in ("", "1")]
+    for name in names:
+        optuna.create_study(storage=shared, study_name=name)
+    assert sorted(study.study_name for study in optuna.get_all_study_summaries(shared)) == sorted(names)

@@ -14,11 +14,12 @@ from optuna.storages.journal import JournalFileBackend
 
 from autotune import device, registry, table
 from autotune.cli import main
-from autotune.config import Config, describe
+from autotune.config import Config, build, describe
+from autotune.draw import captured
 from autotune.tuning.search import storage
 from autotune.tuning.session import session as session_module
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.trials import Study, journal_path, read
+from autotune.tuning.session.trials import Study, Trials, journal_path, read
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
 
@@ -168,3 +169,19 @@ def test_trials_of_an_earlier_source_are_left_alone(tmp_path):
         study.tell(trial, 1.0)
     (found,) = read(tmp_path, "mi355x", kernel)
     assert (describe(found.problem), found.outcomes) == (now, ((Config(ROWS=1), {"us": 1.0}),))
+
+
+def test_captured_loads_of_384_experts_fit_the_name_of_a_file_and_of_a_study(tmp_path):
+    kernel = registry.load("moe/mxfp4_grouped_gemm")
+    known = {"tokens": 64, "topk": 6, "experts": 384, "n": 512, "k": 7168}
+    loads = [captured([*range(1, 384), last]) for last in (1, 383)]
+    problems = [build(kernel.problem, known | {"routing": load}, "test") for load in loads]
+    studies = [Study(describe(problem), kernel.source_hash(), "triton 3.9.0", 0, "gpu") for problem in problems]
+    for study, problem in zip(studies, problems, strict=True):
+        path = tmp_path / f"{Trials(kernel.name, 'mi355x', study, problem, ()).label}.t4.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    long, other = (storage.database_name(study.name) for study in studies)
+    assert len(long) == len(other) == 512
+    assert long != other
+    assert storage.database_name("short") == "short"

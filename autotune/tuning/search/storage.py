@@ -16,6 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from autotune.errors import UsageError
 
+_LONGEST_NAME = 512
+"""Characters of a study's name that Optuna's database schema holds; a captured load of 384 experts alone has 768."""
+
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -79,6 +82,14 @@ def alone(shared: BaseStorage, name: str) -> Iterator[None]:
             yield
         finally:
             connection.exec_driver_sql(f"SELECT pg_advisory_unlock({lock})")  # the pool keeps the connection
+
+
+def database_name(name: str) -> str:
+    """`name` as a database takes it: where that is too long, a digest stands for its end."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{name[: _LONGEST_NAME - len(digest) - 1]} {digest}"
 
 
 def database(url: str) -> BaseStorage:

@@ -189,7 +189,7 @@ class Session:
         terms = (subject.source, subject.toolchain, plan.seed, bench, self._ledger.epoch)
         name = Study(describe(problem), *terms, describe_order(only) if only is not None else "").name
         # A database holds all kernels and devices, a journal those of one.
-        return f"{self._kernel.name} {self._filed} {name}" if plan.storage else name
+        return storage.database_name(f"{self._kernel.name} {self._filed} {name}") if plan.storage else name
 
     def _search(self, problems: Collection[Problem], open_: Callable[[Problem], Search]) -> dict[Problem, Search]:
         def told(searches: Mapping[Problem, Search]) -> None:

@@ -23,6 +23,8 @@ _NAME = re.compile(
     r"(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
 )
 
+_LONGEST_LABEL = 200
+
 
 @dataclass(frozen=True)
 class Study:
@@ -77,7 +79,8 @@ class Trials:
     def label(self) -> str:
         """`h100/gemm/fp8_block_scaled/m=64,n=2048,k=7168-1f0c9a3b`, as the name of a file: unique among studies."""
         digest = hashlib.sha256(self.study.name.encode()).hexdigest()[:8]
-        problem = re.sub(r"[^\w=,.]", "_", self.study.problem)
+        # File systems take names of 255 bytes; a captured load of 384 experts alone has 768.
+        problem = re.sub(r"[^\w=,.]", "_", self.study.problem)[:_LONGEST_LABEL]
         return f"{self.device}/{self.kernel}/{problem}-{digest}"
 
 
