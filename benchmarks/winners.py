@@ -24,37 +24,22 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config
 from autotune.device import Device
+from autotune.interchange.names import DEVICE_OF
 from autotune.tuning.prediction.calls import Calls, calls_of
 from autotune.tuning.prediction.predict import Predictions, predict_all
 from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
 
 KERNEL = "gemm/fp8_block_scaled"
-DEVICES = {
-    "NVIDIA A100-SXM4-80GB": "a100",
+_CLOSE = {
     "NVIDIA A100 80GB PCIe": "a100",
     "NVIDIA A800-SXM4-80GB": "a100",
     "NVIDIA H100": "h100",
-    "NVIDIA H100 80GB HBM3": "h100",
     "NVIDIA H800": "h100",
-    "NVIDIA H200": "h200",
     "NVIDIA H200 NVL": "h200",
-    "NVIDIA H20": "h20",
     "NVIDIA H20-3e": "h20",
-    "NVIDIA B200": "b200",
-    "NVIDIA GB200": "gb200",
-    "NVIDIA B300 SXM6 AC": "b300",
-    "NVIDIA GB300": "gb300",
-    "NVIDIA L40": "l40",
-    "NVIDIA L40S": "l40s",
     "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": "rtx_pro_6000",
-    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx_pro_6000",
-    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
-    "AMD Instinct MI300X": "mi300x",
-    "AMD Instinct MI325 OAM": "mi325x",
-    "AMD Instinct MI325X": "mi325x",
-    "AMD Instinct MI350 OAM": "mi350x",
-    "AMD Radeon R9700": "r9700",
 }
+DEVICES = {name.replace("_", " "): device for name, device in DEVICE_OF.items()} | _CLOSE
 _NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")
 
 
