@@ -13,7 +13,7 @@ from autotune.tuning.compilation import launch, resources
 from autotune.tuning.prediction.calls import side_by_side, works
 from autotune.tuning.prediction.constants import constants
 from autotune.tuning.prediction.footprint import footprint
-from autotune.tuning.prediction.predict import predict, predict_all
+from autotune.tuning.prediction.predict import model_name, predict, predict_all
 from autotune.tuning.prediction.tiles import tiles
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
@@ -182,6 +182,15 @@ def test_the_estimate_of_occupancy_is_near_the_binary(gpu):
         estimated = used_by(work, config, gpu).programs_per_unit[0]
         assert abs(estimated - found.programs_per_unit) <= 1, (config, found)
         assert used_by(work, config, gpu, found).programs_per_unit[0] == found.programs_per_unit
+
+
+def test_trials_of_a_record_since_mended_are_of_another_model():
+    """Or a session would resume with times that the record no longer foretells."""
+    known = device.named("mi355x")
+    mended = dataclasses.replace(known, dram_tb_s=known.dram_tb_s * 1.1)
+    cited = dataclasses.replace(known, figures=(("dram_tb_s", "read: a data sheet"),))
+    assert model_name(known) == model_name(cited) != model_name(mended)
+    assert model_name(known) != model_name(device.named("mi350x"))
 
 
 def test_constants_fall_back_to_the_uncalibrated_ones():

@@ -147,7 +147,7 @@ def test_trials_of_another_model_are_another_study(tmp_path, monkeypatch):
     """A modelled time of the last release must not outrank this one's."""
     names = []
     for model in ("model:1", "model:2"):
-        monkeypatch.setattr(session_module, "model_name", lambda model=model: model)
+        monkeypatch.setattr(session_module, "model_name", lambda _, model=model: model)
         plan = Plan(tmp_path / "tables", tmp_path / "state")
         session = Session(registry.load("norm/rms_norm_quant"), device.named("mi355x"), plan, lambda status: None)
         names.append(session._study(registry.load("norm/rms_norm_quant").problem(64, 4096), None))

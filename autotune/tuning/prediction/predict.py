@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -89,11 +89,13 @@ class Predictions:
 
 
 @cache
-def model_name() -> str:
-    """`model:` and a hash of what predictions follow from: trials of another model do not compare with this one's."""
+def model_name(device: Device) -> str:
+    """`model:` and a hash of what predictions for `device` follow from, its record too, less where figures are from:
+    trials of another model, or of a record since mended, do not compare with this one's."""
     parts = ("calls.py", "tiles.py", "footprint.py", "predict.py", "constants.py", "constants.toml")
     text = b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)
-    return f"model:{hashlib.sha256(text).hexdigest()[:8]}"
+    record = repr(replace(device, figures=())).encode()
+    return f"model:{hashlib.sha256(text + record).hexdigest()[:8]}"
 
 
 def predict(work: Work, config: Config, device: Device, resources: Resources | None = None) -> Prediction:

@@ -185,7 +185,7 @@ class Session:
 
     def _study(self, problem: Problem, only: Order | None) -> str:
         subject, plan = self._subject, self._plan
-        bench = plan.bench.name if plan.bench else model_name()
+        bench = plan.bench.name if plan.bench else model_name(self._device)
         terms = (subject.source, subject.toolchain, plan.seed, bench, self._ledger.epoch)
         name = Study(describe(problem), *terms, describe_order(only) if only is not None else "").name
         # A database holds all kernels and devices, a journal those of one.
