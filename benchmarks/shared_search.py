@@ -2,8 +2,9 @@
 
     python benchmarks/shared_search.py --data FOLDER [--repeats 10]
 
-The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem,
-with no opinion of a model; each begins with a random config, as with a default. `alone`: no problem knows of another.
+The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem;
+each begins with a random config, as with a default. `alone`: no problem knows of another, nor of a model. `foretold`:
+alone, with the static model's times, six of whose terms were settled with these measurements in view.
 `shared`: side by side, each learns from the two nearest as they go on, as in a session. `in turn`: the same, one
 problem after another, fewest tokens first. `misled`: each learns from 25 trials whose times were shuffled among their
 configs.
@@ -12,57 +13,44 @@ configs.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import lzma
 import math
 import random
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
 from data import required
+from exhaustive_moe import FILE, load
+from moe import Moe, predicted
 
+from autotune import device as devices
 from autotune.config import Config
 from autotune.tuning.search.sharing import share
 from autotune.tuning.search.study import Search
 
-FILE = "triton_fused_moe_h100.csv.xz"
 BUDGETS = (5, 10, 15, 25)
-NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "GROUP_SIZE_M", "num_warps", "num_stages")
-
-
-@dataclass(frozen=True)
-class Tokens:
-    tokens: int
-    VARYING = ("tokens",)
 
 
 Times = dict[Config, float]
 
 
-def load(path: Path) -> dict[Tokens, Times]:
-    found: dict[Tokens, Times] = defaultdict(dict)
-    with lzma.open(path, "rt", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["status"] == "ok":
-                config = Config({name: int(row[name]) for name in NAMES})
-                found[Tokens(int(row["num_tokens"]))][config] = float(row["time_us"])
-    return found
-
-
-def alone(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+def alone(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     pass
 
 
-def shared(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+def foretold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
+    for problem, search in searches.items():
+        configs = list(times[problem])
+        search.allow(configs, [predicted(problem, configs, devices.named("h100"))[1].us.tolist()])
+
+
+def shared(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     share(searches)  # type: ignore[arg-type]  # it reads the fields only
 
 
-def misled(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+def misled(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     rng = random.Random(seed)
     for problem, search in searches.items():
         configs = rng.sample(list(times[problem]), 25)
@@ -70,17 +58,19 @@ def misled(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int
         search.learn_from({one: {"us": times[problem][other]} for one, other in zip(configs, shuffled, strict=True)})
 
 
-def in_turn(searches: dict[Tokens, Search], times: dict[Tokens, Times], seed: int) -> None:
+def in_turn(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     share(searches)  # type: ignore[arg-type]  # it reads the fields only
 
 
-WAYS: tuple[Callable[[dict[Tokens, Search], dict[Tokens, Times], int], None], ...] = (alone, shared, in_turn, misled)
+Way = Callable[[dict[Moe, Search], dict[Moe, Times], int], None]
+WAYS: tuple[Way, ...] = (alone, foretold, shared, in_turn, misled)
 
 
-def regrets(times: dict[Tokens, Times], way: Callable[..., None], seed: int) -> list[list[float]]:
+def regrets(times: dict[Moe, Times], way: Way, seed: int) -> list[list[float]]:
     """[problem][budget]."""
     storage = optuna.storages.InMemoryStorage()
-    lists = {name: tuple(sorted({int(c[name]) for c in next(iter(times.values()))})) for name in NAMES}
+    tried = list(next(iter(times.values())))
+    lists = {name: tuple(sorted({config.size(name) for config in tried})) for name in tried[0]}
     searches = {problem: Search(storage, str(problem), lists, seed) for problem in times}
     rng = random.Random(seed)
     for problem, search in searches.items():
