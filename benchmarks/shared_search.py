@@ -4,10 +4,10 @@
 
 The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem;
 each begins with a random config, as with a default. `alone`: no problem knows of another, nor of a model. `foretold`:
-alone, with the static model's times, six of whose terms were settled with these measurements in view.
-`shared`: side by side, each learns from the two nearest as they go on, as in a session. `in turn`: the same, one
-problem after another, fewest tokens first. `misled`: each learns from 25 trials whose times were shuffled among their
-configs.
+alone, with the static model's times, six of whose terms were settled with these measurements in view. `shared`: side by
+side, each learns from the two nearest as they go on, as in a session. `in turn`: the same, one problem after another,
+fewest tokens first. `mistold`: side by side, with the model's times shuffled among the configs. `misled`: each learns
+from 25 trials whose times were shuffled among their configs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,20 @@ def alone(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> No
 def foretold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     for problem, search in searches.items():
         configs = list(times[problem])
-        search.allow(configs, [predicted(problem, configs, devices.named("h100"))[1].us.tolist()])
+        search.allow(configs, [_model(problem, configs)])
+
+
+def mistold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(next(iter(times.values()))))
+    for problem, search in searches.items():
+        configs = list(times[problem])
+        search.allow(configs, [np.array(_model(problem, configs))[order].tolist()])
+    shared(searches, times, seed)
+
+
+def _model(problem: Moe, configs: list[Config]) -> list[float]:
+    us: list[float] = predicted(problem, configs, devices.named("h100"))[1].us.tolist()
+    return us
 
 
 def shared(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
@@ -59,11 +72,11 @@ def misled(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> N
 
 
 def in_turn(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
-    share(searches)  # type: ignore[arg-type]  # it reads the fields only
+    shared(searches, times, seed)
 
 
 Way = Callable[[dict[Moe, Search], dict[Moe, Times], int], None]
-WAYS: tuple[Way, ...] = (alone, foretold, shared, in_turn, misled)
+WAYS: tuple[Way, ...] = (alone, foretold, shared, in_turn, mistold, misled)
 
 
 def regrets(times: dict[Moe, Times], way: Way, seed: int) -> list[list[float]]:
