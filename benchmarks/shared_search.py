@@ -3,11 +3,11 @@
     python benchmarks/shared_search.py --data FOLDER [--repeats 10]
 
 The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem;
-each begins with a random config, as with a default. `alone`: no problem knows of another, nor of a model. `foretold`:
-alone, with the static model's times, six of whose terms were settled with these measurements in view. `shared`: side by
-side, each learns from the two nearest as they go on, as in a session. `in turn`: the same, one problem after another,
-fewest tokens first. `mistold`: side by side, with the model's times shuffled among the configs. `misled`: each learns
-from 25 trials whose times were shuffled among their configs.
+each begins with a random config, as with a default. `alone`: no problem knows of another, nor of a model. `shared`:
+side by side, each learns from the two nearest as they go on. `in turn`: the same, one problem after another, fewest
+tokens first. `foretold`: side by side, with the static model's times, as in a session; six of its terms were settled
+with these measurements in view. `mistold`: the same, its times shuffled among the configs. `misled`: each learns from
+25 trials whose times were shuffled among their configs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,31 +32,11 @@ from autotune.tuning.search.study import Search
 
 BUDGETS = (5, 10, 15, 25)
 
-
 Times = dict[Config, float]
 
 
 def alone(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     pass
-
-
-def foretold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
-    for problem, search in searches.items():
-        configs = list(times[problem])
-        search.allow(configs, [_model(problem, configs)])
-
-
-def mistold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
-    order = np.random.default_rng(seed).permutation(len(next(iter(times.values()))))
-    for problem, search in searches.items():
-        configs = list(times[problem])
-        search.allow(configs, [np.array(_model(problem, configs))[order].tolist()])
-    shared(searches, times, seed)
-
-
-def _model(problem: Moe, configs: list[Config]) -> list[float]:
-    us: list[float] = predicted(problem, configs, devices.named("h100"))[1].us.tolist()
-    return us
 
 
 def shared(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
@@ -75,8 +55,30 @@ def in_turn(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> 
     shared(searches, times, seed)
 
 
+def foretold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
+    _told(searches, times, range(_size(times)))
+    shared(searches, times, seed)
+
+
+def mistold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
+    _told(searches, times, random.Random(seed).sample(range(_size(times)), _size(times)))
+    shared(searches, times, seed)
+
+
+def _told(searches: dict[Moe, Search], times: dict[Moe, Times], order: Sequence[int]) -> None:
+    for problem, search in searches.items():
+        configs = list(times[problem])
+        us = predicted(problem, configs, devices.named("h100"))[1].us
+        search.allow(configs, [us[list(order)].tolist()])
+
+
+def _size(times: dict[Moe, Times]) -> int:
+    """All problems were measured with the same configs."""
+    return len(next(iter(times.values())))
+
+
 Way = Callable[[dict[Moe, Search], dict[Moe, Times], int], None]
-WAYS: tuple[Way, ...] = (alone, foretold, shared, in_turn, mistold, misled)
+WAYS: tuple[Way, ...] = (alone, shared, in_turn, foretold, mistold, misled)
 
 
 def regrets(times: dict[Moe, Times], way: Way, seed: int) -> list[list[float]]:

@@ -34,8 +34,9 @@ led by two other devices, the best of 100 stands at .959 of the optimum (.922 le
 _TAUGHT = 6
 """Successes elsewhere before they are an opinion: a problem hears what those beside it have found while all of them
 still begin; failures alone rank nothing. Nine token counts of a fused MoE, searched side by side without a model, stand
-at 1.085 of the optimum after ten trials each (1.131 if 24 are needed, 1.090 if 4), with a model that is wrong of every
-config at 1.061 (1.094, 1.083), with the H100's at 1.005 in all three cases (`benchmarks/shared_search.py`)."""
+at 1.066 of the optimum after ten trials each (1.110 if 24 are needed, 1.065 if 4), with a model that is wrong of every
+config at 1.061 (1.084, 1.057), with the H100's at 1.006 in all three cases (`benchmarks/shared_search.py --repeats 30`,
++-.008; the last of 10 repeats)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class _Opening:
 
 _BLIND = _Opening(favourites=4, worthwhile=0.04)
 _FORETOLD = _Opening(favourites=2, worthwhile=0.01)
-"""Where a model foretold times, and the search begins near the best: nine token counts of a fused MoE stand at 1.0025
-of the optimum after 25 trials (`benchmarks/shared_search.py`), and at 1.0034 if it opens as if blind."""
+"""Where a model foretold times, and the search begins near the best: nine token counts of a fused MoE stand at 1.014
+of the optimum after five trials (`benchmarks/shared_search.py`), and at 1.017 if it opens as if blind."""
 
 _LIBRARIES = ThreadpoolController()
 _Method = TypeVar("_Method", bound=Callable[..., Any])

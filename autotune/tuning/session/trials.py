@@ -22,8 +22,9 @@ _NAME = re.compile(
     r"(?P<problem>\S+) trials=3 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+) bench=(?P<bench>\S+)"
     r"(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
 )
-
 _LONGEST_LABEL = 200
+"""Characters of a problem in a label, whose digest keeps problems apart beyond them: file systems take names of 255
+bytes, and a captured load of 384 experts alone has 768."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,6 @@ class Trials:
     def label(self) -> str:
         """`h100/gemm/fp8_block_scaled/m=64,n=2048,k=7168-1f0c9a3b`, as the name of a file: unique among studies."""
         digest = hashlib.sha256(self.study.name.encode()).hexdigest()[:8]
-        # File systems take names of 255 bytes; a captured load of 384 experts alone has 768.
         problem = re.sub(r"[^\w=,.]", "_", self.study.problem)[:_LONGEST_LABEL]
         return f"{self.device}/{self.kernel}/{problem}-{digest}"
 
