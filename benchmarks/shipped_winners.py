@@ -44,9 +44,11 @@ TWINS = {
     "gb300": {"b200", "gb200", "b300", "gb300"},
 }
 
-HEAD = f"\n{'':56} {'':14} {'n':>5} {'median%':>7} {'mean%':>6} {'p90%':>6} {'top16':>6} {'top32':>6}"
+HEAD = f"\n{'':56} {'':14} {'n':>5} {'median%':>7} {'mean%':>6} {'p90%':>6} {'top16':>6} {'top32':>6} {'+-median%':>9}"
 Score = Callable[[Floats], Floats]
 """Rows of `prior.features` to a score each, higher is better."""
+Ranks = list[tuple[int, float, int]]
+"""(m, rank, size of the space) of each winner."""
 
 
 def _column(name: str) -> int:
@@ -64,9 +66,9 @@ def by_occupancy(rows: Floats) -> Floats:
     return scores
 
 
-def ranks(chosen: Sequence[winners.Winner], rows: dict[Any, Floats], score: Score) -> list[tuple[int, float, int]]:
-    """(m, rank, size of the space) of each winner; a tie counts half."""
-    found = []
+def ranks(chosen: Sequence[winners.Winner], rows: dict[Any, Floats], score: Score) -> Ranks:
+    """A tie counts half."""
+    found: Ranks = []
     for winner in chosen:
         scores = score(rows[winner.searched])
         own = scores[winner.space.index(winner.config)]
@@ -74,18 +76,34 @@ def ranks(chosen: Sequence[winners.Winner], rows: dict[Any, Floats], score: Scor
     return found
 
 
-def show(title: str, found: list[tuple[int, float, int]], buckets: Sequence[str]) -> None:
+def show(
+    title: str,
+    chosen: Sequence[winners.Winner],
+    rows: dict[Any, Floats],
+    scores: Sequence[Score],
+    buckets: Sequence[str],
+) -> None:
+    """Of scores trained anew, the mean of each figure, and how far the median strays (standard deviation)."""
+    found = [ranks(chosen, rows, score) for score in scores]
     for bucket in buckets:
         low, high = BUCKETS[bucket]
-        here = [(rank, size) for m, rank, size in found if low <= m <= high]
-        if not here:
+        here = [[(rank, size) for m, rank, size in one if low <= m <= high] for one in found]
+        if not here[0]:
             continue
-        share = 100 * np.array([rank / size for rank, size in here])
-        rank = np.array([rank for rank, _ in here])
+        each = np.array([_figures(one) for one in here])
+        median, mean, p90, top16, top32 = each.mean(0)
+        spread = f"{each[:, 0].std():9.2f}" if len(each) > 1 else f"{'':9}"
         print(
-            f"{title:56} {bucket:14} {len(here):5d} {np.median(share):7.2f} {share.mean():6.1f} "
-            f"{np.quantile(share, 0.9):6.1f} {np.mean(rank < 16):6.2f} {np.mean(rank < 32):6.2f}"
+            f"{title:56} {bucket:14} {len(here[0]):5d} {median:7.2f} {mean:6.1f} {p90:6.1f} {top16:6.2f} {top32:6.2f} "
+            + spread,
+            flush=True,
         )
+
+
+def _figures(ranks: Sequence[tuple[float, int]]) -> tuple[float, ...]:
+    rank, size = np.array(ranks).T
+    share = 100 * rank / size
+    return np.median(share), share.mean(), np.quantile(share, 0.9), np.mean(rank < 16), np.mean(rank < 32)
 
 
 def agreement(chosen: Sequence[winners.Winner]) -> None:
@@ -103,7 +121,7 @@ def agreement(chosen: Sequence[winners.Winner]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--repeats", type=int, default=3, help="seeds of the prior's random losers (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="trainings of the prior, which draws losers (default 3)")
     arguments = parser.parse_args()
     required(arguments.data, "vllm_sglang_best.csv.xz")
     chosen, left_out = winners.load(arguments.data)
@@ -115,15 +133,15 @@ def main() -> None:
         agreement(here)
         print(HEAD)
         _alone(here, rows)
-    for title, score in _priors([winner for winner in chosen if winner.half == 0], rows, arguments.repeats):
+    for title, scores in _priors([winner for winner in chosen if winner.half == 0], rows, arguments.repeats):
         for kind, here in kinds.items():
-            _unseen_shapes(f"{kind}, unseen shapes: {title}", here, rows, score)
+            _unseen_shapes(f"{kind}, unseen shapes: {title}", here, rows, scores)
     for twins in sorted({tuple(sorted(TWINS.get(winner.device, {winner.device}))) for winner in chosen}):
         learned = [winner for winner in chosen if winner.device not in twins]
-        for title, score in _priors(learned, rows, arguments.repeats):
+        for title, scores in _priors(learned, rows, arguments.repeats):
             for kind, here in kinds.items():
                 for device, some in _devices([winner for winner in here if winner.device in twins]).items():
-                    show(f"{kind}, unseen device {device}: {title}", ranks(some, rows, score), ["all"])
+                    show(f"{kind}, unseen device {device}: {title}", some, rows, scores, ["all"])
 
 
 def _by_kind(chosen: Sequence[winners.Winner]) -> dict[str, list[winners.Winner]]:
@@ -140,33 +158,39 @@ def _devices(chosen: Sequence[winners.Winner]) -> dict[str, list[winners.Winner]
 
 def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
     for device, some in _devices(here).items():
-        show(f"{device}: occupancy and waves", ranks(some, rows, by_occupancy), ["all"])
+        show(f"{device}: occupancy and waves", some, rows, [by_occupancy], ["all"])
         if here[0].family == "gemm" and nvmatmul.knows(device):
-            show(f"{device}: nvMatmulHeuristics", ranks(some, _by_nvmatmul(some), np.negative), list(BUCKETS))
-        show(f"{device}: model alone", ranks(some, rows, by_model), list(BUCKETS))
+            show(f"{device}: nvMatmulHeuristics", some, _by_nvmatmul(some), [np.negative], list(BUCKETS))
+        show(f"{device}: model alone", some, rows, [by_model], list(BUCKETS))
         unseen = [winner for winner in some if winner.half == 1]
-        show(f"{device}: model alone, the other half of the shapes", ranks(unseen, rows, by_model), list(BUCKETS))
+        show(f"{device}: model alone, the other half of the shapes", unseen, rows, [by_model], list(BUCKETS))
 
 
 def _by_nvmatmul(some: Sequence[winners.Winner]) -> dict[Any, Floats]:
     return {one.searched: nvmatmul.seconds(one.device, one.m, *one.shape, one.space) for one in some}
 
 
-def _unseen_shapes(title: str, here: Sequence[winners.Winner], rows: dict[Any, Floats], score: Score) -> None:
+def _unseen_shapes(
+    title: str, here: Sequence[winners.Winner], rows: dict[Any, Floats], scores: Sequence[Score]
+) -> None:
     print(HEAD)
     test = [winner for winner in here if winner.half == 1]
-    show(title, ranks(test, rows, score), list(BUCKETS))
+    show(title, test, rows, scores, list(BUCKETS))
     for device, some in _devices(test).items():
-        show(f"{title}, {device}", ranks(some, rows, score), ["all"])
+        show(f"{title}, {device}", some, rows, scores, ["all"])
 
 
-def _priors(learned: Sequence[winners.Winner], rows: dict[Any, Floats], repeats: int) -> list[tuple[str, Score]]:
-    def mean_of(names: Sequence[str]) -> Score:
-        trained = [train_prior.train(learned, rows, names, seed) for seed in range(repeats)]
-        return lambda values: np.mean([one.score(values) for one in trained], 0)
+def _priors(
+    learned: Sequence[winners.Winner], rows: dict[Any, Floats], repeats: int
+) -> list[tuple[str, Sequence[Score]]]:
+    def trained(names: Sequence[str]) -> Sequence[Score]:
+        return [train_prior.train(learned, rows, names, seed).score for seed in range(repeats)]
 
-    both = mean_of(prior.FEATURES)
-    return [("model alone", by_model), ("prior alone", mean_of(prior.SHAPE)), ("both", both)]
+    return [
+        ("model alone", [by_model]),
+        ("prior alone", trained(prior.SHAPE)),
+        ("both", trained(prior.FEATURES)),
+    ]
 
 
 if __name__ == "__main__":

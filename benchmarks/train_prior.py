@@ -23,6 +23,12 @@ from autotune.tuning.prediction import prior
 from autotune.tuning.search.encoding import Floats
 
 NEGATIVES = 24
+FITS = 3
+"""Of which the prior is the mean, each with losers of its own: in cross-validation by shape, mean log2 rank of the
+winner 1.87 -> 1.82."""
+_LOWERS = ("behind", "place")
+"""What the model likes less never scores higher for that alone: with it, and with features drawn anew for every split,
+1.91 -> 1.87."""
 
 
 def rows_of(winner: winners.Winner) -> Floats:
@@ -34,11 +40,19 @@ def rows_of(winner: winners.Winner) -> Floats:
 def train(
     chosen: Sequence[winners.Winner], rows: dict[Any, Floats], names: Sequence[str], seed: int = 0
 ) -> prior.Prior:
-    """Gradient-boosted trees telling winners from random losers of their own spaces, by the features `names`."""
+    """Gradient-boosted trees telling winners from random losers of their own spaces, by the features `names`: as the
+    artefact is made, where `seed` is 0."""
     return prior.from_trees(_trees(chosen, rows, names, seed), {})
 
 
 def _trees(
+    chosen: Sequence[winners.Winner], rows: dict[Any, Floats], names: Sequence[str], seed: int
+) -> list[list[list[float]]]:
+    fits = range(FITS * seed, FITS * (seed + 1))
+    return [tree for fit in fits for tree in _fit(chosen, rows, names, fit)]
+
+
+def _fit(
     chosen: Sequence[winners.Winner], rows: dict[Any, Floats], names: Sequence[str], seed: int
 ) -> list[list[list[float]]]:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -55,6 +69,8 @@ def _trees(
     model = HistGradientBoostingClassifier(
         max_iter=200,
         max_leaf_nodes=31,
+        max_features=0.4,
+        monotonic_cst=[-1 if name in _LOWERS else 0 for name in names],
         learning_rate=0.08,
         l2_regularization=1.0,
         min_samples_leaf=20,
@@ -67,7 +83,7 @@ def _trees(
 
 def _nodes(nodes: Any, columns: Sequence[int]) -> list[list[float]]:  # noqa: ANN401 - a structured array
     return [
-        [0, 0.0, i, i, round(float(n["value"]), 5)]
+        [0, 0.0, i, i, round(float(n["value"]) / FITS, 5)]
         if n["is_leaf"]
         else [columns[n["feature_idx"]], float(f"{n['num_threshold']:.7g}"), int(n["left"]), int(n["right"]), 0.0]
         for i, n in enumerate(nodes)
