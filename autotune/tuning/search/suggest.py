@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,15 +88,15 @@ class Suggester:
         self._order = self._rng.permutation(len(configs))
         self._place = np.argsort(self._order)
         self._points = encode([configs[i] for i in self._order])
-        self._opinions = [_standard(np.log(opinion))[self._order] for opinion in map(np.asarray, opinions)]
-        foretold = np.log(opinions[0])[self._order] if opinions else np.zeros(len(configs))
-        self._foretold: Floats = foretold - foretold.mean()
+        logs = [np.log(opinion)[self._order] for opinion in opinions]
+        self._opinions = [_standard(log) for log in logs]
+        self._foretold: Floats = logs[0] - logs[0].mean() if logs else np.zeros(len(configs))
         self._opening = _FORETOLD if opinions else _BLIND
         self._lessons: list[Floats] = []
         unusual = np.zeros(len(configs)) if opinions else octaves_from_usual(configs)[self._order]
         # An opinion whose worth is learned and that no first trial follows: one, two or four that did gained nothing.
         self._hints = [_standard(unusual)] if np.ptp(unusual) > 0 else []
-        self._middle = _medoid(self._points, np.flatnonzero(unusual == unusual.min()), self._rng)
+        self._usual = np.flatnonzero(unusual == unusual.min())
         self._begin()
 
     @_on_one_thread
@@ -164,6 +165,11 @@ class Suggester:
         score = log_improvement(mean, deviation, targets.best - worthwhile / targets.scale)
         score += belief.log_feasible(times, waiting) - _RESERVE * early * self._points.rough
         return int(np.argmax(np.where(free, score, -np.inf)))
+
+    @cached_property
+    def _middle(self) -> int:
+        """Where a search begins that nobody has an opinion of."""
+        return _medoid(self._points, self._usual, self._rng)
 
     def _by_opinion(self, free: Floats, tried: list[int]) -> int:
         """The best opinion of what differs from every earlier trial in more than one group of columns."""
