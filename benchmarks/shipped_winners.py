@@ -16,6 +16,7 @@ Printed with the ceiling that winners' own noise sets: how often two tunings of 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -118,6 +119,21 @@ def agreement(chosen: Sequence[winners.Winner]) -> None:
             print(f"ceiling, {bucket}: two tunings agree on {same:.0%} of {len(pairs)} problems tuned twice")
 
 
+def agreement_of_one_tile(device: str, some: Sequence[winners.Winner]) -> None:
+    """The same for GPUs whose problems were tuned once: up to 16 tokens of a GEMM are padded to one tile of 16 rows, so
+    that calls differ by nothing that a clock could see, and neither would winners without noise."""
+    by_shape = defaultdict(list)
+    for winner in some:
+        if winner.m <= 16:
+            by_shape[winner.file, winner.shape].append(winner)
+    pairs = [
+        pair for ours in by_shape.values() for pair in itertools.pairwise(sorted(ours, key=lambda winner: winner.m))
+    ]
+    if pairs:
+        same = np.mean([one.config == other.config for one, other in pairs])
+        print(f"ceiling, {device}, m<=16: adjacent sizes, one tile high, agree on {same:.0%} of {len(pairs)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -158,6 +174,8 @@ def _devices(chosen: Sequence[winners.Winner]) -> dict[str, list[winners.Winner]
 
 def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
     for device, some in _devices(here).items():
+        if here[0].family == "gemm":
+            agreement_of_one_tile(device, some)
         show(f"{device}: occupancy and waves", some, rows, [by_occupancy], ["all"])
         if here[0].family == "gemm" and nvmatmul.knows(device):
             show(f"{device}: nvMatmulHeuristics", some, _by_nvmatmul(some), [np.negative], list(BUCKETS))
