@@ -4,10 +4,11 @@
     python benchmarks/search_replay.py --data FOLDER [--repeats 10] [--minutes 10] [--optimisers ours]
 
 The figure is optimum / best time so far after N unique evaluations; failed configs count. Every run is kept in
---cache with the release of its optimiser (ours: a hash of its sources), so that the command resumes where --minutes
-ended it. `ours:drawn` begins at a config drawn at random: all repeats of `ours` on a space begin near one config, and
-the error over repeats does not show the luck of that. `ours+siblings` begins with what `ours` saw in its 200
-evaluations on other devices with the same kernel, never the space itself: it is no black-box figure and stands apart.
+--cache with the release of its optimiser (ours: a hash of its sources), so that the same command resumes where
+--minutes ended it. `ours:drawn` begins at a config drawn at random: all repeats of `ours` on a space begin near one
+config, and the error over repeats does not show the luck of that. `ours+siblings` begins with what `ours` saw in as
+many evaluations on other devices with the same kernel, never the space itself: it is no black-box figure and stands
+apart.
 Optuna's GP gets 3 repeats: it takes minutes a run.
 """
 
@@ -20,7 +21,7 @@ import multiprocessing
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from optimisers import OPTIMISERS, OURS, SIBLINGS, Tried, large_space, release, 
 from replay_spaces import Space
 
 BUDGETS = (10, 25, 50, 100, 200)
-AT_100 = BUDGETS.index(100)
+JUDGED = 100
+"""Evaluations after which spaces are compared, or as many of BUDGETS as were made."""
 CANDIDATES = 20_000
 SLOW = {"optuna:tpe": 10, "optuna:gp": 3}
 """Most repeats of what takes a quarter of a minute and minutes a run."""
@@ -49,6 +51,8 @@ class Run:
     space: str
     optimiser: str
     seed: int
+    evaluations: int
+    """As many as were asked for: some optimisers plan by them."""
     release: str
     tried: Tried
     seconds: tuple[float, ...]
@@ -69,7 +73,8 @@ def perform(item: tuple[Path, Job, int, list[Run]]) -> Run:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = replay_spaces.load(data, name)
     elsewhere = [_observed(data, history) for history in histories]
-    return Run(name, optimiser, seed, release(optimiser), *run(space, optimiser, seed, evaluations, elsewhere))
+    made = run(space, optimiser, seed, evaluations, elsewhere)
+    return Run(name, optimiser, seed, evaluations, release(optimiser), *made)
 
 
 def _observed(data: Path, history: Run) -> list[tuple[dict[str, Any], float]]:
@@ -89,10 +94,10 @@ def _siblings(data: Path, job: Job, done: dict[Job, Run]) -> list[Run]:
     ]
 
 
-def cached(path: Path) -> Iterator[Run]:
+def cached(path: Path, evaluations: int) -> Iterator[Run]:
     for line in path.read_text().splitlines() if path.exists() else ():
         row = json.loads(line)
-        if row["release"] == release(row["optimiser"]):
+        if row.get("evaluations") == evaluations and row["release"] == release(row["optimiser"]):
             yield Run(**{**row, "tried": tuple(map(tuple, row["tried"])), "seconds": tuple(row["seconds"])})
 
 
@@ -131,47 +136,51 @@ def main() -> None:
     arguments = parser.parse_args()
     required(arguments.data, "index.json")
     names = arguments.spaces.split(",") if arguments.spaces else replay_spaces.names(arguments.data)
-    done = {(run.space, run.optimiser, run.seed): run for run in cached(arguments.cache)}
+    done = {(run.space, run.optimiser, run.seed): run for run in cached(arguments.cache, arguments.evaluations)}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.repeats)
     todo = list(jobs(names, arguments.optimisers.split(","), seeds))
+    budgets = tuple(budget for budget in BUDGETS if budget <= arguments.evaluations)
+    if not budgets:
+        parser.error(f"--evaluations must be at least {BUDGETS[0]}")
     complete(arguments, todo, done)
-    report(arguments.data, [done[job] for job in todo if job in done])
+    report(arguments.data, [done[job] for job in todo if job in done], budgets)
 
 
-def curve(space: Space, tried: Tried) -> list[float]:
+def curve(space: Space, tried: Tried, budgets: Sequence[int]) -> list[float]:
     """optimum / best so far at each budget; 0 while everything failed, the last value where a run ended early."""
     best = list(itertools.accumulate((space.times[values] for values in tried), min))
-    return [space.best / best[min(budget, len(best)) - 1] for budget in BUDGETS]
+    return [space.best / best[min(budget, len(best)) - 1] for budget in budgets]
 
 
-def report(data: Path, runs: list[Run]) -> None:
+def report(data: Path, runs: list[Run], budgets: Sequence[int]) -> None:
     found: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     for made in runs:
-        found[made.optimiser][made.space].append(curve(replay_spaces.load(data, made.space), made.tried))
-    budgets = " ".join(f"{budget:>6}" for budget in BUDGETS)
-    print(f"{'optimum / best so far after N evaluations':62} {budgets}   worst space at 100")
+        found[made.optimiser][made.space].append(curve(replay_spaces.load(data, made.space), made.tried, budgets))
+    judged = sum(budget <= JUDGED for budget in budgets) - 1
+    columns = " ".join(f"{budget:>6}" for budget in budgets)
+    print(f"{'optimum / best so far after N evaluations':62} {columns}   worst space at {budgets[judged]}")
     for optimiser in OPTIMISERS:
         if optimiser == SIBLINGS and SIBLINGS in found:
-            print("\nnot a black box: begun with 200 evaluations of `ours` on each other device of the same kernel")
-            _line(f"{OURS}, on the same spaces", {name: found[OURS][name] for name in found[SIBLINGS]})
+            print("\nnot a black box: begun with what `ours` saw on each other device of the same kernel")
+            _line(f"{OURS}, on the same spaces", {name: found[OURS][name] for name in found[SIBLINGS]}, judged)
         if optimiser in found:
-            _line(optimiser, found[optimiser])
+            _line(optimiser, found[optimiser], judged)
     for optimiser in (OURS, SIBLINGS):
         if optimiser in found:
-            print(f"\n{optimiser}, by space (mean; the worst repeat at 100)")
+            print(f"\n{optimiser}, by space (mean; the worst repeat at {budgets[judged]})")
         for name, curves in found[optimiser].items():
-            print(f"  {name:48} {_row(np.mean(curves, 0))}   {min(c[AT_100] for c in curves):.3f}")
+            print(f"  {name:48} {_row(np.mean(curves, 0))}   {min(c[judged] for c in curves):.3f}")
     _speed()
 
 
-def _line(head: str, spaces: dict[str, list[list[float]]]) -> None:
+def _line(head: str, spaces: dict[str, list[list[float]]], judged: int) -> None:
     means = {name: np.mean(curves, 0) for name, curves in spaces.items()}
     error = np.sqrt(sum(np.var(curves, 0) / len(curves) for curves in spaces.values())) / len(spaces)
     repeats = [len(curves) for curves in spaces.values()]
-    low = min(means, key=lambda name: means[name][AT_100])
+    low = min(means, key=lambda name: means[name][judged])
     shown = f"{min(repeats)}" if min(repeats) == max(repeats) else f"{min(repeats)} to {max(repeats)}"
     head = f"{head} ({len(spaces)} spaces, {shown} repeats)"
-    print(f"{head:62} {_row(np.mean(list(means.values()), 0))}   {means[low][AT_100]:.3f} {low}")
+    print(f"{head:62} {_row(np.mean(list(means.values()), 0))}   {means[low][judged]:.3f} {low}")
     print(f"{'    +- standard error over repeats':62} {_row(error)}")
 
 
