@@ -6,6 +6,10 @@ Regret is the best time among the first 1, 8 or 16 configs predicted, over the b
 (mean of 1,000 draws) and the default that vLLM takes without a table. `model` fits
 no constant to the file, though six of its terms were settled with these times in view; `and its
 neighbours` corrects it by what the two token counts beside the one judged were measured to take.
+
+Then the ceiling of ranking winners: if each tuning reads these times with so much noise, how often two of them agree,
+and at which rank of the true order, GROUP_M merged, their winners lie. `shipped_winners.py` tells how often public
+tunings agree: no ranker of their winners does better than the line of that agreement.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from autotune.config import Config
 FILE = "triton_fused_moe_h100.csv.xz"
 PICKS = (1, 8, 16)
 _NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "GROUP_SIZE_M", "num_warps", "num_stages")
+NOISE = (0.0025, 0.005, 0.01, 0.02, 0.05)
+TUNINGS = 2000
 DTYPE = "tf32"
 """The file names none. All 1,112 configs absent from it need over 227 KB at 4 bytes an element; at 2, 440 fit."""
 
@@ -81,6 +87,32 @@ def taught(modelled: dict[int, np.ndarray], times: dict[int, np.ndarray], tokens
     return corrected
 
 
+def merged(by_config: dict[Config, float]) -> np.ndarray:
+    """The best time over GROUP_M of each config that is equal in all else."""
+    best: dict[tuple[object, ...], float] = {}
+    for config, us in by_config.items():
+        rest = tuple(value for name, value in config.items() if name != "GROUP_M")
+        best[rest] = min(us, best.get(rest, us))
+    return np.array(list(best.values()))
+
+
+def ceiling(times: Sequence[np.ndarray], noise: float, rng: np.random.Generator) -> list[float]:
+    """Of winners that tunings with `noise` find, a log-normal factor on every time: how often two agree, and in the
+    true order the median and mean of their ranks in percent, and their shares among the first 16 and 32."""
+    agree, ranks, shares = [], [], []
+    for us in times:
+        won = (np.log(us) + noise * rng.standard_normal((TUNINGS, len(us)))).argmin(1)
+        rank = np.argsort(np.argsort(us))[won]
+        agree.append(np.mean(won[::2] == won[1::2]))
+        ranks.append(rank)
+        shares.append(100 * rank / len(us))
+    share, rank = np.concatenate(shares), np.concatenate(ranks)
+    return [
+        float(np.mean(agree)),
+        *map(float, (np.median(share), share.mean(), (rank < 16).mean(), (rank < 32).mean())),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -108,6 +140,11 @@ def main() -> None:
     print(f"{'geometric mean':33} {_row(np.exp(np.nanmean(np.log(found), 0)))}")
     print(f"{'worst':33} {_row(np.nanmax(found, 0))}")
     print("default: configs that the file lacks are left out of its mean")
+    print(f"\n{'winners of noisy tunings':33} {'agree':>7} {'median%':>7} {'mean%':>7} {'top16':>7} {'top32':>7}")
+    for bucket, few, many in (("decode, tokens<=64", 1, 64), ("prefill, tokens>=512", 512, 10**9)):
+        here = [merged(by) for problem, by in measured.items() if few <= problem.tokens <= many]
+        for noise in NOISE:
+            print(f"{f'{bucket}: noise {noise:.2%}':33} {_row(ceiling(here, noise, rng))}")
 
 
 def _row(values: Sequence[float]) -> str:
