@@ -2,7 +2,7 @@
 
 As a feature of which the surrogate learns the worth it lifts searches of the replay spaces from a random first config
 from .868 to .888 of the optimum after 25 trials and from .941 to .951 after 50 (100 seeds, +-.005; `ours:drawn` of
-`benchmarks/search_replay.py`); and from the middle of the usual configs, which is where searches begin, to .926 and
+`benchmarks/search_replay.py`); and from the middle of the usual configs, which is where searches begin, to .925 and
 .977: two thirds of that is where it lies.
 """
 
