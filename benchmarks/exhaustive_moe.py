@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from data import required
 from moe import Moe, predicted
+from shipped_winners import figures
 
 from autotune import device as devices
 from autotune.config import Config
@@ -97,20 +98,14 @@ def merged(by_config: dict[Config, float]) -> np.ndarray:
 
 
 def ceiling(times: Sequence[np.ndarray], noise: float, rng: np.random.Generator) -> list[float]:
-    """Of winners that tunings with `noise` find, a log-normal factor on every time: how often two agree, and in the
-    true order the median and mean of their ranks in percent, and their shares among the first 16 and 32."""
-    agree, ranks, shares = [], [], []
+    """Of winners that tunings with `noise` find, a log-normal factor on every time: how often two agree, and the
+    figures of their ranks in the true order, as `shipped_winners.py` shows them."""
+    agree, ranks = [], []
     for us in times:
         won = (np.log(us) + noise * rng.standard_normal((TUNINGS, len(us)))).argmin(1)
-        rank = np.argsort(np.argsort(us))[won]
-        agree.append(np.mean(won[::2] == won[1::2]))
-        ranks.append(rank)
-        shares.append(100 * rank / len(us))
-    share, rank = np.concatenate(shares), np.concatenate(ranks)
-    return [
-        float(np.mean(agree)),
-        *map(float, (np.median(share), share.mean(), (rank < 16).mean(), (rank < 32).mean())),
-    ]
+        agree.append(float(np.mean(won[::2] == won[1::2])))
+        ranks += [(rank, len(us)) for rank in np.argsort(np.argsort(us))[won]]
+    return [float(np.mean(agree)), *figures(ranks)]
 
 
 def main() -> None:
@@ -140,7 +135,8 @@ def main() -> None:
     print(f"{'geometric mean':33} {_row(np.exp(np.nanmean(np.log(found), 0)))}")
     print(f"{'worst':33} {_row(np.nanmax(found, 0))}")
     print("default: configs that the file lacks are left out of its mean")
-    print(f"\n{'winners of noisy tunings':33} {'agree':>7} {'median%':>7} {'mean%':>7} {'top16':>7} {'top32':>7}")
+    columns = " ".join(f"{name:>7}" for name in ("agree", "median%", "mean%", "p90%", "top16", "top32"))
+    print(f"\n{'winners of noisy tunings':33} {columns}")
     for bucket, few, many in (("decode, tokens<=64", 1, 64), ("prefill, tokens>=512", 512, 10**9)):
         here = [merged(by) for problem, by in measured.items() if few <= problem.tokens <= many]
         for noise in NOISE:

@@ -77,21 +77,14 @@ def ranks(chosen: Sequence[winners.Winner], rows: dict[Any, Floats], score: Scor
     return found
 
 
-def show(
-    title: str,
-    chosen: Sequence[winners.Winner],
-    rows: dict[Any, Floats],
-    scores: Sequence[Score],
-    buckets: Sequence[str],
-) -> None:
-    """Of scores trained anew, the mean of each figure, and how far the median strays (standard deviation)."""
-    found = [ranks(chosen, rows, score) for score in scores]
+def show(title: str, found: Sequence[Ranks], buckets: Sequence[str]) -> None:
+    """Of ranks by scores trained anew, the mean of each figure, and how far the median strays (standard deviation)."""
     for bucket in buckets:
         low, high = BUCKETS[bucket]
         here = [[(rank, size) for m, rank, size in one if low <= m <= high] for one in found]
         if not here[0]:
             continue
-        each = np.array([_figures(one) for one in here])
+        each = np.array([figures(one) for one in here])
         median, mean, p90, top16, top32 = each.mean(0)
         spread = f"{each[:, 0].std():9.2f}" if len(each) > 1 else f"{'':9}"
         print(
@@ -101,7 +94,8 @@ def show(
         )
 
 
-def _figures(ranks: Sequence[tuple[float, int]]) -> tuple[float, ...]:
+def figures(ranks: Sequence[tuple[float, int]]) -> tuple[float, ...]:
+    """Of (rank, size of the space): median, mean and 90 % of the ranks in percent, shares of the first 16 and 32."""
     rank, size = np.array(ranks).T
     share = 100 * rank / size
     return np.median(share), share.mean(), np.quantile(share, 0.9), np.mean(rank < 16), np.mean(rank < 32)
@@ -157,7 +151,8 @@ def main() -> None:
         for title, scores in _priors(learned, rows, arguments.repeats):
             for kind, here in kinds.items():
                 for device, some in _devices([winner for winner in here if winner.device in twins]).items():
-                    show(f"{kind}, unseen device {device}: {title}", some, rows, scores, ["all"])
+                    found = [ranks(some, rows, score) for score in scores]
+                    show(f"{kind}, unseen device {device}: {title}", found, ["all"])
 
 
 def _by_kind(chosen: Sequence[winners.Winner]) -> dict[str, list[winners.Winner]]:
@@ -176,12 +171,12 @@ def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
     for device, some in _devices(here).items():
         if here[0].family == "gemm":
             agreement_of_one_tile(device, some)
-        show(f"{device}: occupancy and waves", some, rows, [by_occupancy], ["all"])
+        show(f"{device}: occupancy and waves", [ranks(some, rows, by_occupancy)], ["all"])
         if here[0].family == "gemm" and nvmatmul.knows(device):
-            show(f"{device}: nvMatmulHeuristics", some, _by_nvmatmul(some), [np.negative], list(BUCKETS))
-        show(f"{device}: model alone", some, rows, [by_model], list(BUCKETS))
+            show(f"{device}: nvMatmulHeuristics", [ranks(some, _by_nvmatmul(some), np.negative)], list(BUCKETS))
+        show(f"{device}: model alone", [ranks(some, rows, by_model)], list(BUCKETS))
         unseen = [winner for winner in some if winner.half == 1]
-        show(f"{device}: model alone, the other half of the shapes", unseen, rows, [by_model], list(BUCKETS))
+        show(f"{device}: model alone, the other half of the shapes", [ranks(unseen, rows, by_model)], list(BUCKETS))
 
 
 def _by_nvmatmul(some: Sequence[winners.Winner]) -> dict[Any, Floats]:
@@ -193,9 +188,11 @@ def _unseen_shapes(
 ) -> None:
     print(HEAD)
     test = [winner for winner in here if winner.half == 1]
-    show(title, test, rows, scores, list(BUCKETS))
-    for device, some in _devices(test).items():
-        show(f"{title}, {device}", some, rows, scores, ["all"])
+    found = [ranks(test, rows, score) for score in scores]
+    show(title, found, list(BUCKETS))
+    for device in sorted({winner.device for winner in test}):
+        some = [[rank for winner, rank in zip(test, one, strict=True) if winner.device == device] for one in found]
+        show(f"{title}, {device}", some, ["all"])
 
 
 def _priors(
