@@ -13,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from autotune import device as devices
 from autotune import lint, misses, registry, runtime, untrusted, workload
+from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
 from autotune.config import Problem, build, key
 from autotune.device import Device
 from autotune.draw import captured
-from autotune.errors import DeviceError, UsageError
+from autotune.errors import UsageError
 from autotune.kernel import Kernel
-from autotune.tuning.measurement import gpu, simulated
+from autotune.tuning.measurement import simulated
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.budget import Budget
 from autotune.tuning.session import crew, ray_pool
@@ -120,7 +121,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
-    bench = _bench(arguments.bench, device, remote=arguments.ray is not None)
+    bench = benches.named(arguments.bench, device, remote=arguments.ray is not None)
     tables = arguments.tables or _tables(bench, arguments.deterministic)
     gain = arguments.until_gain / 100 if arguments.until_gain is not None else None
     return Plan(
@@ -142,27 +143,6 @@ def _tables(bench: Bench | None, deterministic: bool) -> Path:
     if isinstance(bench, simulated.Simulated):
         return state_root() / ("simulated-deterministic" if deterministic else "simulated")
     return state_root() / "deterministic" if deterministic else runtime.tables_root()
-
-
-def _bench(text: str | None, device: Device, remote: bool) -> Bench | None:
-    """What `--bench` names; by default the GPUs of this machine where they are `device`s. Raises UsageError."""
-    if text == "none":
-        return None
-    if text not in (None, "gpu"):
-        return simulated.parse(str(text))
-    if text == "gpu" and remote:
-        return gpu.Gpu(slots=1)  # which GPUs there are, only the cluster knows: ray_pool asks it
-    try:
-        here = devices.current()
-    except DeviceError as error:
-        if text == "gpu":
-            raise UsageError(f"--bench gpu: {error}") from error
-        return None
-    if here != device:
-        if text == "gpu":
-            raise UsageError(f"--bench gpu: --device says {device.name}, the GPU in this machine is {here.name}")
-        return None
-    return gpu.Gpu(slots=gpu.count())
 
 
 def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argparse.Namespace) -> Summary | None:

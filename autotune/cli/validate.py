@@ -1,18 +1,23 @@
-"""`autotune validate`: proves configs against the reference, with no GPU."""
+"""`autotune validate`: proves configs against the reference, in the interpreter or on the GPU."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 from autotune import device as devices
 from autotune import registry, runtime
+from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, show_rows
-from autotune.config import Config, key
+from autotune.config import Config, build, key
 from autotune.device import Device
+from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
+from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session.cache import state_root
+from autotune.tuning.session.checking import check
 from autotune.tuning.session.tasks import validate_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
@@ -21,36 +26,72 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "validate",
-        "run the configs of the tables (and the defaults) on every check problem against the float64 reference",
-        "  autotune validate --device mi355x\n  autotune validate norm/rms_norm_quant --device b200",
+        "run the configs of the tables (and the defaults) on every check problem against the float64 reference, in "
+        "the interpreter; with --bench on the GPU itself, where nothing is timed",
+        "  autotune validate --device mi355x\n  autotune validate norm/rms_norm_quant --device b200\n"
+        "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
+        "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL")
     parser.add_argument("--device", required=True)
+    parser.add_argument("--bench", metavar="BENCH", help="gpu or simulated:SEED: check there what the defaults compute")
+    parser.add_argument("--rows", action="store_true", help="with --bench: the rows of the tables in their place")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     device = devices.named(arguments.device)
-    jobs = [job for name in kernel_names(arguments.kernels) for job in _jobs(registry.load(name), device)]
-    rows: list[dict[str, Any]] = []
-    with Workers(Limits(), state_root(), interpret=True) as workers:
-        for job, result in workers.run(validate_job, jobs):
-            failed = result if isinstance(result, str) else result.get("failed")
-            rows.append(
-                {
-                    "kernel": job.kernel,
-                    "problem": ",".join(f"{name}={value}" for name, value in job.problem),
-                    "config": str(job.config),
-                    "error/bound": None if failed or isinstance(result, str) else result["error"],
-                    "verdict": failed or "right",
-                }
-            )
+    names = kernel_names(arguments.kernels)
+    if arguments.bench is None:
+        if arguments.rows:
+            raise UsageError("--rows needs --bench: without a bench the rows' configs are proved on the check problems")
+        rows = _interpreted(names, device)
+    else:
+        bench = benches.named(arguments.bench, device)
+        if bench is None:
+            raise UsageError("--bench none checks nothing: write gpu or simulated:SEED, or leave --bench out")
+        chosen = _of_rows if arguments.rows else _defaults
+        rows = _checked(bench, [job for name in names for job in chosen(registry.load(name), device)])
     rows.sort(key=lambda row: (row["kernel"], row["config"], row["problem"]))
+    if not rows:
+        raise UsageError(f"nothing to validate: the tables have no row of these kernels that {device.name} allows")
     show_rows(rows, arguments.json)
     return 1 if any(row["verdict"] != "right" for row in rows) else 0
 
 
-def _jobs(kernel: Kernel[Any], device: Device) -> list[Job]:
+def _interpreted(names: list[str], device: Device) -> list[dict[str, Any]]:
+    jobs = [job for name in names for job in _proofs(registry.load(name), device)]
+    with Workers(Limits(), state_root(), interpret=True) as workers:
+        answers = [
+            (job, {"failed": "validate", "reason": answer} if isinstance(answer, str) else answer)
+            for job, answer in workers.run(validate_job, jobs)
+        ]
+    return [_row(job, answer, answer.get("reason") or answer.get("failed") or "right") for job, answer in answers]
+
+
+def _checked(bench: Bench, jobs: list[Job]) -> list[dict[str, Any]]:
+    return [
+        {
+            **_row(job, answer, answer.get("kind") or "right"),
+            "reason": answer.get("reason"),
+            "bench": bench.name,
+        }
+        for job, answer in check(bench, jobs, state_root())
+    ]
+
+
+def _row(job: Job, answer: dict[str, Any], verdict: str) -> dict[str, Any]:
+    return {
+        "kernel": job.kernel,
+        "problem": ",".join(f"{name}={value}" for name, value in job.problem),
+        "config": str(job.config),
+        "error/bound": answer.get("error"),
+        "verdict": verdict,
+    }
+
+
+def _proofs(kernel: Kernel[Any], device: Device) -> list[Job]:
+    """Each config of the tables and each default on every check problem that allows it."""
     checks = space.load(kernel, device).check
     configs: set[Config] = {kernel.default(problem, device) for problem in checks}
     configs |= {row.config for row in runtime.rows(kernel.name, device)}
@@ -60,3 +101,19 @@ def _jobs(kernel: Kernel[Any], device: Device) -> list[Job]:
         for problem in checks
         if kernel.reject(problem, config, device) is None
     ]
+
+
+def _defaults(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
+    """Each check problem with its own default config."""
+    for problem in space.load(kernel, device).check:
+        config = kernel.default(problem, device)
+        if kernel.reject(problem, config, device) is None:
+            yield Job(kernel.name, key(problem), config, device.name)
+
+
+def _of_rows(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
+    """Each row of the table with its own problem."""
+    for row in runtime.rows(kernel.name, device):
+        problem = build(kernel.problem, dict(row.problem), f"the table of {kernel.name} on {device.name}")
+        if kernel.reject(problem, row.config, device) is None:
+            yield Job(kernel.name, row.problem, row.config, device.name)

@@ -86,8 +86,20 @@ class Bench(Protocol):
 
 
 @dataclass(frozen=True)
+class Check:
+    """One question to one GPU: is `job` right there? Nothing is timed."""
+
+    bench: Bench
+    slot: int
+    job: Job
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """One question to one GPU: how long do `jobs` take, after each is proved right there where `check` says so."""
+    """One question to one GPU: how long do `jobs` take, after each is proved right there where `check` says so.
+
+    Without `check` a config that is wrong is timed too, for study.
+    """
 
     bench: Bench
     slot: int

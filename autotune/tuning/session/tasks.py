@@ -10,7 +10,7 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Key, build
 from autotune.errors import CandidateFailed, CompileFailed, WrongResult
-from autotune.tuning.measurement.bench import Bench, Measurement, Meter, OutOfMemory, Sticky
+from autotune.tuning.measurement.bench import Bench, Check, Measurement, Meter, OutOfMemory, Sticky
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.workers.process import LastAnswer
 from autotune.tuning.workers.worker import Job
@@ -99,9 +99,27 @@ def measure_job(asked: Measurement) -> dict[str, Any]:
     if asked.record is not None:
         root, parts = asked.record
         Cache(root).put(answer, *parts)
+    return _given(answer)
+
+
+def check_job(asked: Check) -> dict[str, Any]:
+    """`{"error": largest share of the error budget}`, or a failure as `measure_job` gives it. Nothing is timed."""
+    try:
+        return {"error": _meter(asked.bench, asked.slot).check(asked.job)}
+    except Exception as error:  # drivers raise anything; the config, not the session, has failed
+        return _given(_failure(error))
+
+
+def _given(answer: dict[str, Any]) -> dict[str, Any]:
+    """`answer`, with the end of this process where its GPU context is lost."""
     if answer.get("kind") == "sticky":
         raise LastAnswer(answer)
     return answer
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    stage = error.stage if isinstance(error, CandidateFailed) else "measure"
+    return {"failed": stage, "kind": _kind(error), "reason": _brief(error)}
 
 
 def _measured(asked: Measurement) -> dict[str, Any]:
@@ -110,8 +128,7 @@ def _measured(asked: Measurement) -> dict[str, Any]:
         errors = [meter.check(job) for job in asked.jobs] if asked.check else []
         timings = meter.time(asked.jobs, asked.samples)
     except Exception as error:  # drivers raise anything; the config, not the session, has failed
-        stage = error.stage if isinstance(error, CandidateFailed) else "measure"
-        return {"failed": stage, "kind": _kind(error), "reason": _brief(error)}
+        return _failure(error)
     return {
         "times": [[round(us, 4) for us in timing.samples_us] for timing in timings],
         "errors": errors,
