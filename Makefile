@@ -1,6 +1,6 @@
 # `make tune` and `make test` set everything up; TORCH names the torch requirement: make tune TORCH='torch==2.13.0'
 PYTHON ?= python3
-TORCH ?= torch>=2.13
+TORCH ?= torch>=2.11
 TRITON ?= triton==3.9.0
 BIN := .venv/bin
 KERNELS := gemm/fp8_block_scaled moe/mxfp4_grouped_gemm norm/rms_norm_quant

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+from autotune.toolchain import compiler_environment
+
+os.environ.update(compiler_environment())
 
 
 @pytest.fixture(autouse=True)

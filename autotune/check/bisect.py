@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from autotune.check.call import Call
 from autotune.check.toolchain import named
 from autotune.check.triage import Pair, Verdict, triage
 from autotune.errors import UsageError
+from autotune.toolchain import order
 
 _PACKAGES = {"triton": "triton", "ptxas": "nvidia-cuda-nvcc"}
 
@@ -51,12 +51,12 @@ def bisect(releases: Sequence[str], compare: Callable[[str, str], Verdict]) -> B
 
 
 def releases_between(good: str, bad: str) -> list[str]:
-    """`triton==3.7.0`, ... of every release from `good` to `bad`, ends included. Raises UsageError."""
+    """`triton==3.7.1`, ... of every release from `good` to `bad`, ends included. Raises UsageError."""
     (package, first), (other, last) = (spec.partition("==")[::2] for spec in (good, bad))
     if package != other or package not in _PACKAGES or not first or not last:
         raise UsageError(f"--good {good!r} and --bad {bad!r} must name two releases of one compiler, as triton==3.8.0")
-    lowest, highest = _number(first), (*_number(last), *([9999] if last.count(".") < 2 else []))
-    found = [v for v in install.versions(_PACKAGES[package]) if lowest <= _number(v) <= highest]
+    lowest, highest = order(first), (*order(last), *([9999] if last.count(".") < 2 else []))
+    found = [v for v in install.versions(_PACKAGES[package]) if lowest <= order(v) <= highest]
     if len(found) < 2:
         raise UsageError(f"--good {good} must be older than --bad {bad}, both released")
     return [f"{package}=={version}" for version in found]
@@ -71,7 +71,3 @@ def comparing(call: Call, builder: Builder) -> Callable[[str, str], Verdict]:
         return triage(pair)[0]
 
     return compare
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from autotune.check.call import Proved
 from autotune.check.subject import Subject
 from autotune.check.toolchain import Toolchain, named
 from autotune.check.triage import KINDS, Pair, Verdict, triage
+from autotune.toolchain import PROVE, recorded_triton
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def _before(
     before = list(after)
     recorded: dict[str, list[int]] = {}
     for index, (subject, now) in enumerate(zip(subjects, after, strict=True)):
-        version = re.match(r"triton ([\d.]+)", subject.row.toolchain) if subject.row else None
+        version = recorded_triton(subject.row.toolchain) if subject.row else None
         if version and subject.row and subject.row.toolchain != now.toolchain and subject.row.code != _code(now):
-            recorded.setdefault(version[1], []).append(index)
+            recorded.setdefault(version, []).append(index)
     for release, indices in recorded.items():
         toolchain = named(f"triton=={release}", builder.state)
         builds = builder.builds(toolchain, [subjects[index].call for index in indices])
@@ -136,7 +136,7 @@ def _verdicts(subject: Subject, pair: Pair, strange: bool) -> list[Verdict]:
 
 def _numerics(subject: Subject, wrong: dict[Proved, str] | None, against: Toolchain) -> list[Verdict]:
     if wrong is None:
-        why = f"the interpreter of {against.name} computes bf16 wrongly; 3.8 and 3.9 are corrected"
+        why = f"{against.name} is too old to {PROVE.name}: {PROVE.lacks}"
         return [Verdict("unproved", "numerics", "", "", "possible", why)]
     call = subject.call
     why = wrong.get(call.proved, "")

@@ -52,13 +52,13 @@ def main() -> None:
 
 def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
     """Texts, machine code (base64) and launch attributes of each launch, and the processor seconds it took."""
+    from autotune.toolchain import compilers_for
     from autotune.tuning.compilation.launch import compile_launches
-    from autotune.tuning.compilation.toolchain import toolchain
 
     before = _processor_s()
     binaries = compile_launches(kernel, problem, config, device)
     seconds = _processor_s() - before
-    return {"binaries": [_plain(one) for one in binaries], "seconds": seconds, "toolchain": toolchain(device.arch)}
+    return {"binaries": [_plain(one) for one in binaries], "seconds": seconds, "toolchain": compilers_for(device.arch)}
 
 
 def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -84,10 +84,11 @@ def _probe() -> str:
     from triton.backends import backends
     from triton.runtime.jit import JITFunction
 
+    from autotune.toolchain import remedy
     from autotune.tuning.compilation import launch
 
     if not (hasattr(JITFunction, "run") and hasattr(launch, "compile_launches")):
-        raise ImportError(f"triton {triton.__version__} has no JITFunction.run; 3.6 to 3.9 are known to work")
+        raise ImportError(f"triton {triton.__version__} has no JITFunction.run; {remedy()}")
     if not backends:
         raise ImportError(f"triton {triton.__version__} finds no backend: it was copied there, not installed")
     return str(triton.__version__)

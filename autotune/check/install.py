@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autotune.errors import UsageError
+from autotune.toolchain import order
 
 
 def release(package: str, version: str, root: Path) -> Path:
@@ -29,7 +30,7 @@ def release(package: str, version: str, root: Path) -> Path:
 def versions(package: str) -> list[str]:
     """Final releases on the package index, oldest first. Raises UsageError."""
     found = _pip("index", "versions", package, "--json")
-    return sorted(json.loads(found)["versions"], key=lambda version: tuple(map(int, version.split("."))))
+    return sorted(json.loads(found)["versions"], key=order)
 
 
 def _fetch(requirement: str, folder: Path) -> None:

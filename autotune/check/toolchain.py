@@ -13,9 +13,7 @@ import triton
 
 from autotune.check import install
 from autotune.errors import UsageError
-
-_OLDEST = (3, 6)
-_KNOWN = "Triton 3.6 to 3.9"
+from autotune.toolchain import KNOWN, NEWEST, PROVE, TUNE, compiler_environment, require, supports
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,17 @@ class Toolchain:
 
     @property
     def can_interpret(self) -> bool:
-        return _release(self.version) >= (3, 8)
+        return supports(PROVE, self.version)
 
     def process_environment(self) -> dict[str, str]:
         """Variables of a process of this toolchain; PYTHONPATH holds its own Triton and nothing of ours."""
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TRITON_")}
-        fusion = os.environ.get("TRITON_DEFAULT_FP_FUSION", "1")
         return {
             **inherited,
             "PYTHONPATH": os.pathsep.join(self.path),
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
-            "TRITON_DEFAULT_FP_FUSION": fusion,
+            **compiler_environment(),
             **dict(self.environment),
         }
 
@@ -76,8 +73,12 @@ def named(spec: str, state: Path) -> Toolchain:
     package, equals, version = spec.partition("==")
     if spec == "installed":
         return installed()
-    if package not in ("triton", "ptxas") or not equals or not re.fullmatch(r"\d+\.\d+(\.\d+)?", version):
-        raise UsageError(f"toolchain {spec!r}: write `installed`, `triton==3.9.0` or `ptxas==13.5`")
+    if (
+        package not in ("triton", "ptxas")
+        or not equals
+        or not re.fullmatch(r"\d+\.\d+(\.\d+)?(rc\d+|\.post\d+)?", version)
+    ):
+        raise UsageError(f"toolchain {spec!r}: write `installed`, `triton=={NEWEST}` or `ptxas==13.5`")
     root = state / "toolchains"
     return _triton(version, root) if package == "triton" else _ptxas(version, root)
 
@@ -100,8 +101,7 @@ def of_environment(folder: Path) -> Toolchain:
 
 
 def _triton(version: str, root: Path) -> Toolchain:
-    if _release(version) < _OLDEST:
-        raise UsageError(f"triton {version} is too old: {_KNOWN} are supported")
+    require(TUNE, version)
     if version == triton.__version__:
         return installed()
     folder = install.release("triton", version, root)
@@ -126,10 +126,5 @@ def _ptxas(version: str, root: Path) -> Toolchain:
 def _version_of(package: Path) -> str:
     found = re.search(r"__version__ = ['\"]([^'\"]+)", (package / "__init__.py").read_text(encoding="utf-8"))
     if not found:
-        raise UsageError(f"{package}: its __init__.py names no __version__; install {_KNOWN}")
+        raise UsageError(f"{package}: its __init__.py names no __version__; install {KNOWN}")
     return found[1]
-
-
-def _release(version: str) -> tuple[int, int]:
-    major, minor = re.findall(r"\d+", version)[:2]
-    return int(major), int(minor)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from autotune.errors import AutotuneError
+from autotune.toolchain import compiler_environment
 
 EXAMPLES = """examples:
   autotune tune gemm/fp8_block_scaled --device mi355x --model deepseek-v4-pro --scenario 8k1k
@@ -21,8 +22,7 @@ EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    # Said before Triton is imported; the tables are tied to this choice (worker.py says the same to its processes).
-    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    os.environ.update(compiler_environment())  # before Triton is imported
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)

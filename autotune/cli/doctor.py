@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from autotune import device as devices
@@ -14,7 +15,18 @@ from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
 from autotune.errors import AutotuneError
-from autotune.tuning.compilation.toolchain import toolchain
+from autotune.toolchain import (
+    PROVE_FP4,
+    TUNE,
+    USES,
+    Use,
+    back_end,
+    compilers_for,
+    remedy,
+    supports,
+    triton_version,
+    was_tried,
+)
 from autotune.tuning.measurement import gpu, simulated
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.measurement.race import LOOKS
@@ -22,6 +34,11 @@ from autotune.tuning.session.cache import state_root
 from autotune.tuning.session.noise import Noise, noise
 
 Finding = tuple[str, bool, str]
+
+_BACK_ENDS = {"nvidia": ("compile for NVIDIA", "sm_100"), "amd": ("compile for AMD", "gfx950")}
+_MEASURE = "measure on a GPU"
+_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_MEASURE, PROVE_FP4.name}
+"""Worth saying, no failure: a machine with no GPU tunes to the model, a Triton may be built for one vendor."""
 
 
 def add(commands: Commands) -> None:
@@ -43,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _timing(arguments)
     rows = [{"check": name, "ok": "yes" if fine else "NO", "detail": detail} for name, fine, detail in _findings()]
     show_rows(rows, arguments.json)
-    # A machine with no GPU tunes to the model: worth saying, no failure.
-    return 1 if any(row["ok"] == "NO" and row["check"] != "measure on a GPU" for row in rows) else 0
+    return 1 if any(row["ok"] == "NO" and row["check"] not in _OPTIONAL for row in rows) else 0
 
 
 def _timing(arguments: argparse.Namespace) -> int:
@@ -77,18 +93,15 @@ def _noise_row(bench: Bench, device: Device, slot: int, one: Noise) -> dict[str,
 
 
 def _findings() -> Iterator[Finding]:
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "triton", "optuna")}
+    import torch
+
+    triton = triton_version()
+    versions = {"torch": torch.__version__, "triton": triton, "optuna": importlib.metadata.version("optuna")}
     yield "packages", True, ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield "compile for NVIDIA", *_attempt(lambda: toolchain("sm_100"))
-    yield "compile for AMD", *_attempt(lambda: toolchain("gfx950"))
-    release = tuple(int(part) for part in versions["triton"].split(".")[:2])
-    known = (3, 8) <= release <= (3, 9)
-    yield (
-        "validate on CPU",
-        known,
-        "corrected interpreter" if known else "needs triton 3.8 or 3.9: pip install triton==3.9.0",
-    )
-    yield "measure on a GPU", *_attempt(lambda: devices.current().name)
+    for name, arch in _BACK_ENDS.values():
+        yield name, *_attempt(partial(compilers_for, arch))
+    yield from (_use(use, triton) for use in USES)
+    yield _MEASURE, *_attempt(lambda: devices.current().name)
     yield "kernels", True, ", ".join(registry.names())
     yield "tables", *_attempt(_tables)
     state = state_root()
@@ -96,6 +109,14 @@ def _findings() -> Iterator[Finding]:
     free_gb = shutil.disk_usage(state).free / 1e9
     writable = os.access(state, os.W_OK) and free_gb > 1
     yield "state folder", writable, f"{state}, {free_gb:.0f} GB free (AUTOTUNE_STATE names another)"
+
+
+def _use(use: Use, triton: str) -> Finding:
+    if not supports(use, triton):
+        return use.name, False, f"{use.lacks}; {remedy()}"
+    if use is TUNE and not any(map(back_end, _BACK_ENDS)):
+        return use.name, False, f"triton {triton} was built without a back end for either vendor; {remedy()}"
+    return use.name, True, f"triton {triton}{'' if was_tried(triton) else f', newer than any tried; {remedy()}'}"
 
 
 def _tables() -> str:

@@ -19,6 +19,7 @@ from autotune.errors import UsageError
 from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped
 from autotune.interchange.names import DEVICE_OF, ENGINE_NAMES
 from autotune.table import Row, Table
+from autotune.toolchain import recorded_triton
 from autotune.untrusted import read_json, scalars
 
 DENSE, FP8_EXPERTS, BF16_EXPERTS = "gemm/fp8_block_scaled", "moe/fp8_grouped_gemm", "moe/bf16_grouped_gemm"
@@ -214,5 +215,5 @@ def _device_in(row: Row) -> str:
 
 
 def _version_folder(toolchain: str) -> str:
-    match = re.match(r"triton (\d+)\.(\d+)\.(\d+)", toolchain)
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", recorded_triton(toolchain) or "")
     return f"triton_{'_'.join(match.groups())}/" if match else ""

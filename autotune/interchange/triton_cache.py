@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from autotune.config import Scalar
 from autotune.errors import UsageError
 from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, keyed, measured_us, problem_fields
 from autotune.table import Row, Table
+from autotune.toolchain import recorded_triton
 from autotune.untrusted import read_json, scalars
 
 _LAUNCH = ("num_warps", "num_stages", "num_ctas", "maxnreg")
@@ -90,7 +90,7 @@ def write_fla(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
             text = json.dumps(key, separators=(",", ":"), sort_keys=True)
             digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()  # FLA's own key
             entries[digest] = {"autotune_key": key, "config": _triton_config(row)}
-        versions = {match[1] for row in table.rows if (match := re.match(r"triton ([\d.]+)", row.toolchain))}
+        versions = {version for row in table.rows if (version := recorded_triton(row.toolchain))}
         version = versions.pop() if len(versions) == 1 else None
         name = _function(table.kernel)
         content = {"kernel_name": name, "triton_version": version, "autotune_entries": entries}

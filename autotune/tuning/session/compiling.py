@@ -9,9 +9,9 @@ from typing import Any
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.kernel import Kernel
+from autotune.toolchain import compilers_for
 from autotune.tuning.compilation.launch import launches
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.compilation.toolchain import toolchain
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.crew import Pool
 from autotune.tuning.session.ledger import Crash, Ledger
@@ -31,7 +31,7 @@ class Subject:
 
     @classmethod
     def of(cls, kernel: Kernel[Any], device: Device) -> Subject:
-        return cls(kernel, device, kernel.source_hash(), toolchain(device.arch))
+        return cls(kernel, device, kernel.source_hash(), compilers_for(device.arch))
 
     def job(self, problem: Problem, config: Config) -> Job:
         return Job(self.kernel.name, key(problem), config, self.device.name)

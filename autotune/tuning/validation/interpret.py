@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 
 from autotune.errors import UsageError
+from autotune.toolchain import remedy
 
 _FP8 = {
     tl.float8e4nv: torch.float8_e4m3fn,
@@ -49,10 +50,7 @@ def correct_interpreter() -> None:
     needed = [*_ARITHMETIC, "cast_impl", "create_fp_to_fp", "create_dot", "create_atomic_rmw"]
     missing = [name for name in needed if not hasattr(InterpreterBuilder, name)]
     if missing:
-        raise UsageError(
-            f"the interpreter of triton {triton.__version__} has no {', '.join(missing)}; "
-            "3.8 and 3.9 are supported: pip install triton==3.9.0"
-        )
+        raise UsageError(f"the interpreter of triton {triton.__version__} has no {', '.join(missing)}; {remedy()}")
     for name in _ARITHMETIC:
         setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))
     InterpreterBuilder.cast_impl = _corrected_cast(InterpreterBuilder.cast_impl, TensorHandle)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from autotune.config import Config, Key
+from autotune.toolchain import compiler_environment
 from autotune.tuning.workers.process import Isolated, Lost, Start
 
 
@@ -91,7 +92,6 @@ def _environment(state: Path, interpret: bool) -> dict[str, str]:
     return names | {
         "OMP_NUM_THREADS": "1",
         "TRITON_CACHE_DIR": str(state / "triton"),
-        # Today's default, said aloud: Triton 3.10 will change it, and tables are tied to one choice.
-        "TRITON_DEFAULT_FP_FUSION": os.environ.get("TRITON_DEFAULT_FP_FUSION", "1"),
+        **compiler_environment(),
         **({"TRITON_INTERPRET": "1"} if interpret else {}),
     }

@@ -1,0 +1,132 @@
+"""The compilers that this package works with: which Triton release serves which use, and the names of what is here.
+
+A new Triton release is one change here: the next entry of TRIED. Everything else (the Makefile, pyproject.toml,
+the messages, `autotune doctor`, `autotune check`) reads this module or is held against it by a test. Importing it
+imports neither Torch nor Triton, so that what Triton reads at import can still be set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from autotune.errors import UsageError
+
+TRIED = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
+"""Triton releases, oldest first, on each of which tests/test_toolchains.py tunes and proves."""
+
+NEWEST = TRIED[-1]
+"""The release that the Makefile installs and that messages recommend."""
+
+OLDEST_TORCH = "2.11.0"
+"""The oldest torch on which the quick tests have passed."""
+
+KNOWN = f"Triton {TRIED[0].rpartition('.')[0]} to {NEWEST.rpartition('.')[0]}"
+
+_FP_FUSION = "TRITON_DEFAULT_FP_FUSION"
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something that an environment is for, and the oldest Triton release that can do it."""
+
+    name: str
+    oldest: str
+    lacks: str
+    """Words that end a refusal: what an older release does not have."""
+
+
+SERVE = Use("serve tuned configs", TRIED[0], "older releases were never tried")
+TUNE = Use("compile and tune", TRIED[0], "older releases were never tried")
+PROVE = Use("prove configs in the interpreter", TRIED[0], "older interpreters were never tried")
+PROVE_FP4 = Use("prove native FP4 in the interpreter", "3.8.0", "older interpreters have no tl.dot_scaled")
+USES = (SERVE, TUNE, PROVE, PROVE_FP4)
+
+
+def release(version: str) -> tuple[int, int]:
+    """Major and minor number: (3, 8) of "3.8.0", "3.8.0+git4cff872c", "3.8.0.post1" and "3.8.0rc2".
+
+    Raises UsageError where `version` does not begin with two numbers.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if not numbers:
+        raise UsageError(f"Triton version {version!r}: expected a release such as {NEWEST}; install {KNOWN}")
+    return int(numbers[1]), int(numbers[2])
+
+
+def order(version: str) -> tuple[int, ...]:
+    """Sorts final releases of any compiler by their numbers: 3.8.0 before 3.8.0.post1 before 3.10.0."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0]))
+
+
+def supports(use: Use, version: str) -> bool:
+    """Whether a Triton of this version can do it; newer ones than were tried are given the chance."""
+    return release(version) >= release(use.oldest)
+
+
+def require(use: Use, version: str) -> None:
+    """Raises UsageError, with the remedy, where a Triton of this version is too old for `use`."""
+    if not supports(use, version):
+        raise UsageError(f"triton {version} is too old to {use.name}: {use.lacks}; {remedy()}")
+
+
+def was_tried(version: str) -> bool:
+    """Whether the release is none newer than the newest that the tests have run on."""
+    return release(version) <= release(NEWEST)
+
+
+def remedy() -> str:
+    """Words for the end of an error message."""
+    return f"{KNOWN} are known to work: pip install triton=={NEWEST}"
+
+
+def compiler_environment() -> dict[str, str]:
+    """Variables of every process that compiles, to be set before Triton is imported; what the caller has set stays.
+
+    Triton up to 3.9 fuses multiply and add by default, and 3.10 will not. Tables are tied to one choice.
+    """
+    return {_FP_FUSION: os.environ.get(_FP_FUSION, "1")}
+
+
+def triton_version() -> str:
+    """Version of the Triton that this process imports; its distribution may have another name, as ROCm's has."""
+    import triton
+
+    return str(triton.__version__)
+
+
+def recorded_triton(toolchain: str) -> str | None:
+    """The Triton version in a row's toolchain: "3.8.0" of "triton 3.8.0, ptxas 13.0.88"; None where it names none."""
+    named = re.match(r"triton (\d[^\s,]*)", toolchain)
+    return named[1] if named else None
+
+
+def back_end(vendor: str) -> ModuleType | None:
+    """Triton's compiler of "amd" or "nvidia"; None where this Triton was built without it."""
+    try:
+        return import_module(f"triton.backends.{vendor}.compiler")
+    except ImportError:
+        return None
+
+
+@cache
+def compilers_for(arch: str) -> str:
+    """`triton 3.9.0, ptxas 13.4.59` for NVIDIA, `triton 3.9.0` for AMD, whose LLVM is part of Triton.
+
+    It goes into caches and rows. Raises UsageError where this Triton was built without the vendor's back end.
+    """
+    vendor, version = "amd" if arch.startswith("gfx") else "nvidia", triton_version()
+    compiler = back_end(vendor)
+    if compiler is None:
+        raise UsageError(f"triton {version} was built without its back end for {arch}; install one that has {vendor}'s")
+    if vendor == "amd":
+        return f"triton {version}"
+    ptxas = compiler.get_ptxas(int(arch.removeprefix("sm_"))).path
+    text = subprocess.run([ptxas, "--version"], capture_output=True, text=True, check=True).stdout
+    number = re.search(r"V([\d.]+)", text)
+    return f"triton {version}, ptxas {number[1] if number else 'unknown'}"
