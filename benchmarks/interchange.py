@@ -20,7 +20,8 @@ from pathlib import Path
 
 from autotune import device as devices
 from autotune import table
-from autotune.interchange import foreign
+from autotune.interchange.entries import Hints, Home
+from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
 
 TEXT = {"source", "family", "E", "N", "K", "H", "headdim", "dstate", "device", "dtype", "block_shape", "per_channel"}
@@ -71,8 +72,8 @@ def report(files: list[tuple[str, Path]], model: str) -> None:
         counts: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         for path in (path for one, path in files if one == name):
-            entries, left = FORMATS[name].read(path, foreign.Hints(model=model))
-            rows, refused = foreign.rows(entries)
+            entries, left = FORMATS[name].read(path, Hints(model=model))
+            rows, refused = rows_of(entries)
             kind = "whole" if rows and not (left or refused) else "in part" if rows else "not mapped"
             counts[f"files {kind}"] += 1
             counts["rows"] += sum(map(len, rows.values()))
@@ -85,7 +86,7 @@ def report(files: list[tuple[str, Path]], model: str) -> None:
             print(f"  {count:6} {reason}")
 
 
-def comes_back(name: str, path: Path, rows: dict[foreign.Home, list[table.Row]]) -> bool:
+def comes_back(name: str, path: Path, rows: dict[Home, list[table.Row]]) -> bool:
     """Whether the mapped entries, through tables on disk and back, are those of the file."""
     tables = []
     for (kernel, device), ours in rows.items():

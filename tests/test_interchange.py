@@ -16,7 +16,9 @@ from autotune import device, registry, runtime, table, untrusted
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
-from autotune.interchange import foreign, plugins
+from autotune.interchange import engine_plugins
+from autotune.interchange.entries import Hints
+from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
 from autotune.interchange.names import ENGINE_NAMES
 from autotune.table import Row, Table
@@ -37,8 +39,8 @@ def write(path, content):
 
 
 def imported(name, path, **hints):
-    entries, left = FORMATS[name].read(path, foreign.Hints(**hints))
-    rows, refused = foreign.rows(entries)
+    entries, left = FORMATS[name].read(path, Hints(**hints))
+    rows, refused = rows_of(entries)
     return rows, [one.reason for one in (*left, *refused)]
 
 
@@ -335,20 +337,20 @@ def test_a_plugin_serves_measured_rows_and_leaves_the_rest(tmp_path, engine, mon
     def theirs(*args, **kwargs):
         asked.append(args)
 
-    dense, experts = plugins.VLLM if engine == "vllm" else plugins.SGLANG
+    dense, experts = engine_plugins.VLLM if engine == "vllm" else engine_plugins.SGLANG
     modules = {dense: types.ModuleType(dense), experts: types.ModuleType(experts)}
     modules[dense].get_w8a8_block_fp8_configs = modules[experts].get_moe_configs = theirs
     hooks = _hook_registry(engine)
     modules["sglang.srt.plugins.hook_registry"] = hooks
-    monkeypatch.setattr(plugins, "import_module", modules.__getitem__)
+    monkeypatch.setattr(engine_plugins, "import_module", modules.__getitem__)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("AUTOTUNE_TABLES", raising=False)
-    getattr(plugins, engine)()
+    getattr(engine_plugins, engine)()
     assert modules[dense].get_w8a8_block_fp8_configs is theirs  # nobody asked
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    plugins._of.cache_clear()
-    getattr(plugins, engine)()
+    engine_plugins._of.cache_clear()
+    getattr(engine_plugins, engine)()
     if engine == "sglang":
         lookup = partial(hooks.HookRegistry.hooks[f"{dense}.get_w8a8_block_fp8_configs"], theirs)
         moe = partial(hooks.HookRegistry.hooks[f"{experts}.get_moe_configs"], theirs)
@@ -358,7 +360,7 @@ def test_a_plugin_serves_measured_rows_and_leaves_the_rest(tmp_path, engine, mon
     assert not asked
     lookup(4096, 7168, 128, 128), lookup(2048, 7168, 64, 64), moe(256, 256, "fp8_w8a8", 128, 128)
     assert asked == [(4096, 7168, 128, 128), (2048, 7168, 64, 64), (256, 256, "fp8_w8a8", 128, 128)]
-    plugins._of.cache_clear()
+    engine_plugins._of.cache_clear()
 
 
 def _hook_registry(engine):
@@ -389,18 +391,18 @@ def test_sglangs_own_registry_takes_our_hooks(tmp_path, monkeypatch):
     target = types.ModuleType("engine_lookup")
     target.get = lambda n, k, block_n, block_k: {"theirs": n}
     monkeypatch.setitem(sys.modules, "engine_lookup", target)
-    plugins._of.cache_clear()
+    engine_plugins._of.cache_clear()
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    around = partial(plugins.block_fp8, "sglang", device.named("h200"))
+    around = partial(engine_plugins.block_fp8, "sglang", device.named("h200"))
     hooks.HookRegistry.register("engine_lookup.get", around, hooks.HookType.AROUND)
     hooks.HookRegistry.apply_hooks()
     assert target.get(2048, 7168, 128, 128) == {"theirs": 2048}
     gpu = device.named("h200")
     ours = Table("gemm/fp8_block_scaled", gpu.arch, gpu.name, "s", (row(64, "h200"),))
     table.save(ours, table.path_of(tmp_path, gpu.arch, gpu.name, ours.kernel))
-    plugins._of.cache_clear()
+    engine_plugins._of.cache_clear()
     assert list(target.get(2048, 7168, 128, 128)) == [64]
-    plugins._of.cache_clear()
+    engine_plugins._of.cache_clear()
 
 
 def _installed(engine):

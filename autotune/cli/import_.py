@@ -12,7 +12,8 @@ from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.errors import UsageError
-from autotune.interchange import foreign
+from autotune.interchange.entries import Entry, Hints, Unmapped
+from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
 from autotune.table import Row, Table
 
@@ -46,13 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.kernel:
         registry.load(arguments.kernel)
     key = tuple(name for name in arguments.key.split(",") if name)
-    hints = foreign.Hints(arguments.device, arguments.model, arguments.kernel, key)
-    entries: list[foreign.Entry] = []
-    left: list[foreign.Unmapped] = []
+    hints = Hints(arguments.device, arguments.model, arguments.kernel, key)
+    entries: list[Entry] = []
+    left: list[Unmapped] = []
     for path in _files(arguments.paths, SUFFIXES.get(arguments.format, (".json",))):
         more, less = FORMATS[arguments.format].read(path, hints)
         entries, left = entries + more, left + less
-    rows, refused = foreign.rows(entries)
+    rows, refused = rows_of(entries)
     root = arguments.tables or runtime.tables_root()
     merged = {home: _merged(root, *home, found) for home, found in rows.items()}
     if not arguments.dry_run:  # only after every file was read and mapped: a bad one leaves all tables as they are

@@ -3,10 +3,14 @@
 Source of the rules: CLAUDE.md beside AITER's config files.
 
 `M_LEQ_x` serves from the bound before it up to x, `M_GEQ_x` from x, `any` the rest: rows here serve the same intervals.
+Its CSV has tuned rows of its CK, assembly, hipBLASLt and Triton kernels: a row names a prebuilt kernel instance, not a
+tile, so none is a config of ours, and each is listed with its library.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -16,9 +20,9 @@ from autotune import device as devices
 from autotune.config import Scalar
 from autotune.device import ARCHS, Device
 from autotune.errors import UsageError
-from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped
+from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped
 from autotune.table import Row, Table
-from autotune.untrusted import read_json, scalars
+from autotune.untrusted import read_json, read_text, scalars
 
 BOUNDS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """The only bounds that AITER's lookup asks for."""
@@ -98,6 +102,16 @@ def write(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
     return {name: json.dumps(content, indent=2) + "\n" for name, content in sorted(files.items())}, left
 
 
+def read_csv(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
+    """No entries: every row is listed. Raises UsageError for a file that is not such a CSV."""
+    left = []
+    for number, row in enumerate(_rows(path), 2):
+        library = row.get("libtype") or ("CK or assembly" if "kernelName" in row else "another")
+        reason = f"names a prebuilt {library} kernel, no tile: not a config of a kernel here"
+        left.append(Unmapped(f"{path}: line {number}", reason))
+    return [], left
+
+
 def _home(path: Path, hints: Hints) -> tuple[str, list[Device], dict[str, Scalar]] | str:
     """(kernel, devices of the architecture, sizes), or why there is none."""
     match = _NAME.fullmatch(path.name)
@@ -161,3 +175,18 @@ def _entry(row: Row) -> dict[str, Any]:
 
 def _size(row: Row) -> int:
     return int(dict(row.problem)["m"])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+        rows = list(reader)
+    except csv.Error as error:
+        raise UsageError(f"{path}: not CSV ({error})") from error
+    header = reader.fieldnames or []
+    if not {"us", "M", "token"} & set(header):
+        raise UsageError(f"{path}: line 1: not a table of AITER: it has neither us, M nor token columns")
+    for number, row in enumerate(rows, 2):
+        if None in row:  # shorter rows are shipped, and read as having nothing there
+            raise UsageError(f"{path}: line {number}: more than the {len(header)} columns of line 1")
+    return rows

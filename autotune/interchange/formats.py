@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from autotune.errors import UsageError
-from autotune.interchange import aiter, aiter_csv, cachefile, engines, t4, triton_cache
-from autotune.interchange.foreign import Entry, Hints, Unmapped
+from autotune.interchange import aiter, kernel_tuner_cache, triton_cache
+from autotune.interchange import kernel_tuner_t4 as t4
+from autotune.interchange import vllm_sglang as engine
+from autotune.interchange.entries import Entry, Hints, Unmapped
 from autotune.table import Table
 from autotune.tuning.session.trials import Trials
 
@@ -36,12 +38,12 @@ def _no_rows(tables: list[Table]) -> Written:
 
 
 FORMATS = {
-    "vllm": Format("vLLM's JSON", partial(engines.read, engine="vllm"), partial(engines.write, engine="vllm")),
-    "sglang": Format("SGLang's JSON", partial(engines.read, engine="sglang"), partial(engines.write, engine="sglang")),
+    "vllm": Format("vLLM's JSON", partial(engine.read, engine="vllm"), partial(engine.write, engine="vllm")),
+    "sglang": Format("SGLang's JSON", partial(engine.read, engine="sglang"), partial(engine.write, engine="sglang")),
     "aiter": Format("AITER's JSON of Triton GEMMs", aiter.read, aiter.write),
-    "aiter-csv": Format("AITER's CSV", aiter_csv.read, _not_written),
+    "aiter-csv": Format("AITER's CSV", aiter.read_csv, _not_written),
     "fla": Format("FLA's config cache", triton_cache.read_fla, triton_cache.write_fla),
     "triton": Format("Triton's *.autotune.json", triton_cache.read_triton, triton_cache.write_triton),
     "t4": Format("Kernel Tuner's T4 results", t4.read, t4.write, t4.write_trials),
-    "cachefile": Format("Kernel Tuner's cache files", cachefile.read, _no_rows, cachefile.write),
+    "cachefile": Format("Kernel Tuner's cache files", kernel_tuner_cache.read, _no_rows, kernel_tuner_cache.write),
 }

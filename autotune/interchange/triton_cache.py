@@ -15,7 +15,7 @@ from typing import Any
 from autotune import registry
 from autotune.config import Scalar
 from autotune.errors import UsageError
-from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped, keyed, measured_us, problem_fields
+from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped, keyed, measured_us, problem_fields
 from autotune.table import Row, Table
 from autotune.toolchain import recorded_triton
 from autotune.untrusted import read_json, scalars

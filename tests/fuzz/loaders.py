@@ -8,7 +8,8 @@ from command_line import LINES, read_line
 
 from autotune import bundle, device, lint, misses, registry, table
 from autotune.config import describe, key, parse
-from autotune.interchange import foreign
+from autotune.interchange.entries import Hints
+from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
 from autotune.tuning.prediction import calibration, prior
@@ -156,7 +157,7 @@ def foreign_format(name, texts, hints):
         path = folder / "E=8,N=2048,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json"
         raw = written(path, text)
         entries, _ = FORMATS[name].read(path, hints)
-        for (kernel, device_name), rows in foreign.rows(entries)[0].items():
+        for (kernel, device_name), rows in rows_of(entries)[0].items():
             good(registry.load(kernel), device.named(device_name), rows)
         assert path.read_bytes() == raw
 
@@ -196,7 +197,7 @@ MANIFEST = {
     "specialisations": [{"kernel": GEMM.name, "problem": {"m": 1}, "config": {"BLOCK_M": 16}, "keys": ["ABC"]}],
 }  # fmt: skip
 FIT = calibration.Calibration(1.2, 1.4, 50)
-HINTS = foreign.Hints("h100", "deepseek-v4-pro", GEMM.name, tuple(name for name, _ in GEMMS.rows[0].problem))
+HINTS = Hints("h100", "deepseek-v4-pro", GEMM.name, tuple(name for name, _ in GEMMS.rows[0].problem))
 LOADERS = {
     "table": (lambda: [table.dumps(GEMMS), table.dumps(one_table(GEMM, [SMALL], True))], read_table),
     "space": (lambda: [(space.SPACES / f"{NORM.name}.yaml").read_text()], read_space),

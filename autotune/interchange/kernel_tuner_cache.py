@@ -10,7 +10,7 @@ from typing import Any
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Scalar, describe, key, parse
-from autotune.interchange.foreign import Entry, Hints, Unmapped, keyed, of_a_rehearsal, problem_fields, without_times
+from autotune.interchange.entries import Entry, Hints, Unmapped, keyed, of_a_rehearsal, problem_fields, without_times
 from autotune.interchange.names import DEVICE_OF
 from autotune.tuning.measurement.replay import CacheFile, read_cache_file
 from autotune.tuning.session.trials import Trials

@@ -16,7 +16,7 @@ from autotune import device as devices
 from autotune import workload
 from autotune.config import Scalar
 from autotune.errors import UsageError
-from autotune.interchange.foreign import NEUTRAL, Entry, Hints, Unmapped
+from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped
 from autotune.interchange.names import DEVICE_OF, ENGINE_NAMES
 from autotune.table import Row, Table
 from autotune.toolchain import recorded_triton

@@ -21,7 +21,7 @@ from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.device import Device
 from autotune.errors import AutotuneError
-from autotune.interchange import engines
+from autotune.interchange import vllm_sglang
 
 Configs = dict[int, dict[str, Any]]
 Lookup = Callable[..., Configs | None]
@@ -76,16 +76,16 @@ def moe(engine: str, device: Device, original: Lookup, *args: Any, **kwargs: Any
 def _of(engine: str, device: Device) -> dict[tuple[Any, ...], Configs]:
     """What `autotune export` would write of the trusted rows, by (E, N, K, dtype, down)."""
     tables = []
-    for name in (engines.DENSE, engines.FP8_EXPERTS, engines.BF16_EXPERTS):
+    for name in (vllm_sglang.DENSE, vllm_sglang.FP8_EXPERTS, vllm_sglang.BF16_EXPERTS):
         path = table.path_of(runtime.tables_root(), device.arch, device.name, name)
         if name in registry.names() and path.exists():
             loaded = table.load(path)
             tables.append(replace(loaded, rows=tuple(row for row in loaded.rows if row.tier in TRUSTED)))
-    files, _ = engines.write(tables, engine)
+    files, _ = vllm_sglang.write(tables, engine)
     found = {}
     for name, text in files.items():
         content = {int(m): config for m, config in json.loads(text).items() if m != "triton_version"}
-        found[engines.identity(name.rpartition("/")[2])] = content
+        found[vllm_sglang.identity(name.rpartition("/")[2])] = content
     return found
 
 

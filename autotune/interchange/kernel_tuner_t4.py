@@ -12,7 +12,7 @@ from typing import Any
 
 from autotune.config import Config, Problem, Scalar, key
 from autotune.errors import UsageError
-from autotune.interchange.foreign import (
+from autotune.interchange.entries import (
     Entry,
     Hints,
     Unmapped,
