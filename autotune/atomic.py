@@ -7,16 +7,16 @@ import tempfile
 from pathlib import Path
 
 
-def write(path: Path, text: str, *, durable: bool = False) -> None:
-    """Puts `text` in place of whatever `path` holds, and makes its folder; `durable`: waits until the disk has it.
+def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Puts `content` in place of whatever `path` holds, and makes its folder; text is written as UTF-8.
 
-    Raises OSError, and leaves no temporary file, where that cannot be done.
+    `durable`: waits until the disk has it. Raises OSError, and leaves no temporary file, where that cannot be done.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

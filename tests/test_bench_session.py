@@ -1,11 +1,13 @@
 """Whole sessions on simulated GPUs, and what they leave behind."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from autotune import device, registry, table
@@ -83,6 +85,42 @@ def test_every_trial_goes_out_to_kernel_tuner_and_says_that_it_was_a_rehearsal(w
         assert "of no device" in capsys.readouterr().out
     assert main(["export", "vllm", *common]) == 2
     assert main(["export", "t4", *common[:3], "mi355x.simulated-2", *common[4:]]) == 2
+
+
+def test_export_of_trials_has_one_row_for_each_however_it_ended(world, monkeypatch, capsys):
+    monkeypatch.setenv("AUTOTUNE_STATE", str(world.folder / "state"))
+    path = world.folder / "trials.csv"
+    common = ["export", "trials", KERNEL, "--device", "mi355x.simulated-1", "-o"]
+    assert main([*common, str(path)]) == 0
+    found = pd.read_csv(path)
+    assert len(found) == world.summary.trials
+    assert dict(found["status"].value_counts().drop("ok")) == world.summary.failed
+    assert set(found["problem.rows"]) == set(SIZES) and set(found["tier"]) == {"simulated"}
+    right, failed = found[found["status"] == "ok"], found[found["status"] != "ok"]
+    for us, text in zip(right["us"], right["samples_us"], strict=True):
+        assert us == pytest.approx(pd.Series(json.loads(text)).median(), abs=1e-3)
+    assert (right["clock_mhz"] == 2100).all() and (right["error_over_bound"] == 0.25).all()
+    assert failed["us"].isna().all() and failed["reason"].notna().all()
+    # All were compiled before they were measured, those that failed too.
+    for name in ("registers", "shared_bytes", "occupancy", "code", "modeled_us", "term.dram_us", "config.num_warps"):
+        assert found[name].notna().all(), name
+    assert found["occupancy"].between(0, 1).all()
+    assert (found["modeled_low_us"] < found["modeled_us"]).all()
+    assert main([*common, str(path.with_suffix(".txt"))]) == 2
+    assert "must end in .csv or .parquet" in capsys.readouterr().err
+
+
+def test_export_to_parquet_names_what_it_needs(world, monkeypatch, capsys):
+    monkeypatch.setenv("AUTOTUNE_STATE", str(world.folder / "state"))
+    path = world.folder / "trials.parquet"
+    common = ["export", "trials", KERNEL, "--device", "mi355x.simulated-1", "-o", str(path)]
+    if importlib.util.find_spec("pyarrow"):
+        assert main(common) == 0
+        samples = pd.read_parquet(path).set_index("status").loc["ok", "samples_us"]
+        assert {len(one) for one in samples} == {10}
+    else:
+        assert main(common) == 2
+        assert "pip install pyarrow" in capsys.readouterr().err
 
 
 def test_kernel_tuner_itself_replays_our_session(world, tmp_path, monkeypatch):

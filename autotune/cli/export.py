@@ -1,4 +1,4 @@
-"""`autotune export`: our rows as files that other projects' own lookups find."""
+"""`autotune export`: our rows as files that other projects' own lookups find, and our trials as one table."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "export",
-        "our rows as files that vLLM, SGLang, AITER, FLA, Triton or Kernel Tuner read",
+        "our rows as files that vLLM, SGLang, AITER, FLA, Triton or Kernel Tuner read; our trials as one table",
         "  autotune export vllm --device h200 -o configs/\n"
         "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/\n"
-        "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode",
+        "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode\n"
+        "  autotune export trials --device h100 -o trials.csv                 # one row a trial; or .parquet",
     )
-    parser.add_argument("format", choices=sorted(FORMATS))
+    parser.add_argument("format", choices=[*sorted(FORMATS), "trials"])
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
     parser.add_argument("--device", required=True)
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--trials", action="store_true", help="all that sessions here tried (t4, cachefile)")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of `trials`: one file")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.format == "trials":
+        return _table_of_trials(arguments)
     form = FORMATS[arguments.format]
     if not arguments.trials:
         files, left = form.write(_tables(arguments))
@@ -50,6 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
     listed = [{"what": "left out", "rows": count, "reason": reason} for reason, count in reasons.most_common()]
     show_rows([*written, *listed], arguments.json)
     return 0 if files else 1
+
+
+def _table_of_trials(arguments: argparse.Namespace) -> int:
+    from autotune.interchange import trial_table  # pandas takes 0.5 s to import
+
+    found = _trials(arguments)
+    _save(arguments.output, trial_table.written(found, arguments.output))
+    count = sum(len(one.outcomes) for one in found)
+    show_rows([{"what": str(arguments.output), "rows": count, "reason": "written"}], arguments.json)
+    return 0
 
 
 def _tables(arguments: argparse.Namespace) -> list[Table]:
@@ -74,8 +87,8 @@ def _trials(arguments: argparse.Namespace) -> list[Trials]:
     return found
 
 
-def _save(path: Path, text: str) -> None:
+def _save(path: Path, content: str | bytes) -> None:
     try:
-        atomic.write(path, text)
+        atomic.write(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error})") from error

@@ -30,6 +30,13 @@ def programs_per_unit(device: Device, registers: int, shared_bytes: int, num_war
     return _nvidia(device, registers, shared_bytes, num_warps, tmem_columns)
 
 
+def most_warps(device: Device) -> int:
+    """Warps that one unit can hold: what occupancy is a fraction of."""
+    if device.is_amd:
+        return 4 * _AMD[device.arch][2]
+    return _NVIDIA[device.arch][0] // 32
+
+
 def _nvidia(device: Device, registers: int, shared_bytes: int, num_warps: int, tmem_columns: int) -> int:
     threads, blocks, _ = _NVIDIA[device.arch]
     if num_warps > 32 or shared_bytes > device.shared_bytes_per_block:

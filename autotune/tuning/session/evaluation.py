@@ -37,4 +37,4 @@ class Evaluator:
         prediction = predict(self.subject.kernel.work(problem, config, device), config, device, found)
         name = "modeled_us" if self.measurer else "us"
         model = {name: prediction.us, "range_us": prediction.range_us, "bound": prediction.bound}
-        return {**model, "code": found.code, "spills": found.spills}
+        return {**model, "code": found.code, "spills": found.spills, "resources": found.as_json()}

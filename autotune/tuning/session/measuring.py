@@ -63,6 +63,7 @@ class Measurer:
         return {
             "us": round(times.us, 4),
             "samples": len(times.samples_us),
+            "samples_us": list(times.samples_us),
             "spread": round(times.spread, 5),
             "error": answer["errors"][0],
             "clock_mhz": answer["clock_mhz"],

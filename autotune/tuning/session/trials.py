@@ -48,6 +48,13 @@ class Study:
         return not self.bench.startswith("model:")
 
     @property
+    def tier(self) -> str:
+        """The tier of rows from these trials, as in `table.TIERS`."""
+        if not self.measured:
+            return "modeled"
+        return "simulated" if self.bench.startswith("simulated:") else "measured"
+
+    @property
     def name(self) -> str:
         # Studies of the first release held other distributions, which Optuna does not mix.
         text = f"{self.problem} trials=3 source={self.source} {self.toolchain} seed={self.seed} bench={self.bench}"
