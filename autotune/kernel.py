@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,9 +13,10 @@ import torch
 from torch import Tensor
 
 from autotune import device as devices
-from autotune import ops, runtime, signature
+from autotune import identity, ops, runtime, signature
 from autotune.config import Config, P
 from autotune.device import Device
+from autotune.identity import Identity
 from autotune.runtime import Served
 from autotune.signature import Signature
 
@@ -126,37 +125,23 @@ class Kernel(Generic[P]):
     def family(self) -> str:
         return self.name.rpartition("/")[0]
 
-    def source_hash(self) -> str:
-        """sha256 over this file and the shared kernel modules that it imports, 16 hex digits."""
-        digest = hashlib.sha256()
-        for path in _sources(self.path):
-            digest.update(path.read_bytes())
-        return digest.hexdigest()[:16]
+    @cached_property
+    def identity(self) -> Identity:
+        """Hashes of this kernel's code, by what depends on them."""
+        return identity.read(self.path, self.path.stem)
 
 
-def _sources(path: Path) -> list[Path]:
-    """`path` and, sorted, the modules beside its family that it imports, directly or through one another."""
-    root, found, queue = path.parents[1], set[Path](), [path]
-    while queue:
-        here = queue.pop()
-        found.add(here)
-        for module in re.findall(r"^from autotune\.kernels\.([\w.]+) import", here.read_text(encoding="utf-8"), re.M):
-            there = root.joinpath(*module.split(".")).with_suffix(".py")
-            if there not in found:
-                queue.append(there)
-    return [path, *sorted(found - {path})]
-
-
-def tunable(
+def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     problem: type[P],
     *,
     jit: Any,  # noqa: ANN401
     reference: Callable[..., tuple[Expected, ...]],
     decode: Callable[..., tuple[Tensor, ...]],
-    rules: tuple[Callable[..., Config], Callable[..., str | None], Callable[..., Work]],
+    default: Callable[..., Config],
+    reject: Callable[..., str | None],
+    work: Callable[..., Work],
 ) -> Callable[[Callable[..., Any]], Kernel[P]]:
-    """Turns a launcher into a Kernel; `rules` are (default, reject, work)."""
-    default, reject, work = rules
+    """Turn a launcher into a Kernel."""
 
     def wrap(launch: Callable[..., Any]) -> Kernel[P]:
         path = Path(inspect.getfile(launch)).resolve()

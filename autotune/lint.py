@@ -23,7 +23,8 @@ KINDS = {
     "dead": "a row that the lookup can never reach",
     "shadowed": "a row whose own problem another row serves",
     "hole": "a problem that no row covers",
-    "stale": "a table of another source of its kernel",
+    "stale": "a table tuned for another code of its kernel",
+    "unproved": "a table whose rows were proved against another reference, or never",
     "outside": "a row outside its search space, which no session would find again",
     "alias": "a second name of one device",
 }
@@ -81,9 +82,12 @@ def missed(misses: Sequence[Miss]) -> dict[str, dict[str, list[Problem]]]:
 def _table(kernel: Kernel[Any], device: Device, root: Path) -> Iterator[Finding]:
     lookup = runtime.Lookup(kernel, device, root)
     loaded = table.load(lookup.path)
-    if loaded.source != kernel.source_hash():
-        reason = f"tuned for source {loaded.source}, the kernel is {kernel.source_hash()}; tune again"
+    if loaded.source != kernel.identity.kernel:
+        reason = f"tuned for source {loaded.source}, the kernel is {kernel.identity.kernel}; tune again"
         yield Finding("stale", str(lookup.path), reason)
+    elif loaded.proof != kernel.identity.proof:
+        reason = f"proved against reference {loaded.proof or 'unknown'}, today's is {kernel.identity.proof}"
+        yield Finding("unproved", str(lookup.path), f"{reason}; autotune validate {kernel.name} --device {device.name}")
     lists = space.load(kernel, device).lists
     for row in lookup.rows:
         place = f"{lookup.path}: " + ",".join(f"{name}={value}" for name, value in row.problem)

@@ -24,7 +24,7 @@ ANY_ORDER = "any"
 _ROW_FIELDS = {"problem", "config", "tier", "evidence", "toolchain", "code"}
 _OPTIONAL = {"serves"}
 _HEAD_FIELDS = {"format", "kernel", "arch", "device", "source", "rows"}
-_HEAD_OPTIONAL = {"deterministic"}
+_HEAD_OPTIONAL = {"deterministic", "proof"}
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of one kernel on one device; `source` is the hash of the kernel file that they were tuned for."""
+    """All rows of one kernel on one device."""
 
     kernel: str
     arch: str
     device: str
     source: str
+    """`Identity.kernel` of the kernel that the rows were tuned for."""
     rows: tuple[Row, ...]
     deterministic: bool = False
     """All rows that may serve one another's problems add in one order, proved bit for bit: batches change no row."""
+    proof: str = ""
+    """`Identity.proof` under which every row was proved; empty where some row never was."""
 
     @property
     def keeps_an_order(self) -> bool:
@@ -93,6 +96,8 @@ def path_of(root: Path, arch: str, device: str, kernel: str) -> Path:
 def dumps(table: Table) -> str:
     head = {"format": FORMAT, "kernel": table.kernel, "arch": table.arch, "device": table.device}
     head["source"] = table.source
+    if table.proof:
+        head["proof"] = table.proof
     if table.deterministic:
         head["deterministic"] = True
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
@@ -121,15 +126,17 @@ def loads(text: str, place: str) -> Table:
         raise TableError(f"{place}: rows must be a list, got {type(data['rows']).__name__}")
     if data.get("deterministic", True) is not True:
         raise TableError(f"{place}: deterministic must be true or absent, got {data['deterministic']!r}")
-    # One row a line and a fixed head: row i stands on line i + 8 of a file that we wrote, or one further down.
-    first = 8 + ("deterministic" in data)
+    _text(data.get("proof", ""), f"{place}: proof")
+    # One row a line after the head: row i stands on line i + 8 of a file that we wrote, or further down.
+    first = 8 + len(data.keys() & _HEAD_OPTIONAL)
     rows = tuple(_row(row, f"{place}: row {i + 1} (line {i + first})") for i, row in enumerate(data["rows"]))
     if len({row.problem for row in rows}) != len(rows):
         raise TableError(f"{place}: two rows have the same problem; delete one of them")
     for i, row in enumerate(rows):
         if "deterministic" in data and row.order is None:
             raise TableError(f"{place}: row {i + 1} (line {i + first}): was tuned freely, the table is deterministic")
-    return Table(data["kernel"], data["arch"], data["device"], data["source"], rows, "deterministic" in data)
+    names = (data["kernel"], data["arch"], data["device"], data["source"])
+    return Table(*names, rows, "deterministic" in data, data.get("proof", ""))
 
 
 def load(path: Path) -> Table:

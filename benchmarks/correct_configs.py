@@ -77,7 +77,7 @@ def main() -> int:
     for name in arguments.kernels or registry.names():
         kernel, rows = registry.load(name), []
         for gpu, problem, config in drawn(kernel, arguments.each, arguments.problems):
-            key = f"{name} {kernel.source_hash()} {gpu.name} {describe(problem)} {config}"
+            key = f"{name} {kernel.identity} {gpu.name} {describe(problem)} {config}"
             row = known.get(key) or {"key": key, **proved(kernel, gpu, problem, config)}
             if arguments.log and key not in known:
                 with arguments.log.open("a") as log:

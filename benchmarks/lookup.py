@@ -53,7 +53,7 @@ def tables(folder: Path) -> None:
         for p in problems
     ]
     path = table.path_of(folder, device.arch, device.name, kernel.name)
-    table.save(table.Table(kernel.name, device.arch, device.name, kernel.source_hash(), tuple(rows)), path)
+    table.save(table.Table(kernel.name, device.arch, device.name, kernel.identity.kernel, tuple(rows)), path)
     os.environ["AUTOTUNE_TABLES"] = str(folder)
 
 

@@ -53,7 +53,7 @@ def made(request, tmp_path_factory):
         Row(key(problem(n, gpu)), KERNEL.default(problem(n, gpu), gpu), "modeled", {}, "triton", "c") for n in (1, 64)
     ]
     path = table.path_of(root / "tables", gpu.arch, gpu.name, KERNEL.name)
-    table.save(Table(KERNEL.name, gpu.arch, gpu.name, KERNEL.source_hash(), tuple(rows)), path)
+    table.save(Table(KERNEL.name, gpu.arch, gpu.name, KERNEL.identity.kernel, tuple(rows)), path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOTUNE_TABLES", str(root / "tables"))
         runtime.forget()

@@ -265,7 +265,7 @@ def tables(tmp_path, monkeypatch, shared_state):
         config = Config({**proved.config, **changes})
         rows.append(table.Row(key(problem), config, "modeled", {}, made.toolchain, made.resources.code))
     path = table.path_of(tmp_path / "tables", gpu.arch, gpu.name, kernel.name)
-    table.save(table.Table(kernel.name, gpu.arch, gpu.name, kernel.source_hash(), tuple(rows)), path)
+    table.save(table.Table(kernel.name, gpu.arch, gpu.name, kernel.identity.kernel, tuple(rows)), path)
     return path
 
 

@@ -136,7 +136,7 @@ ROW = Row(
 def serving(tmp_path, monkeypatch):
     """Serves rows, one where none is given, from a deterministic table."""
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    source = registry.load(GEMM.name).source_hash()
+    source = registry.load(GEMM.name).identity.kernel
 
     def put(*rows, deterministic=True):
         whole = Table(GEMM.name, GPU.arch, GPU.name, source, rows or (ROW,), deterministic)

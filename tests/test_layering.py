@@ -18,7 +18,7 @@ LAYERS = [
     {"runtime"},
     {"misses", "bundle"},
     {"draw"},
-    {"signature", "ops"},
+    {"signature", "ops", "identity"},
     {"kernel"},
     {"kernels"},
     {"registry"},

@@ -43,7 +43,7 @@ def measure(state, problem, bench="gpu", count=40, time_us=odd):
     tried += [config for config in everything if odd(config) < 11][:2]
     study = optuna.create_study(
         storage=storage.journal(journal_path(state, GPU.name, KERNEL.name)),
-        study_name=Study(describe(problem), KERNEL.source_hash(), "triton 3.9.0", 0, bench).name,
+        study_name=Study(describe(problem), KERNEL.identity.kernel, "triton 3.9.0", 0, bench).name,
     )
     lists = space.load(KERNEL, GPU).lists
     for config in dict.fromkeys(tried):
@@ -102,7 +102,7 @@ def test_only_measured_rows_of_tables_teach(state, tables):
         Row(key(problem), good, tier, {"us": 10.0}, "triton 3.9.0", "0" * 16)
         for problem, tier in zip(PROBLEMS, ("measured", "modeled", "imported", "measured"), strict=True)
     ]
-    table = Table(KERNEL.name, GPU.arch, GPU.name, KERNEL.source_hash(), tuple(rows))
+    table = Table(KERNEL.name, GPU.arch, GPU.name, KERNEL.identity.kernel, tuple(rows))
     save(table, path_of(tables, GPU.arch, GPU.name, KERNEL.name))
     (found,) = lessons(measured(state)).values()
     assert len(found) == 2

@@ -21,7 +21,7 @@ def row(tokens, tier="modeled", **fields):
 
 
 def save(root, *rows, source=None, folder=GPU.name):
-    loaded = Table(MOE.name, GPU.arch, GPU.name, source or MOE.source_hash(), rows)
+    loaded = Table(MOE.name, GPU.arch, GPU.name, source or MOE.identity.kernel, rows)
     table.save(loaded, table.path_of(root, GPU.arch, folder, MOE.name))
 
 

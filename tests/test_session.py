@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -17,9 +18,11 @@ from autotune.cli import main
 from autotune.config import Config, build, describe
 from autotune.draw import captured
 from autotune.tuning.search import storage
+from autotune.tuning.search.budget import Budget
 from autotune.tuning.session import session as session_module
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.session.trials import Study, Trials, journal_path, read
+from autotune.tuning.workers.worker import Limits
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
 
@@ -153,8 +156,39 @@ def test_trials_of_another_model_are_another_study(tmp_path, monkeypatch):
         names.append(session._study(registry.load("norm/rms_norm_quant").problem(64, 4096), None))
     studies = [Study.named(name) for name in names]
     assert [study.name for study in studies] == names
-    assert [study.bench for study in studies] == ["model:1", "model:2"]
+    assert [study.bench.partition("-")[0] for study in studies] == ["model:1", "model:2"]
     assert not any(study.measured for study in studies)
+
+
+def tuned(tmp_path, cols):
+    kernel = registry.load("norm/rms_norm_quant")
+    plan = Plan(tmp_path / "tables", tmp_path / "state", Budget(trials=1), limits=Limits(processes=1))
+    session = Session(kernel, device.named("mi355x"), plan, lambda status: None)
+    session.run({kernel.problem(64, cols): 1})
+    return kernel, session.summary.table
+
+
+def test_changed_reference_has_old_rows_proved_again(tmp_path):
+    kernel, path = tuned(tmp_path, 1536)
+    assert table.load(path).proof == kernel.identity.proof
+    wrong = dict(table.load(path).rows[0].problem) | {"cols": 512}
+    right = replace(table.load(path).rows[0], problem=tuple(wrong.items()))
+    broken = replace(right, problem=tuple((wrong | {"gone": 1}).items()))
+    old = table.load(path)
+    table.save(replace(old, proof="of another reference", rows=(*old.rows, right, broken)), path)
+    _, path = tuned(tmp_path, 1536)
+    made = table.load(path)
+    assert made.proof == kernel.identity.proof
+    assert {row.problem for row in made.rows} == {old.rows[0].problem, right.problem}
+
+
+def test_changed_kernel_drops_old_rows(tmp_path):
+    kernel, path = tuned(tmp_path, 1536)
+    old = table.load(path)
+    table.save(replace(old, source="of another kernel"), path)
+    _, path = tuned(tmp_path, 512)
+    assert [dict(row.problem)["cols"] for row in table.load(path).rows] == [512]
+    assert table.load(path).source == kernel.identity.kernel
 
 
 def test_trials_of_an_earlier_source_are_left_alone(tmp_path):
@@ -162,7 +196,7 @@ def test_trials_of_an_earlier_source_are_left_alone(tmp_path):
     kernel = registry.load("norm/rms_norm_quant")
     trials = storage.journal(journal_path(tmp_path, "mi355x", kernel.name))
     now = describe(kernel.problem(64, 4096))
-    for problem, source in (("rows=64,gone=1", "0123456789abcdef"), (now, kernel.source_hash())):
+    for problem, source in (("rows=64,gone=1", "0123456789abcdef"), (now, kernel.identity.kernel)):
         study = optuna.create_study(storage=trials, study_name=Study(problem, source, "triton 3.9.0", 0, "gpu").name)
         trial = study.ask({"ROWS": optuna.distributions.CategoricalDistribution((1,))})
         trial.set_user_attr("outcome", '{"us": 1.0}')
@@ -176,7 +210,7 @@ def test_captured_loads_of_384_experts_fit_the_name_of_a_file_and_of_a_study(tmp
     known = {"tokens": 64, "topk": 6, "experts": 384, "n": 512, "k": 7168}
     loads = [captured([*range(1, 384), last]) for last in (1, 383)]
     problems = [build(kernel.problem, known | {"routing": load}, "test") for load in loads]
-    studies = [Study(describe(problem), kernel.source_hash(), "triton 3.9.0", 0, "gpu") for problem in problems]
+    studies = [Study(describe(problem), kernel.identity.kernel, "triton 3.9.0", 0, "gpu") for problem in problems]
     for study, problem in zip(studies, problems, strict=True):
         path = tmp_path / f"{Trials(kernel.name, 'mi355x', study, problem, ()).label}.t4.json"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ def test_committed_table(path):
     loaded = table.load(path)
     kernel, gpu = registry.load(loaded.kernel), device.named(loaded.device)
     assert path.parts[-4:] == (gpu.arch, gpu.name, *f"{kernel.name}.json".split("/"))
-    assert loaded.source == kernel.source_hash(), "the kernel changed after tuning: run `make tune`"
+    assert loaded.source == kernel.identity.kernel, "the kernel changed after tuning: run `make tune`"
+    assert loaded.proof == kernel.identity.proof, "the reference changed after tuning: run `autotune validate`"
     lists = space.load(kernel, gpu).lists
     for row in loaded.rows:
         problem = build(kernel.problem, dict(row.problem), str(path))

@@ -26,7 +26,7 @@ class Call:
     def signature(self) -> str:
         """Equal for calls that a toolchain compiles to the same binaries, on every device of an arch."""
         seen = " ".join(launch.signature for launch in self._launches) or describe(self.problem)
-        return f"{self.kernel.name} {self.kernel.source_hash()} {self.device.arch} {seen} {self.config}"
+        return f"{self.kernel.name} {self.kernel.identity.kernel} {self.device.arch} {seen} {self.config}"
 
     @property
     def proved(self) -> Proved:
@@ -37,7 +37,7 @@ class Call:
         """Equal for calls that compute the same on the same inputs, on whatever arch and with whatever options."""
         seen = " ".join(f"{launch.grid} {launch.computes}" for launch in self._launches)
         asked = describe(self.problem)
-        return f"{self.kernel.name} {self.kernel.source_hash()} {asked} {seen or f'{self.device.name} {self.config}'}"
+        return f"{self.kernel.name} {self.kernel.identity.kernel} {asked} {seen or f'{self.device.name} {self.config}'}"
 
     @cached_property
     def _launches(self) -> list[Launch]:

@@ -130,7 +130,7 @@ def _verdicts(subject: Subject, pair: Pair, strange: bool) -> list[Verdict]:
     if subject.row and (refusal := subject.refusal):
         found.append(Verdict("refused", "rules", "", refusal, "certain"))
     if subject.is_stale:
-        found.append(Verdict("stale", "source", subject.source, subject.kernel.source_hash(), "certain"))
+        found.append(Verdict("stale", "source", subject.source, subject.kernel.identity.kernel, "certain"))
     return found
 
 

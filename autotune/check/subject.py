@@ -26,7 +26,7 @@ class Subject:
     call: Call
     row: Row | None = None
     source: str = ""
-    """Hash of the kernel file that the row was tuned for."""
+    """`Identity.kernel` of the kernel that the row was tuned for."""
     table: Path | None = None
 
     @property
@@ -43,8 +43,8 @@ class Subject:
 
     @cached_property
     def is_stale(self) -> bool:
-        """Whether the kernel has changed since the row was tuned."""
-        return self.row is not None and self.source != self.kernel.source_hash()
+        """True where the kernel has changed since the row was tuned."""
+        return self.row is not None and self.source != self.kernel.identity.kernel
 
     @property
     def refusal(self) -> str | None:

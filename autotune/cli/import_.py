@@ -84,6 +84,6 @@ def _files(paths: list[Path], suffixes: tuple[str, ...]) -> Iterator[Path]:
 def _merged(root: Path, kernel: str, device: str, rows: list[Row]) -> tuple[Path, Table]:
     home = devices.named(device)
     path = table.path_of(root, home.arch, home.name, kernel)
-    source = registry.load(kernel).source_hash()
+    source = registry.load(kernel).identity.kernel
     old = table.load(path) if path.exists() else Table(kernel, home.arch, home.name, source, ())
     return path, old.merged(rows)

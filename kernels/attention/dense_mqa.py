@@ -132,7 +132,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_dense_mqa, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_dense_mqa, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: Device) -> Tensor:
     """q bf16 [tokens, heads, 512], kv bf16 [keys, 512], sink fp32 [heads] -> bf16 of q's shape; scale 512^-0.5.
 

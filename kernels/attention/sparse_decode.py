@@ -208,7 +208,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_sparse_decode, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_sparse_decode, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def sparse_decode(
     q: Tensor,
     cache: Tensor,

@@ -161,7 +161,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_sparse_mla, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_sparse_mla, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def sparse_mla(
     q_latent: Tensor,
     q_rope: Tensor,

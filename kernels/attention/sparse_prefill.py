@@ -170,7 +170,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_sparse_prefill, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_sparse_prefill, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def sparse_prefill(
     q: Tensor,
     chunk: Tensor,

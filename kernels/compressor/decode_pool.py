@@ -204,7 +204,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_decode_pool, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_decode_pool, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def decode_pool(
     x: Tensor,
     ape: Tensor,

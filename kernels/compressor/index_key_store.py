@@ -128,7 +128,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_index_key_store, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_index_key_store, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def index_key_store(
     pooled: Tensor,
     weight: Tensor,

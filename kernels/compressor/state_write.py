@@ -188,7 +188,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_state_write, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_state_write, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def state_write(
     x: Tensor,
     ape: Tensor,

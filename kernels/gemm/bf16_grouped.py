@@ -123,7 +123,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [m, groups, k], w bf16 [groups, n, k] -> bf16 [m, groups, n].
 

@@ -125,7 +125,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_linear, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_linear, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [m, k], w bf16 [n, k] -> fp32 [m, n]. Raises UsageError for other dtypes, shapes or strides."""
     require("bf16_linear", x=(x, torch.bfloat16, (None, None)))

@@ -183,7 +183,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def fp8_block_scaled(
     a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, *, config: Config, device: Device
 ) -> Tensor:

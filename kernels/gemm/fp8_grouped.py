@@ -149,7 +149,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """x FP8 [m, groups, k], w FP8 [groups, n, k] -> bf16 [m, groups, n].
 

@@ -148,7 +148,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """a FP8 [m, k], w packed e2m1 uint8 [n, k / 2] -> bf16 [m, n]; scales e8m0 uint8 [m, k / 32] and [n, k / 32].
 

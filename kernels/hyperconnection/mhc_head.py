@@ -82,7 +82,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return projection_work(problem.tokens, STREAMS * problem.dim, STREAMS, config, problem.bytes_moved)
 
 
-@tunable(Problem, jit=project, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=project, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mhc_head(residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, *, config: Config, device: Device) -> Tensor:
     """Streams bf16 [tokens, 4, dim] -> bf16 [tokens, dim]; fn fp32 [4, 4 dim], scale fp32 [1], base fp32 [4].
 

@@ -108,7 +108,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_post, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_post, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mhc_post(o: Tensor, residual: Tensor, post: Tensor, comb: Tensor, *, config: Config, device: Device) -> Tensor:
     """o bf16 [tokens, dim], residual bf16 [tokens, 4, dim], post fp32 [tokens, 4], comb fp32 [tokens, 4, 4] -> bf16.
 

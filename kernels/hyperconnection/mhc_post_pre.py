@@ -171,7 +171,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_post_project, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_post_project, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mhc_post_pre(
     o: Tensor,
     residual: Tensor,

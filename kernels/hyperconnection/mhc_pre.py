@@ -87,7 +87,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return projection_work(problem.tokens, STREAMS * problem.dim, MIXES, config, problem.bytes_moved)
 
 
-@tunable(Problem, jit=project, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=project, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mhc_pre(
     residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, *, config: Config, device: Device
 ) -> tuple[Tensor, ...]:

@@ -156,7 +156,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_key_prep, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_key_prep, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def key_prep(
     k: Tensor,
     weight: Tensor,

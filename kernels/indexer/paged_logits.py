@@ -193,7 +193,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_paged_logits, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_paged_logits, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def paged_logits(
     q: Tensor,
     q_scale: Tensor | None,

@@ -165,7 +165,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_query_prep, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_query_prep, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def query_prep(
     q: Tensor,
     weights: Tensor,

@@ -121,7 +121,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_chunk_indices, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_chunk_indices, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def chunk_indices(
     positions: Tensor, requests: Tensor, starts: Tensor, window: int = 128, *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor]:

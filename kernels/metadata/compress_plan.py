@@ -122,7 +122,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_compress_plan, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_compress_plan, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def compress_plan(
     starts: Tensor, lengths: Tensor, ratio: int, capacity: int, *, config: Config, device: Device
 ) -> Tensor:

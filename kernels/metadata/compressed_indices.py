@@ -128,7 +128,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_compressed_indices, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_compressed_indices, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def compressed_indices(
     positions: Tensor,
     requests: Tensor,

@@ -96,7 +96,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_window_indices, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_window_indices, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def window_indices(positions: Tensor, requests: Tensor, window: int = 128, *, config: Config, device: Device) -> Tensor:
     """positions and requests int32 [tokens] -> int32 [tokens, window] slots request * window + position % window.
 

@@ -125,7 +125,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=place, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=place, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def align(
     expert_ids: Tensor, experts: int, block_m: int, *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor, Tensor]:

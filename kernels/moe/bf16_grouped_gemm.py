@@ -93,7 +93,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return problem.work(config, problem.bytes_moved, (2.0, 2.0), "bf16")
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def bf16_grouped_gemm(
     a: Tensor,
     w: Tensor,

@@ -116,7 +116,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_combine, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_combine, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def combine(
     x: Tensor, topk: int, weights: Tensor | None = None, shared: Tensor | None = None, *, config: Config, device: Device
 ) -> Tensor:

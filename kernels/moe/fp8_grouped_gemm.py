@@ -133,7 +133,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return problem.work(config, problem.bytes_moved, (1 + 4 / GROUP, 1.0), "fp8")
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def fp8_grouped_gemm(
     a: Tensor,
     a_scale: Tensor,

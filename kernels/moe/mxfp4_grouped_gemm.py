@@ -154,7 +154,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return problem.work(config, problem.bytes_moved, (1.03, 0.53), dtype)
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mxfp4_grouped_gemm(
     a: Tensor,
     a_scale: Tensor,

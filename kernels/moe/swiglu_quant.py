@@ -148,7 +148,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_swiglu_quant, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_swiglu_quant, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def swiglu_quant(
     x: Tensor,
     weight: Tensor | None = None,

@@ -106,7 +106,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_layer_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_layer_norm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [rows, cols], weight and bias fp32 [cols] -> bf16 [rows, cols]. Raises UsageError for anything else."""
     require("layer_norm", x=(x, torch.bfloat16, (None, None)))

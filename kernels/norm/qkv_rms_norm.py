@@ -159,7 +159,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_qkv_rms_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_qkv_rms_norm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def qkv_rms_norm(
     qkv: Tensor,
     q_weight: Tensor,

@@ -121,7 +121,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_rms_norm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_rms_norm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def rms_norm(
     x: Tensor, weight: Tensor, residual: Tensor | None = None, *, config: Config, device: Device
 ) -> Tensor | tuple[Tensor, Tensor]:

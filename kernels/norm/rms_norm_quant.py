@@ -194,7 +194,9 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_rms_norm_quant, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(
+    Problem, jit=_rms_norm_quant, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
+)
 def rms_norm_quant(
     x: Tensor,
     weight: Tensor,

@@ -105,7 +105,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def fp8_group_quant(
     x: Tensor, group: int = 128, ue8m0: bool = False, dtype: str = "e4m3fn", *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor]:

@@ -136,7 +136,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def mx_quant(
     x: Tensor, fp4: bool = False, hadamard: bool = False, dtype: str = "e4m3fn", *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor]:

@@ -137,7 +137,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_inverse_rope, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_inverse_rope, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def inverse_rope(
     o: Tensor,
     table: Tensor,

@@ -115,7 +115,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_greedy, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_greedy, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def greedy(logits: Tensor, *, config: Config, device: Device) -> Tensor:
     """logits fp32 [rows, vocab] -> int32 [rows]. Raises UsageError for other dtypes, shapes or strides."""
     require("greedy", logits=(logits, torch.float32, (None, None)))

@@ -208,7 +208,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_top_k_top_p, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_top_k_top_p, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def top_k_top_p(
     logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor, *, config: Config, device: Device
 ) -> Tensor:

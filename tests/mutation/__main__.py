@@ -61,7 +61,7 @@ def verdicts(name, count, known):
     everything = {path: mutants(path.read_text(encoding="utf-8")) for path in map(Path, sources(name))}
     pool = [(p, m) for p, found in everything.items() for m in found if (str(p.resolve()), m.statement) in lines]
     for path, mutant in sampled(pool, count, name):
-        key = hashlib.sha256(f"{judge()} {kernel.source_hash()} {path.name} {mutant}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{judge()} {kernel.identity} {path.name} {mutant}".encode()).hexdigest()[:16]
         row = {"key": key, "kernel": name, "file": path.name, "line": mutant.line, "rule": mutant.rule}
         row |= {"before": mutant.before, "after": mutant.after}
         if key in known:

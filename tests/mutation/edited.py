@@ -6,14 +6,26 @@ import re
 import sys
 
 from autotune import registry
-from autotune.kernel import _sources
 
 KERNELS = registry.KERNELS.resolve()
 
 
 def sources(name):
-    """Files that a kernel is made of: its own first."""
-    return _sources(registry.load(name).path)
+    """Files that a kernel is made of: its own first, then the shared modules that it imports."""
+    path = registry.load(name).path
+    return [path, *sorted(_imported(path) - {path})]
+
+
+def _imported(path):
+    found, queue = set(), [path]
+    while queue:
+        here = queue.pop()
+        found.add(here)
+        for module in re.findall(r"^from autotune\.kernels\.([\w.]+) import", here.read_text(encoding="utf-8"), re.M):
+            there = KERNELS.joinpath(*module.split(".")).with_suffix(".py")
+            if there not in found:
+                queue.append(there)
+    return found
 
 
 def edited(name, path, source, folder):

@@ -8,6 +8,7 @@ from typing import Any
 
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
+from autotune.identity import Identity
 from autotune.kernel import Kernel
 from autotune.toolchain import compilers_for
 from autotune.tuning.compilation.launch import launches
@@ -26,22 +27,22 @@ class Subject:
 
     kernel: Kernel[Any]
     device: Device
-    source: str
+    identity: Identity
     toolchain: str
 
     @classmethod
     def of(cls, kernel: Kernel[Any], device: Device) -> Subject:
-        return cls(kernel, device, kernel.source_hash(), compilers_for(device.arch))
+        return cls(kernel, device, kernel.identity, compilers_for(device.arch))
 
     def job(self, problem: Problem, config: Config) -> Job:
         return Job(self.kernel.name, key(problem), config, self.device.name)
 
     def key(self, stage: str, *more: str) -> tuple[str, ...]:
         """Of a Cache."""
-        return (stage, self.kernel.name, self.source, self.toolchain, self.device.name, *more)
+        return (stage, self.kernel.name, self.identity.kernel, self.toolchain, self.device.name, *more)
 
     def crash(self, problem: Problem, config: Config, stage: str, kind: str, reason: str) -> Crash:
-        names = (self.kernel.name, self.source, self.toolchain, describe(problem), str(config))
+        names = (self.kernel.name, self.identity.kernel, self.toolchain, describe(problem), str(config))
         return Crash(*names, stage=stage, kind=kind, reason=reason)
 
     def crashed(self, ledger: Ledger, problem: Problem, config: Config) -> Crash | None:

@@ -45,7 +45,7 @@ class Prover:
     _results: dict[Job, dict[str, Any] | str] = field(default_factory=dict)
 
     def prove(self, claims: Iterable[Claim]) -> dict[Claim, Proof]:
-        """Equal (problem, config) pairs are computed once, over all sessions with this source and toolchain."""
+        """Equal (problem, config) pairs are computed once, over all sessions with this identity and toolchain."""
         wanted = {claim: self._problems(claim) for claim in claims}
         self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
         return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
@@ -69,7 +69,7 @@ class Prover:
         return [known[job] for job in jobs]
 
     def _rows_key(self, job: RowsJob) -> tuple[str, ...]:
-        return self.subject.key("rows", repr(job.problems), *map(str, job.configs))
+        return self.subject.key("rows", self.subject.identity.proof, repr(job.problems), *map(str, job.configs))
 
     def counts(self) -> tuple[int, int]:
         """Configs proved right everywhere they were asked, and configs that were wrong or fell over somewhere."""
@@ -109,4 +109,4 @@ class Prover:
         return Proof(tuple(sorted(describe(problem) for problem in problems)), max(errors))
 
     def _key(self, job: Job, problem: Problem) -> tuple[str, ...]:
-        return self.subject.key("validate", describe(problem), str(job.config))
+        return self.subject.key("validate", self.subject.identity.proof, describe(problem), str(job.config))

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.storages import BaseStorage
 
 from autotune import table
-from autotune.config import Config, Problem, describe, key
+from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
@@ -33,7 +33,7 @@ from autotune.tuning.session.ledger import Ledger
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.pipeline import Pipeline, Policy
 from autotune.tuning.session.promotion import Promotion, served, superseded
-from autotune.tuning.session.proving import Prover
+from autotune.tuning.session.proving import Claim, Prover
 from autotune.tuning.session.siblings import measured_by_siblings
 from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, searching
 from autotune.tuning.session.trials import Study, journal_path, lock_path
@@ -88,11 +88,11 @@ class Session:
             old = self._load_table()
             trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
             with storage.alone(trials, f"{self._kernel.name} on {self._filed}"):
-                rows = self._tune(problems, old, trials)
-            table.save(self._merged(old, rows), self.summary.table)
+                made = self._tune(problems, old, trials)
+            table.save(made, self.summary.table)
         return self.summary
 
-    def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> list[Row]:
+    def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan
         incumbents = {row.problem: row.config for row in old.rows}
         self._taught = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
@@ -114,7 +114,7 @@ class Session:
                 for problem, one in searches.items()
             ]
             if not plan.deterministic:
-                return self._promote(searched)
+                return self._promote(searched, old)
             staying = self._one_order.staying(old.rows, problems, table.TIERS.index(self.summary.tier))
             choices, searched = self._one_order.decide(
                 searched, staying, lambda orders: self._within(orders, trials, incumbents)
@@ -127,7 +127,7 @@ class Session:
                     self.summary.failed["batches not comparable"] = len(rows) - len(found)
                 return found
 
-            return self._promote(searched, proved)
+            return self._promote(searched, old, proved)
 
     def _within(
         self, orders: Mapping[Problem, Order], trials: BaseStorage, incumbents: Mapping[Any, Config]
@@ -140,7 +140,7 @@ class Session:
         plan, path = self._plan, self.summary.table
         if not path.exists():
             return Table(
-                self._kernel.name, self._device.arch, self._filed, self._subject.source, (), plan.deterministic
+                self._kernel.name, self._device.arch, self._filed, self._subject.identity.kernel, (), plan.deterministic
             )
         found = table.load(path)
         if found.deterministic != plan.deterministic:
@@ -148,12 +148,31 @@ class Session:
             raise UsageError(f"{path}: is {is_}; rows tuned {isnt} cannot join it: name other tables by --tables")
         return found
 
-    def _merged(self, old: Table, rows: list[Row]) -> Table:
-        # Rows of another source were proved for another kernel: they do not outlive it.
-        same = old.source == self._subject.source
+    def _merged(self, old: Table, rows: list[Row], prover: Prover) -> Table:
+        """The old table with new rows. Old ones go with their kernel; those of another reference are proved again."""
+        identity = self._subject.identity
+        same = old.source == identity.kernel
         gone = superseded(old.rows, rows)
-        kept = tuple(row for row in old.rows if same and row not in gone)
-        return replace(old, source=self._subject.source, rows=kept).merged(rows)
+        kept = [row for row in old.rows if same and row not in gone]
+        if old.proof != identity.proof:
+            kept = self._proved_again([row for row in kept if row.problem not in {new.problem for new in rows}], prover)
+        return replace(old, source=identity.kernel, proof=identity.proof, rows=tuple(kept)).merged(rows)
+
+    def _proved_again(self, rows: list[Row], prover: Prover) -> list[Row]:
+        claims = {row: claim for row in rows if (claim := self._claim(row))}
+        proofs = prover.prove(claims.values())
+        right = [row for row, claim in claims.items() if not proofs[claim].failed]
+        if len(right) < len(rows):
+            self.summary.failed["old rows, by the new reference"] = len(rows) - len(right)
+        return right
+
+    def _claim(self, row: Row) -> Claim | None:
+        """What a row says of itself; None where its problem has other fields today."""
+        try:
+            problem: Problem = build(self._kernel.problem, dict(row.problem), str(self.summary.table))
+        except UsageError:
+            return None
+        return Claim(problem, row.config, row.serves)
 
     def _open(
         self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
@@ -185,8 +204,8 @@ class Session:
 
     def _study(self, problem: Problem, only: Order | None) -> str:
         subject, plan = self._subject, self._plan
-        bench = plan.bench.name if plan.bench else model_name(self._device)
-        terms = (subject.source, subject.toolchain, plan.seed, bench, self._ledger.epoch)
+        bench = plan.bench.name if plan.bench else f"{model_name(self._device)}-{subject.identity.work}"
+        terms = (subject.identity.kernel, subject.toolchain, plan.seed, bench, self._ledger.epoch)
         name = Study(describe(problem), *terms, describe_order(only) if only is not None else "").name
         # A database holds all kernels and devices, a journal those of one.
         return storage.database_name(f"{self._kernel.name} {self._filed} {name}") if plan.storage else name
@@ -213,8 +232,8 @@ class Session:
         )
 
     def _promote(
-        self, searched: list[Searched], finish: Callable[[list[Row], Prover], list[Row]] | None = None
-    ) -> list[Row]:
+        self, searched: list[Searched], old: Table, finish: Callable[[list[Row], Prover], list[Row]] | None = None
+    ) -> Table:
         with Workers(self._plan.limits, self._plan.state, interpret=True) as workers:
 
             def progress(done: int, of: int) -> None:
@@ -226,12 +245,13 @@ class Session:
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
             rows = finish(rows, prover) if finish else rows
+            made = self._merged(old, rows, prover)
         self.summary.rows = len(rows)
         self.summary.validated, wrong = prover.counts()
         if wrong:
             self.summary.failed["validate"] = self.summary.failed.get("validate", 0) + wrong
         self._weigh(rows, {key(served(one.problem, self._device)): one.weight for one in searched})
-        return rows
+        return made
 
     def _weigh(self, rows: list[Row], weights: Mapping[Any, int]) -> None:
         names = ("modeled_speedup_over_default", "speedup_over_default")

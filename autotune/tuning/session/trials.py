@@ -103,7 +103,7 @@ def lock_path(journal: Path) -> Path:
 def read(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
     """All studies of `kernel` as its source is now, for `device`, by name: trials of an earlier source are of another
     kernel, whose problems may have had another form. Raises UsageError where a session is writing them."""
-    path, source = journal_path(state, device, kernel.name), kernel.source_hash()
+    path, source = journal_path(state, device, kernel.name), kernel.identity.kernel
     if not path.is_file():
         return
     with storage.exclusive(lock_path(path)):

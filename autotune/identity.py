@@ -1,0 +1,163 @@
+"""Hashes of what a result follows from: the meaning of a kernel's code, without comments, docstrings and formatting.
+
+Code is read from the syntax tree and followed through every name: in its own module, and in other modules of the
+kernels folder. A name from elsewhere (torch, triton, the rest of this package) enters by its import path alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = "autotune.kernels."
+_SILENT = frozenset({"ctx", "kind", "type_comment"})
+"""Fields of a syntax tree that follow from the others or carry no meaning."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """16 hex digits each; equal digits mean that nothing changed."""
+
+    kernel: str
+    """What the compiler and the launcher see: device code, launcher, default config, `reject`. Rows depend on it."""
+    proof: str
+    """The problem, the reference and how outputs are decoded: what a proof depends on beside the kernel."""
+    work: str
+    """The formula of bytes and operations, on which modeled times depend."""
+
+
+def read(path: Path, launcher: str) -> Identity:
+    """Return the identity of the kernel whose `@tunable` function `launcher` stands in the file at `path`."""
+    module = _module(path, path.parents[1])
+    (function,) = (node for node in module.bindings[launcher] if isinstance(node, ast.FunctionDef))
+    (call,) = (node for node in function.decorator_list if isinstance(node, ast.Call) and _is_tunable(node))
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    problem = call.args[0]
+    # A launcher or rule that names the problem's class does not depend on how its inputs are drawn.
+    left_out = {node.id for node in ast.walk(problem) if isinstance(node, ast.Name)}
+    kernel = [function, given["jit"], given["default"], given["reject"]]
+    proof = [problem, given["reference"], *([given["decode"]] if "decode" in given else [])]
+    return Identity(
+        _digest(module, kernel, left_out), _digest(module, proof), _digest(module, [given["work"]], left_out)
+    )
+
+
+@cache
+def meaning(node: ast.AST) -> str:
+    """Spell a syntax tree without docstrings, the same way on every version of Python."""
+    fields = ((name, getattr(node, name, None)) for name in node._fields if name not in _SILENT)
+    spelled = (f"{name}={_spelled(value)}" for name, value in fields if value not in (None, []))
+    return f"{type(node).__name__}({', '.join(spelled)})"
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, ast.AST):
+        return meaning(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_spelled(item) for item in value if not _is_unread(item))}]"
+    return repr(value)
+
+
+def _is_unread(node: object) -> bool:
+    """True for a docstring, and for `@tunable(...)`, whose arguments are identified one by one."""
+    return _is_tunable(node) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+
+
+def _is_tunable(node: object) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tunable"
+
+
+@dataclass(frozen=True)
+class _Module:
+    path: Path
+    root: Path
+    """The kernels folder."""
+    bindings: dict[str, list[ast.stmt]]
+    """Statements of the top level by each name that they bind."""
+    siblings: dict[str, tuple[Path, str]]
+    """Names from other modules of the kernels folder: the module's file, and the name there ("" for all of it)."""
+    elsewhere: dict[str, str]
+    """Import path of every other imported name."""
+
+    def statements(self, name: str) -> list[ast.stmt]:
+        """Statements that bind `name`; all of the module for ""."""
+        return self.bindings.get(name, []) if name else [one for some in self.bindings.values() for one in some]
+
+
+def _digest(module: _Module, roots: Iterable[ast.AST], left_out: Iterable[str] = ()) -> str:
+    seen = {(module.path, name) for name in left_out}
+    spelled: set[str] = set()
+    queue = [(module, root) for root in roots]
+    while queue:
+        home, node = queue.pop()
+        spelled.add(meaning(node))
+        names = _names(node)
+        spelled |= {f"{name} is {home.elsewhere[name]}" for name in names & home.elsewhere.keys()}
+        for path, name in _reads(home, names) - seen:
+            seen.add((path, name))
+            there = _module(path, home.root)
+            queue += [(there, statement) for statement in there.statements(name)]
+    return hashlib.sha256("\n".join(sorted(spelled)).encode()).hexdigest()[:16]
+
+
+def _reads(module: _Module, names: Iterable[str]) -> set[tuple[Path, str]]:
+    """File and name of each definition of the kernels folder that `names` mean in `module`."""
+    here = {(module.path, name) for name in names if name in module.bindings}
+    return here | {module.siblings[name] for name in names if name in module.siblings}
+
+
+@cache
+def _names(node: ast.AST) -> frozenset[str]:
+    return frozenset(part.id for part in _parts(node) if isinstance(part, ast.Name))
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield `node` and what it contains, less what `meaning` leaves out."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not _is_unread(child):
+            yield from _parts(child)
+
+
+@cache
+def _module(path: Path, root: Path) -> _Module:
+    module = _Module(path, root, {}, {}, {})
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Import):
+            module.elsewhere.update({(alias.asname or alias.name): alias.name for alias in statement.names})
+        elif isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                name = alias.asname or alias.name
+                if found := _sibling(f"{statement.module}.{alias.name}", root):
+                    module.siblings[name] = found
+                else:
+                    module.elsewhere[name] = f"{statement.module}.{alias.name}"
+        else:
+            for name in _bound(statement):
+                module.bindings.setdefault(name, []).append(statement)
+    return module
+
+
+def _sibling(imported: str, root: Path) -> tuple[Path, str] | None:
+    """The file and name behind an import path, where it lies in the kernels folder `root`."""
+    if not imported.startswith(_PACKAGE):
+        return None
+    parts = imported.removeprefix(_PACKAGE).split(".")
+    for depth, name in ((len(parts), ""), (len(parts) - 1, parts[-1])):
+        path = root.joinpath(*parts[:depth]).with_suffix(".py")
+        if depth and path.exists():
+            return path, name
+    return None
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """Names that a statement binds: a function, a class, or any variable that it assigns."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
