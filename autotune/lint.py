@@ -24,7 +24,7 @@ KINDS = {
     "shadowed": "a row whose own problem another row serves",
     "hole": "a problem that no row covers",
     "stale": "a table tuned for another code of its kernel",
-    "unproved": "a table whose rows were proved against another reference, or never",
+    "unproved": "a table whose rows were proved against another reference",
     "outside": "a row outside its search space, which no session would find again",
     "alias": "a second name of one device",
 }
@@ -85,8 +85,8 @@ def _table(kernel: Kernel[Any], device: Device, root: Path) -> Iterator[Finding]
     if loaded.source != kernel.identity.kernel:
         reason = f"tuned for source {loaded.source}, the kernel is {kernel.identity.kernel}; tune again"
         yield Finding("stale", str(lookup.path), reason)
-    elif loaded.proof != kernel.identity.proof:
-        reason = f"proved against reference {loaded.proof or 'unknown'}, today's is {kernel.identity.proof}"
+    elif loaded.proof not in ("", kernel.identity.proof):
+        reason = f"proved against reference {loaded.proof}, today's is {kernel.identity.proof}"
         yield Finding("unproved", str(lookup.path), f"{reason}; autotune validate {kernel.name} --device {device.name}")
     lists = space.load(kernel, device).lists
     for row in lookup.rows:

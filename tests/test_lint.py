@@ -20,8 +20,8 @@ def row(tokens, tier="modeled", **fields):
     return Row(key(problem), MOE.default(problem, GPU), tier, {}, "triton", "c")
 
 
-def save(root, *rows, source=None, folder=GPU.name):
-    loaded = Table(MOE.name, GPU.arch, GPU.name, source or MOE.identity.kernel, rows)
+def save(root, *rows, source=None, folder=GPU.name, proof=""):
+    loaded = Table(MOE.name, GPU.arch, GPU.name, source or MOE.identity.kernel, rows, proof=proof)
     table.save(loaded, table.path_of(root, GPU.arch, folder, MOE.name))
 
 
@@ -58,6 +58,10 @@ def planted_stale(root):
     save(root, *GOOD, source="0" * 16)
 
 
+def planted_unproved(root):
+    save(root, *GOOD, proof="0" * 16)
+
+
 def planted_outside(root):
     odd = row(16)
     value = 16 * max(int(v) for v in space.load(MOE, GPU).lists["waves_per_eu"]) + 5
@@ -76,6 +80,7 @@ def planted_alias(root):
         (planted_form, "dead"),
         (planted_shadowed, "shadowed"),
         (planted_stale, "stale"),
+        (planted_unproved, "unproved"),
         (planted_outside, "outside"),
         (planted_alias, "alias"),
     ],
