@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import DeviceError, did_you_mean
+from autotune import arch as archs
+from autotune.arch import Arch
+from autotune.errors import DeviceError
 
 CONFIDENCE = ("read", "derived", "estimated", "unconfirmed")
 DEVICES = Path(__file__).parent / "devices"
@@ -44,48 +47,46 @@ class Device:
     pci_ids: tuple[str, ...]
     usd_per_hour: float | None
     confidence: str
+    aliases: tuple[tuple[str, tuple[str, ...]], ...]
+    """(project, its names of this GPU, the usual one first)."""
     figures: tuple[tuple[str, str], ...]
     """(name in the file, "how sure: from where") of every figure; how sure is one of CONFIDENCE."""
 
     @property
+    def architecture(self) -> Arch:
+        """What is known of its arch."""
+        return archs.named(self.arch)
+
+    @property
     def is_amd(self) -> bool:
-        return self.arch.startswith("gfx")
+        return self.vendor == "amd"
 
     @property
     def vendor(self) -> str:
-        return "amd" if self.is_amd else "nvidia"
+        return self.architecture.vendor
 
     @property
     def warp_size(self) -> int:
-        return 64 if self.arch.startswith("gfx9") else 32
+        return self.architecture.warp_size
 
     @property
     def fp8(self) -> str:
-        """The e4m3 format of the matrix units: fnuz on CDNA3, OCP elsewhere."""
-        return "e4m3fnuz" if self.arch == "gfx942" else "e4m3fn"
+        """The e4m3 format of the matrix units: e4m3fn (OCP), or e4m3fnuz on CDNA3."""
+        return self.architecture.fp8
+
+    @property
+    def has_native_fp4(self) -> bool:
+        """Whether `tl.dot_scaled` of FP8 by FP4 is one matrix instruction here; elsewhere it is emulated in bf16."""
+        return self.architecture.native_fp4
 
     @property
     def last_level_bytes(self) -> float:
         return self.last_level_mb * 2**20
 
-    @property
-    def has_native_fp4(self) -> bool:
-        """Whether `tl.dot_scaled` of FP8 by FP4 is one matrix instruction here; elsewhere it is emulated in bf16."""
-        return self.arch in NATIVE_FP4
-
     def rate(self, dtype: str) -> float:
         """Dense flop/us of operands of `dtype`, as in `Work`; of bf16 where the matrix units lack it."""
         rates = dict(self.tflops)
         return rates.get(dtype.removesuffix("_tensor"), rates["bf16"]) * 1e6
-
-
-# sm_120 multiplies FP4 by FP4 only: Triton 3.9 widens FP8 by FP4 to bf16 there, and spills at 128 rows (255 registers).
-NATIVE_FP4 = frozenset({"gfx950", "gfx1250", "sm_100", "sm_103"})
-
-ARCHS = (
-    *("sm_80", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120"),
-    *("gfx90a", "gfx942", "gfx950", "gfx1201", "gfx1250"),
-)
 
 
 def names() -> list[str]:
@@ -96,20 +97,49 @@ def names() -> list[str]:
 def named(name: str) -> Device:
     """The record of `name`. Raises DeviceError."""
     if name not in names():
-        raise DeviceError(f"unknown device {name!r}{did_you_mean(name, names())}")
+        raise DeviceError(f"unknown device {name!r}{_hint(name)}")
     path = DEVICES / f"{name}.toml"
     try:
-        return _record(name, tomllib.loads(path.read_text()))
+        record = _record(name, tomllib.loads(path.read_text()))
     except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise DeviceError(f"{path}: not a device record ({error!r}); copy the fields of a neighbour") from error
+    if record.arch not in archs.names():
+        raise DeviceError(f"{path}: unknown arch {record.arch!r}; {archs.how_to_add(record.arch)}")
+    return record
 
 
+def called(alias: str) -> str | None:
+    """The device that another project calls `alias`, in any case and with any spaces or marks between."""
+    return _aliases().get(_plain(alias))
+
+
+def target(name: str) -> Device:
+    """What code is compiled for, by the name of a device or of an arch. Raises DeviceError."""
+    if name not in archs.names() and name not in names():
+        raise DeviceError(f"unknown device or arch {name!r}{_hint(name)}")
+    return of_arch(name) if name in archs.names() else named(name)
+
+
+@cache
 def of_arch(arch: str) -> Device:
-    """Some device of `arch`, for compiling only. Raises DeviceError."""
+    """The first device of `arch`, for compiling only; where no record has it, the arch's stand-in under the arch's own
+    name and limits. Raises DeviceError."""
+    record = archs.named(arch)
     for name in names():
         if named(name).arch == arch:
             return named(name)
-    raise DeviceError(f"no device record has arch {arch!r}{did_you_mean(arch, ARCHS)}")
+    lender = named(record.stand_in)
+    return replace(
+        lender,
+        name=arch,
+        arch=arch,
+        shared_bytes_per_block=record.shared_bytes_per_block,
+        shared_bytes_per_unit=record.shared_bytes_per_unit,
+        pci_ids=(),
+        usd_per_hour=None,
+        confidence=f"placeholder: compile only, rates copied from {lender.name}",
+        aliases=(),
+    )
 
 
 def current() -> Device:
@@ -146,6 +176,39 @@ def _identify(properties: Any, sysfs: Path = Path("/sys/bus/pci/devices")) -> De
     )
 
 
+@cache
+def _aliases() -> dict[str, str]:
+    """Each name that another project gives a device, without case and marks -> its record."""
+    devices = map(named, names())
+    return {_plain(alias): device.name for device in devices for _, given in device.aliases for alias in given}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _hint(name: str) -> str:
+    """The device or arch that `name` spells otherwise (letters and first number agree), else all, and how to add one.
+
+    Letters alone would not do: mi100 is close to sm_100, and B200 to H200, which are other GPUs.
+    """
+    if name in archs.names():
+        devices = [known for known in names() if named(known).arch == name]
+        return f"; it is an arch, of these devices: {', '.join(devices) or 'none'}"
+
+    def model(text: str) -> str:
+        return "".join(re.findall(r"[a-z]+|\d+", text)[:2])
+
+    known = {_plain(word): word for word in (*archs.names(), *names())} | _aliases()
+    plain = _plain(name)
+    near = [known[plain]] if plain in known else sorted({w for k, w in known.items() if model(k) == model(plain)})
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    if re.match(r"(sm|gfx)\d", plain):
+        return f"; {archs.how_to_add(name)}"
+    return f"; known: {', '.join(names())}; to add {name}, copy a neighbour's file in {DEVICES}"
+
+
 def _pci_id(properties: Any, sysfs: Path) -> str:  # noqa: ANN401
     """`2330` of an H100; torch's `pci_device_id` is the slot on the bus, not the id of the model."""
     slot = [getattr(properties, f"pci_{part}_id", 0) for part in ("domain", "bus", "device")]
@@ -176,5 +239,6 @@ def _record(name: str, data: dict[str, Any]) -> Device:
         pci_ids=tuple(data.get("pci_ids", ())),
         usd_per_hour=data.get("usd_per_hour"),
         confidence=data["confidence"],
+        aliases=tuple((project, tuple(called)) for project, called in data.get("aliases", {}).items()),
         figures=tuple(data["figures"].items()),
     )

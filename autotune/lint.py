@@ -13,7 +13,6 @@ from autotune import registry, runtime, table
 from autotune.config import Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.interchange.names import DEVICE_OF
 from autotune.kernel import Kernel
 from autotune.misses import Miss
 from autotune.table import Row
@@ -130,10 +129,9 @@ def _outside(row: Row, lists: space.Lists) -> str | None:
 def _names(root: Path) -> Iterator[Finding]:
     """Folders that are no record: under another name of a device no lookup finds them."""
     plain = {re.sub(r"[^a-z0-9]", "", name): name for name in devices.names()}
-    foreign = {re.sub(r"[^a-z0-9]", "", name.lower()): device for name, device in DEVICE_OF.items()}
     for folder in sorted(path for path in root.glob("*/*") if path.is_dir() and path.name not in devices.names()):
         word = re.sub(r"[^a-z0-9]", "", folder.name.lower())
-        device = plain.get(word) or foreign.get(word)
+        device = plain.get(word) or devices.called(folder.name)
         if device:
             yield Finding("alias", str(folder), f"is {device}: move its tables to {device}/")
         else:

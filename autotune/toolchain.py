@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from types import ModuleType
 
+from autotune import arch as archs
 from autotune.errors import UsageError
 
 TRIED = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
@@ -120,13 +121,15 @@ def compilers_for(arch: str) -> str:
 
     It goes into caches and rows. Raises UsageError where this Triton was built without the vendor's back end.
     """
-    vendor, version = "amd" if arch.startswith("gfx") else "nvidia", triton_version()
-    compiler = back_end(vendor)
+    record, version = archs.named(arch), triton_version()
+    compiler = back_end(record.vendor)
     if compiler is None:
-        raise UsageError(f"triton {version} was built without its back end for {arch}; install one that has {vendor}'s")
-    if vendor == "amd":
+        raise UsageError(
+            f"triton {version} was built without its back end for {arch}; install one that has {record.vendor}'s"
+        )
+    if record.vendor == "amd":
         return f"triton {version}"
-    ptxas = compiler.get_ptxas(int(arch.removeprefix("sm_"))).path
+    ptxas = compiler.get_ptxas(record.capability).path
     text = subprocess.run([ptxas, "--version"], capture_output=True, text=True, check=True).stdout
     number = re.search(r"V([\d.]+)", text)
     return f"triton {version}, ptxas {number[1] if number else 'unknown'}"

@@ -24,10 +24,9 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config
 from autotune.device import Device
-from autotune.interchange.names import DEVICE_OF
 from autotune.tuning.prediction.calls import Calls, calls_of
 from autotune.tuning.prediction.predict import Predictions, predict_all
-from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
+from autotune.tuning.prediction.tiles import WIDTH
 
 KERNEL = "gemm/fp8_block_scaled"
 _CLOSE = {
@@ -39,7 +38,12 @@ _CLOSE = {
     "NVIDIA H20-3e": "h20",
     "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": "rtx_pro_6000",
 }
-DEVICES = {name.replace("_", " "): device for name, device in DEVICE_OF.items()} | _CLOSE
+DEVICES = {
+    name.replace("_", " "): gpu.name
+    for gpu in map(devices.named, devices.names())
+    for _, given in gpu.aliases
+    for name in given
+} | _CLOSE
 _NAMES = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")
 
 
@@ -187,5 +191,5 @@ def _whole(family: str, device: Device) -> Iterator[Config]:
 
 def _ring_bytes(config: Config, device: Device, dtype: str) -> float:
     stages = config.size("num_stages")
-    buffers = stages if device.arch in WARPGROUP_ARCHS else max(1, stages - 1)
+    buffers = stages if device.architecture.group_mma else max(1, stages - 1)
     return (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K") * buffers * WIDTH[dtype]

@@ -1,5 +1,6 @@
 import pytest
 
+from autotune import arch as archs
 from autotune import device, registry
 from autotune.config import Config, describe
 from autotune.kernel import Work
@@ -96,12 +97,12 @@ def matrix_kernels():
 @pytest.mark.parametrize(("index", "name"), list(enumerate(matrix_kernels())))
 def test_a_default_spills_nothing_and_uses_the_best_matrix_instruction(index, name):
     # One arch a kernel, in turn, and its first problem: the whole cross below takes some 15 minutes on one core.
-    kernel, gpu, calls = defaults(name, matrix.ARCHS[index % len(matrix.ARCHS)])
+    kernel, gpu, calls = defaults(name, archs.SERVED[index % len(archs.SERVED)])
     check_default(kernel, gpu, *calls[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", matrix.ARCHS)
+@pytest.mark.parametrize("arch", archs.SERVED)
 @pytest.mark.parametrize("name", registry.names())
 def test_no_default_spills_or_is_emulated_on_any_arch(name, arch):
     kernel, gpu, calls = defaults(name, arch)

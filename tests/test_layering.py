@@ -12,6 +12,7 @@ ROOT = Path(autotune.__file__).resolve().parent
 # A module imports only from its own layer's modules and from layers above it.
 LAYERS = [
     {"errors"},
+    {"arch"},
     {"untrusted", "atomic", "toolchain"},
     {"config", "device"},
     {"table"},

@@ -104,7 +104,7 @@ def _rebuilt(request: dict[str, Any]) -> tuple[Any, ...]:
     else:
         kernel = getattr(sys.modules.get(path.stem) or _module(path.stem, path), path.stem)
     problem = build(kernel.problem, request["problem"], request["kernel"])
-    return kernel, problem, Config(request["config"]), device.named(request["device"])
+    return kernel, problem, Config(request["config"]), device.target(request["device"])
 
 
 def _plain(binary: Any) -> dict[str, Any]:  # noqa: ANN401

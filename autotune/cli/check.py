@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import autotune
+from autotune import arch as archs
 from autotune import device as devices
 from autotune import runtime, table
 from autotune.check import measure, page, reproduce
@@ -30,7 +31,7 @@ from autotune.check.toolchain import Toolchain
 from autotune.check.triage import FINE
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.config import describe
-from autotune.errors import AutotuneError, UsageError, did_you_mean
+from autotune.errors import AutotuneError, UsageError
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
 
@@ -145,9 +146,9 @@ def chosen_subjects(arguments: argparse.Namespace) -> list[Subject]:
 
 def _archs(given: list[str]) -> list[str]:
     for name in given:
-        if name not in (*devices.ARCHS, "all"):
-            raise UsageError(f"--arch: unknown arch {name!r}{did_you_mean(name, devices.ARCHS)}")
-    return list(devices.ARCHS) if "all" in given else given
+        if name != "all":
+            devices.of_arch(name)
+    return archs.names() if "all" in given else given
 
 
 def _toolchain(spec: str, environment: Path | None) -> Toolchain:

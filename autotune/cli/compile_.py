@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from autotune import arch as archs
 from autotune import device as devices
 from autotune import registry
 from autotune.cli.output import Commands, command, parse_problem, show_rows
@@ -35,7 +36,7 @@ def add(commands: Commands) -> None:
     parser.set_defaults(run=run)
 
 
-_SERVED = ",".join(matrix.ARCHS)
+_SERVED = ",".join(archs.SERVED)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -72,7 +73,7 @@ def _every(targets: list[Device], as_json: bool) -> int:
         found = dict(workers.run(compile_job, jobs))
     rows = [_report(job, found[job]) for job in jobs]
     show_rows(rows, as_json, "every kernel at its default")
-    return 1 if any(row["verdict"] != "best" for row in rows) else 0
+    return 1 if any(row["verdict"] not in ("best", matrix.NOT_JUDGED) for row in rows) else 0
 
 
 def _default_job(kernel: Kernel[Any], device: Device) -> Job:
@@ -81,7 +82,7 @@ def _default_job(kernel: Kernel[Any], device: Device) -> Job:
 
 
 def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
-    kernel, device = registry.load(job.kernel), devices.named(job.device)
+    kernel, device = registry.load(job.kernel), devices.target(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
     columns = _columns(result)
     verdict = columns["reason"] or (f"spills {columns['spills']}" if columns["spills"] else None)
@@ -94,15 +95,7 @@ def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
 
 
 def _targets(text: str) -> list[Device]:
-    return [_target(name) for name in (devices.ARCHS if text == "all" else text.split(","))]
-
-
-def _target(name: str) -> Device:
-    if name in devices.ARCHS:
-        return devices.of_arch(name)
-    if name in devices.names():
-        return devices.named(name)
-    raise UsageError(f"--target {name!r} is no arch or device{did_you_mean(name, [*devices.ARCHS, *devices.names()])}")
+    return [devices.target(name) for name in (archs.names() if text == "all" else text.split(","))]
 
 
 def _problem(kernel: Kernel[Any], text: str | None, device: Device) -> Problem:

@@ -16,9 +16,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from autotune import arch as archs
 from autotune import device as devices
 from autotune.config import Scalar
-from autotune.device import ARCHS, Device
+from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped
 from autotune.table import Row, Table
@@ -85,7 +86,7 @@ def write(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
     left: list[Unmapped] = []
     for table in tables:
         family = FAMILIES.get(table.kernel)
-        if family is None or not table.arch.startswith("gfx"):
+        if family is None or table.arch not in archs.names("amd"):
             left.append(Unmapped(f"{table.kernel} on {table.device}", "AITER has no JSON table for it"))
             continue
         for row in sorted(table.rows, key=_size):
@@ -122,7 +123,7 @@ def _home(path: Path, hints: Hints) -> tuple[str, list[Device], dict[str, Scalar
         return f"{match['family']}: no kernel here has its operands and layout"
     if not match["n"]:
         return "a default for every shape: names neither N nor K"
-    arch = match["arch"] or next((part for part in path.parts if part in ARCHS), "")
+    arch = match["arch"] or next((part for part in path.parts if part in archs.names()), "")
     known = [devices.named(name) for name in ([hints.device] if hints.device else devices.names())]
     serving = [device for device in known if device.arch == arch]
     if not serving:

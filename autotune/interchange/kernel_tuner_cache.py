@@ -11,7 +11,6 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Scalar, describe, key, parse
 from autotune.interchange.entries import Entry, Hints, Unmapped, keyed, of_a_rehearsal, problem_fields, without_times
-from autotune.interchange.names import DEVICE_OF
 from autotune.tuning.measurement.replay import CacheFile, read_cache_file
 from autotune.tuning.session.trials import Trials
 
@@ -82,7 +81,7 @@ def _device(found: CacheFile) -> str:
     name = found.header.get("device_name")
     if not isinstance(name, str):
         return ""
-    return name if name in devices.names() else DEVICE_OF.get(name.replace(" ", "_"), "")
+    return name if name in devices.names() else devices.called(name) or ""
 
 
 def _sizes(found: CacheFile, hints: Hints, kernel: str, place: str) -> dict[str, Scalar]:

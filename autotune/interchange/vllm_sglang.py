@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autotune import arch as archs
 from autotune import device as devices
 from autotune import workload
 from autotune.config import Scalar
 from autotune.errors import UsageError
 from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped
-from autotune.interchange.names import DEVICE_OF, ENGINE_NAMES
 from autotune.table import Row, Table
 from autotune.toolchain import recorded_triton
 from autotune.untrusted import read_json, scalars
@@ -100,12 +100,12 @@ def write(tables: list[Table], engine: str) -> tuple[dict[str, str], list[Unmapp
     files: dict[str, dict[str, Any]] = {}
     left: list[Unmapped] = []
     for table in tables:
-        if table.kernel not in (DENSE, FP8_EXPERTS, BF16_EXPERTS) or table.device not in ENGINE_NAMES:
+        if table.kernel not in (DENSE, FP8_EXPERTS, BF16_EXPERTS) or not _engine_names(table.device):
             left.append(Unmapped(f"{table.kernel} on {table.device}", f"{engine} has no table for it"))
             continue
         for row in sorted(table.rows, key=lambda row: _tokens(row)):
             place = f"{table.kernel} on {table.device}: " + ",".join(f"{n}={v}" for n, v in row.problem)
-            entry = _entry(row, splits=engine == "sglang" and table.arch == "sm_90")
+            entry = _entry(row, splits=engine == "sglang" and archs.named(table.arch).group_mma == "wgmma")
             if isinstance(entry, str):
                 left.append(Unmapped(place, entry))
                 continue
@@ -119,7 +119,7 @@ def _shape(name: str) -> _Shape | str:
     match = _NAME.fullmatch(name)
     if match is None:
         return "the file name is not one that the engine's block-FP8 or MoE lookup builds"
-    device = DEVICE_OF.get(match["device"])
+    device = devices.called(match["device"])
     if device is None:
         return f"no device record is called {match['device'] or '(empty)'!r}"
     block = (match["block"] or "").replace(" ", "")
@@ -192,7 +192,7 @@ def _place(files: dict[str, dict[str, Any]], table: Table, row: Row, entry: dict
         head, tail = f"E={fields['experts']},N={inner}", fp8 if table.kernel == FP8_EXPERTS else ""
         folder = _version_folder(row.toolchain) if engine == "sglang" else ""
         down = "" if fields["gathers"] else "_down"
-    for device in [_device_in(row)] if _device_in(row) else ENGINE_NAMES[table.device]:
+    for device in [_device_in(row)] if _device_in(row) else _engine_names(table.device):
         name = f"{folder}{head},device_name={device}{tail}"
         if down:
             first = files.get(f"{name}.json", {}).get(tokens)
@@ -207,6 +207,11 @@ def _place(files: dict[str, dict[str, Any]], table: Table, row: Row, entry: dict
             content["triton_version"] = row.evidence["triton_version"]
         content[tokens] = entry
     return None
+
+
+def _engine_names(device: str) -> tuple[str, ...]:
+    """What the engines call a device: a driver decides which of the names they see, so all are written."""
+    return dict(devices.named(device).aliases).get("engines", ())
 
 
 def _device_in(row: Row) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from autotune import arch as archs
 from autotune.config import Config, Problem, Scalar, build
-from autotune.device import ARCHS, Device
+from autotune.device import Device
 from autotune.errors import SpaceError, UsageError, did_you_mean
 from autotune.kernel import Kernel
 
@@ -80,7 +81,7 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
         raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
     _keys(data, {"params", "per_arch", "reduction", "check", "compile"}, str(path))
     parts = data.get("per_arch") or {}
-    _keys(parts, {"amd", "nvidia", *ARCHS}, f"{path}: per_arch")
+    _keys(parts, {"amd", "nvidia", *archs.names()}, f"{path}: per_arch")
     for name, part in {"params": data.get("params"), **parts}.items():
         _lists(part, kernel, _vendors(name), f"{path}: {name}")
     lists = {**data["params"], **(parts.get(device.vendor) or {}), **(parts.get(device.arch) or {})}
@@ -105,7 +106,7 @@ def launch_options(vendor: str) -> frozenset[str]:
 def _vendors(part: str) -> tuple[str, ...]:
     if part == "params":
         return ("amd", "nvidia")
-    return ("amd",) if part == "amd" or part.startswith("gfx") else ("nvidia",)
+    return (part,) if part in ("amd", "nvidia") else (archs.named(part).vendor,)
 
 
 def _constexprs(kernel: Kernel[Any]) -> set[str]:

@@ -38,9 +38,9 @@ def add_up(partial: Tensor, out: Tensor) -> None:
 def fewest_fp8_rows(device: Device) -> int:
     """Rows of the smallest tile whose FP8 products are FP8 instructions; smaller ones become fp16 on sm_90 and later.
 
-    wgmma and tcgen05 have 64 rows; mma.sync has FP8 with 16 on sm_89 and sm_120 only.
+    wgmma and tcgen05 have 64 rows; mma.sync has FP8 with 16 where there is neither.
     """
-    return 64 if device.arch in ("sm_90", "sm_100", "sm_103") else 16
+    return 64 if device.architecture.group_mma else 16
 
 
 def split_for(tiles: int, steps: int, device: Device, choices: tuple[int, ...]) -> int:

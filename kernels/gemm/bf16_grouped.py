@@ -97,7 +97,7 @@ def _default(problem: Problem, device: Device) -> Config:
     split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
     shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "SPLIT_K": split}
     # 4 warps spill 16 B a thread on sm_100 with 64 rows.
-    warps = 4 if block_m < 64 or (block_m == 64 and device.arch not in ("sm_100", "sm_103")) else 8
+    warps = 4 if block_m < 64 or (block_m == 64 and device.architecture.group_mma != "tcgen05") else 8
     if device.is_amd:
         return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
     return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)

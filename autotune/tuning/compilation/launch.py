@@ -14,6 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from autotune import arch as archs
 from autotune.config import Config, Problem
 from autotune.device import Device
 from autotune.kernel import Kernel
@@ -31,10 +32,8 @@ class Launch:
 
 
 def target_of(arch: str) -> GPUTarget:
-    """`sm_90` or `gfx950` as the compiler names it."""
-    if arch.startswith("sm_"):
-        return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
-    return GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
+    """`sm_90` or `gfx950` as the compiler names it. Raises DeviceError."""
+    return GPUTarget(*archs.named(arch).target)
 
 
 def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Launch]:

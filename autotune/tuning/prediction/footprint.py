@@ -10,7 +10,7 @@ import numpy as np
 from autotune.device import Device
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls
-from autotune.tuning.prediction.tiles import FP8, SCALED, WARPGROUP_ARCHS, WIDTH, Tiles, most_registers, tiles
+from autotune.tuning.prediction.tiles import FP8, SCALED, WIDTH, Tiles, tiles
 from autotune.tuning.search.encoding import Floats
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
@@ -54,9 +54,10 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
     """Estimates hold for kernels with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only."""
     tile = tiles(calls, device)
     resident = tile.programs_per_unit
-    spilled = np.where(tile.tiled, 4 * np.maximum(0, tile.registers - most_registers(device)) * tile.threads, 0.0)
+    excess = np.maximum(0, tile.registers - device.architecture.limits.thread_registers)
+    spilled = np.where(tile.tiled, 4 * excess * tile.threads, 0.0)
     # tcgen05's sums stay in tensor memory: threads hold them, and spill, after the last iteration only.
-    outside = tile.by_group & (device.arch != "sm_90") & (calls.dtype not in SCALED)
+    outside = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype not in SCALED)
     spilled = np.where(outside, 0.0, spilled)
     rows, rate = _instruction(calls, device, tile)
     for at, resources in enumerate(found):
@@ -85,7 +86,7 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
 def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
     """Rows of the matrix instruction, and its dense flop/us: of the one that the compiler takes for such tiles."""
     rate = np.full(len(calls.rows), device.rate(calls.dtype))
-    if device.arch in WARPGROUP_ARCHS and calls.dtype != "fp32":
+    if device.architecture.group_mma and calls.dtype != "fp32":
         # fp8 below 64 rows becomes fp16; tcgen05 devices have no faster mma.sync than Hopper's a clock.
         below = min(device.rate("bf16"), 4096 * device.compute_units * device.clock_ghz * 1e3) * _SYNC_RATE
         rate = np.where(tile.tiled & ~tile.by_group, np.minimum(below, rate), rate)
@@ -98,7 +99,7 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
     narrow = any(mark in names for mark in _NARROW)
     by_group = "wgmma" in names or "tcgen05" in names
     rate = device.rate(dtype if narrow or dtype not in SCALED else "bf16")
-    slower = device.arch in WARPGROUP_ARCHS and not by_group
+    slower = device.architecture.group_mma and not by_group
     return (64.0 if by_group else 16.0), rate * (_SYNC_RATE if slower else 1.0)
 
 
@@ -109,7 +110,7 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
     else:
-        widened = device.arch in WARPGROUP_ARCHS and calls.dtype in FP8
+        widened = device.architecture.group_mma and calls.dtype in FP8
         width = 2 if widened else WIDTH.get(calls.dtype, 4)
         products = calls.rows * calls.columns * calls.depth * width / 128
         by_warp = products + tile.read / 16 + (tile.read / 2 if widened else 0.0)
@@ -119,5 +120,5 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
 
 def _sync_clocks(calls: Calls, device: Device, tile: Tiles) -> Floats:
     """tcgen05 leaves its products in tensor memory, from where they are read back each time they are scaled."""
-    through_memory = tile.by_group & (device.arch != "sm_90") & (calls.dtype in SCALED)
+    through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype in SCALED)
     return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)

@@ -31,7 +31,7 @@ from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.prediction.calls import Calls, side_by_side
 from autotune.tuning.prediction.constants import constants
 from autotune.tuning.prediction.footprint import UNIT_BYTES_PER_CLOCK, Footprint, footprint
-from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS, WIDTH
+from autotune.tuning.prediction.tiles import WIDTH
 from autotune.tuning.search.encoding import Floats
 
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
@@ -94,8 +94,8 @@ def model_name(device: Device) -> str:
     trials of another model, or of a record since mended, do not compare with this one's."""
     parts = ("calls.py", "tiles.py", "footprint.py", "predict.py", "constants.py", "constants.toml")
     text = b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)
-    record = repr(replace(device, figures=())).encode()
-    return f"model:{hashlib.sha256(text + record).hexdigest()[:8]}"
+    records = replace(device, figures=()), replace(device.architecture, figures={})
+    return f"model:{hashlib.sha256(text + repr(records).encode()).hexdigest()[:8]}"
 
 
 def predict(work: Work, config: Config, device: Device, resources: Resources | None = None) -> Prediction:
@@ -167,7 +167,7 @@ def _l2_clocks(calls: Calls, device: Device, used: Footprint, together: Floats) 
     """Of one iteration of all programs on the device, at the rate that few units reach alone at most."""
     active = np.minimum(calls.programs, device.compute_units * together)
     units = np.minimum(calls.programs, device.compute_units)
-    lines = _SHARED_LINES if device.is_amd or device.arch in WARPGROUP_ARCHS else 1.0
+    lines = _SHARED_LINES if device.is_amd or device.architecture.group_mma else 1.0
     per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, UNIT_BYTES_PER_CLOCK * units)
     clocks: Floats = active * used.tile_bytes / lines / per_clock
     return clocks

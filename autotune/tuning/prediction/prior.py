@@ -22,7 +22,6 @@ from autotune.errors import UsageError
 from autotune.tuning.prediction.calls import Calls
 from autotune.tuning.prediction.footprint import footprint
 from autotune.tuning.prediction.predict import Predictions
-from autotune.tuning.prediction.tiles import WARPGROUP_ARCHS
 from autotune.tuning.search.encoding import Floats
 from autotune.untrusted import read_json
 
@@ -84,7 +83,7 @@ def _shape(calls: Calls, device: Device) -> list[Floats]:
         all_alike(np.log2(device.compute_units)),
         all_alike(np.log2(device.shared_bytes_per_block)),
         all_alike(device.warp_size),
-        np.where(calls.rows < 64, 1.0, 0.0) * (device.arch in WARPGROUP_ARCHS),
+        np.where(calls.rows < 64, 1.0, 0.0) * (device.architecture.group_mma is not None),
     ]
 
 

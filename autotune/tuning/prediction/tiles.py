@@ -12,7 +12,6 @@ from autotune.tuning.compilation.occupancy import programs_per_unit
 from autotune.tuning.prediction.calls import Calls
 from autotune.tuning.search.encoding import Floats
 
-WARPGROUP_ARCHS = ("sm_90", "sm_100", "sm_103")
 FP8 = ("fp8", "fp8_tensor")
 SCALED = ("fp8", "fp4")
 """Operands whose products are scaled before they are added: products and sum are both held."""
@@ -40,17 +39,17 @@ class Tiles:
 def tiles(calls: Calls, device: Device) -> Tiles:
     """Before compiling: what the config says."""
     tiled = (calls.rows > 0) & (calls.depth > 0)
-    warpgroup = device.arch in WARPGROUP_ARCHS
-    by_group = tiled & (calls.rows >= 64) & warpgroup
+    grouped = device.architecture.group_mma is not None
+    by_group = tiled & (calls.rows >= 64) & grouped
     width = WIDTH.get(calls.dtype, 4)
     a, b = calls.rows * calls.depth * width, calls.columns * calls.depth * width
     of_a, of_b = _readings(calls, device, by_group)
     read = a * of_a + b * of_b
     # fp8 below 64 rows is widened to fp16 in registers.
-    held = np.where(by_group, 0.0, read * (2 if warpgroup and calls.dtype in FP8 else 1))
+    held = np.where(by_group, 0.0, read * (2 if grouped and calls.dtype in FP8 else 1))
     threads = calls.warps * device.warp_size
     registers = _registers(calls, device, threads, a + b, held)
-    buffers = np.where(by_group | (device.arch == "gfx950"), calls.stages, np.maximum(1, calls.stages - 1))
+    buffers = np.where(by_group | device.architecture.direct_to_lds, calls.stages, np.maximum(1, calls.stages - 1))
     return Tiles(
         tiled=tiled,
         by_group=by_group,
@@ -74,9 +73,10 @@ def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tupl
         high = calls.rows / down >= 2 * calls.columns / across
         down = np.where(more & high, 2 * down, down)
         across = np.where(more & ~high, 2 * across, across)
-    at_once = 64 if device.arch == "sm_90" else 128
+    wgmma = device.architecture.group_mma == "wgmma"
+    at_once = 64 if wgmma else 128
     instructions = np.maximum(1.0, calls.rows / at_once)
-    groups = np.maximum(1.0, calls.warps // 4 // instructions) if device.arch == "sm_90" else 1.0
+    groups = np.maximum(1.0, calls.warps // 4 // instructions) if wgmma else 1.0
     return np.where(by_group, groups, across), np.where(by_group, instructions, down)
 
 
@@ -91,12 +91,8 @@ def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats
     return 36 + held * accumulators + 0.8 * tile_bytes / 4 / threads + operands
 
 
-def most_registers(device: Device) -> int:
-    return 512 if device.is_amd else 255
-
-
 def _fitting(calls: Calls, device: Device, registers: Floats, shared_bytes: Floats) -> Floats:
-    used = np.floor(np.minimum(registers, most_registers(device)))
+    used = np.floor(np.minimum(registers, device.architecture.limits.thread_registers))
     asked = np.stack([used, np.floor(shared_bytes), calls.warps], 1).astype(int)
     distinct, inverse = np.unique(asked, axis=0, return_inverse=True)
     fitting: Floats = np.array([programs_per_unit(device, *map(int, row)) for row in distinct], float)

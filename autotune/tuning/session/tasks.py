@@ -21,7 +21,7 @@ def compile_job(job: Job) -> dict[str, Any]:
     from autotune.tuning.compilation import resources
     from autotune.tuning.compilation.launch import compile_launches
 
-    kernel, device = registry.load(job.kernel), devices.named(job.device)
+    kernel, device = registry.load(job.kernel), devices.target(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
     try:
         binaries = compile_launches(kernel, problem, job.config, device)

@@ -1,0 +1,261 @@
+"""Arch records: all that is known of an instruction set and its compute unit, with source and confidence.
+
+A new arch is one entry of `_RECORDS`; a new GPU of a known arch is one file in `devices/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from autotune.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """Limits of an NVIDIA multiprocessor (SM): resident threads and blocks, registers of one thread."""
+
+    threads: int
+    blocks: int
+    thread_registers: int = 255
+
+    @property
+    def warps(self) -> int:
+        return self.threads // 32
+
+
+@dataclass(frozen=True)
+class ComputeUnit:
+    """Limits of an AMD compute unit of four SIMDs: VGPRs of a SIMD lane and their granule, waves of a SIMD, granule of
+    LDS in bytes, registers of one thread."""
+
+    vgprs: int
+    vgpr_granule: int
+    waves: int
+    lds_granule: int
+    thread_registers: int
+
+    @property
+    def warps(self) -> int:
+        return 4 * self.waves
+
+
+@dataclass(frozen=True, eq=False)
+class Arch:
+    """One arch, as `gfx950` or `sm_100`."""
+
+    name: str
+    backend: str
+    """Triton's: cuda or hip."""
+    warp_size: int
+    limits: Multiprocessor | ComputeUnit
+    shared_bytes_per_block: int
+    shared_bytes_per_unit: int
+    fp8: str
+    """The e4m3 format of the matrix units: e4m3fn (OCP), or e4m3fnuz."""
+    native_fp4: bool
+    """Whether `tl.dot_scaled` of FP8 by FP4 becomes one matrix instruction; elsewhere it is emulated in bf16."""
+    group_mma: str | None
+    """The instruction that four warps share, with operands in shared memory and 64 rows at least: wgmma, tcgen05."""
+    direct_to_lds: bool
+    """AMD: whether loads go to LDS without passing registers, so that each stage has a buffer of its own."""
+    ladder: Mapping[str, str] | None
+    """Operand type (bf16, fp8, fp4) -> regular expression of its best matrix instruction; types that the matrix units
+    lack are missing; None: not known, so nothing is judged."""
+    stand_in: str
+    """The device record that lends its rates to compile for this arch where no record has it."""
+    figures: Mapping[str, str]
+    """Field -> "how sure: from where", as in device records."""
+
+    @property
+    def vendor(self) -> str:
+        return "amd" if self.backend == "hip" else "nvidia"
+
+    @property
+    def capability(self) -> int:
+        """NVIDIA's compute capability without its point: 90 of sm_90."""
+        return int(self.name.removeprefix("sm_"))
+
+    @property
+    def target(self) -> tuple[str, int | str, int]:
+        """Arguments of Triton's GPUTarget: ("cuda", 90, 32), ("hip", "gfx950", 64)."""
+        return self.backend, self.name if self.backend == "hip" else self.capability, self.warp_size
+
+
+def names(vendor: str | None = None) -> list[str]:
+    """The known archs, of one vendor or of all, NVIDIA's first."""
+    return [name for name, record in _RECORDS.items() if vendor in (None, record.vendor)]
+
+
+def named(name: str) -> Arch:
+    """The record of an arch. Raises DeviceError that says how to add one."""
+    if name not in _RECORDS:
+        raise DeviceError(f"unknown arch {name!r}; {how_to_add(name)}")
+    return _RECORDS[name]
+
+
+def how_to_add(name: str) -> str:
+    """The remedy for an arch without a record: where it goes, and each field that it must state."""
+    stated = ", ".join(field.name for field in fields(Arch) if field.name != "name")
+    return f"known: {', '.join(names())}; to add {name}, give it a record in {__file__} with {stated}"
+
+
+SERVED = ("gfx942", "gfx950", "sm_90", "sm_100", "sm_103")
+"""Archs that engines serve the models on: where each default config must spill nothing and use the best instruction."""
+
+_PTX = "read: PTX ISA 9, and what Triton 3.9 emits"
+_CUDA = {
+    "backend": "read: Triton 3.9, backends/nvidia",
+    "warp_size": "read: CUDA C++ Programming Guide",
+    "limits": "read: cuda_occupancy.h of CUDA 13.5; threads from the CUDA C++ Programming Guide",
+    "shared_bytes_per_block": "read: cuda_occupancy.h of CUDA 13.5, less the driver's 1 KB",
+    "shared_bytes_per_unit": "read: cuda_occupancy.h of CUDA 13.5",
+    "fp8": "read: PTX ISA 9",
+    "native_fp4": _PTX,
+    "group_mma": _PTX,
+    "direct_to_lds": "read: no LDS",
+    "ladder": _PTX,
+    "stand_in": "estimated: a device of the arch, or of the nearest relation",
+}
+_AMD_ISA = "read: AMD's ISA documents, and what Triton 3.9 emits"
+_HIP = {
+    "backend": "read: Triton 3.9, backends/amd",
+    "warp_size": "read: Triton 3.9, HIPOptions",
+    "limits": "read: LLVM AMDGPUBaseInfo.cpp",
+    "shared_bytes_per_block": "read: LLVM AMDGPUBaseInfo.cpp",
+    "shared_bytes_per_unit": "read: LLVM AMDGPUBaseInfo.cpp",
+    "fp8": "read: Triton 3.9, HIPOptions",
+    "native_fp4": _AMD_ISA,
+    "group_mma": "read: no instruction that warps share",
+    "direct_to_lds": "read: Triton 3.9, is_async_copy_enabled",
+    "ladder": _AMD_ISA,
+    "stand_in": "estimated: a device of the arch, or of the nearest relation",
+}
+
+_MMA_SYNC = {"bf16": r"mma\.sync.*\.bf16\.bf16"}
+_MMA_SYNC_FP8 = _MMA_SYNC | {"fp8": r"mma\.sync.*(\.e4m3\.e4m3|f8f6f4)"}
+_TCGEN05 = {
+    "bf16": r"tcgen05\.mma.*kind::f16",
+    "fp8": r"tcgen05\.mma.*kind::(mx)?f8f6f4",
+    "fp4": r"tcgen05\.mma.*kind::mxf4(nvf4)?\b",
+}
+
+_SM_80 = Arch(
+    name="sm_80",
+    backend="cuda",
+    warp_size=32,
+    limits=Multiprocessor(threads=2048, blocks=32),
+    shared_bytes_per_block=163 << 10,
+    shared_bytes_per_unit=164 << 10,
+    fp8="e4m3fn",
+    native_fp4=False,
+    group_mma=None,
+    direct_to_lds=False,
+    ladder=_MMA_SYNC,
+    stand_in="a100",
+    figures=_CUDA | {"fp8": "read: no FP8 in the matrix units; e4m3fn is what engines store"},
+)
+_SM_89 = replace(
+    _SM_80,
+    name="sm_89",
+    limits=Multiprocessor(threads=1536, blocks=24),
+    shared_bytes_per_block=99 << 10,
+    shared_bytes_per_unit=100 << 10,
+    ladder=_MMA_SYNC_FP8,
+    stand_in="l40",
+    figures=_CUDA,
+)
+_SM_90 = replace(
+    _SM_80,
+    name="sm_90",
+    shared_bytes_per_block=227 << 10,
+    shared_bytes_per_unit=228 << 10,
+    group_mma="wgmma",
+    ladder={"bf16": r"wgmma.*\.bf16\.bf16", "fp8": r"wgmma.*\.e4m3\.e4m3"},
+    stand_in="h100",
+    figures=_CUDA,
+)
+_SM_100 = replace(_SM_90, name="sm_100", native_fp4=True, group_mma="tcgen05", ladder=_TCGEN05, stand_in="b200")
+_SM_103 = replace(_SM_100, name="sm_103", stand_in="b300")
+_SM_120 = replace(
+    _SM_89,
+    name="sm_120",
+    ladder=_MMA_SYNC_FP8 | {"fp4": r"mma\.sync.*kind::mxf4"},
+    stand_in="rtx_5090",
+    # Spills at 128 rows in bf16 (255 registers).
+    figures=_CUDA | {"native_fp4": "read: FP4 by FP4 only; Triton 3.9 widens FP8 by FP4 to bf16"},
+)
+_CDNA = ComputeUnit(vgprs=512, vgpr_granule=8, waves=8, lds_granule=512, thread_registers=512)
+_GFX90A = Arch(
+    name="gfx90a",
+    backend="hip",
+    warp_size=64,
+    limits=_CDNA,
+    shared_bytes_per_block=64 << 10,
+    shared_bytes_per_unit=64 << 10,
+    fp8="e4m3fn",
+    native_fp4=False,
+    group_mma=None,
+    direct_to_lds=False,
+    ladder={"bf16": r"v_mfma_f32_\w+bf16_1k"},
+    stand_in="mi250x",
+    figures=_HIP | {"fp8": "read: no FP8 in the matrix units; Triton 3.9 widens it to fp16"},
+)
+_GFX942 = replace(
+    _GFX90A,
+    name="gfx942",
+    fp8="e4m3fnuz",
+    ladder={"bf16": r"v_mfma_f32_\w+_bf16", "fp8": r"v_mfma_f32_\w+_fp8_fp8"},
+    stand_in="mi300x",
+    figures=_HIP,
+)
+_GFX950 = replace(
+    _GFX942,
+    name="gfx950",
+    limits=replace(_CDNA, lds_granule=1280),
+    shared_bytes_per_block=160 << 10,
+    shared_bytes_per_unit=160 << 10,
+    fp8="e4m3fn",
+    native_fp4=True,
+    direct_to_lds=True,
+    ladder={
+        "bf16": r"v_mfma_f32_(16x16x32|32x32x16)_bf16",
+        "fp8": r"v_mfma_(scale_)?f32_\w+_f8f6f4",
+        "fp4": r"v_mfma_scale_f32_\w+_f8f6f4",
+    },
+    stand_in="mi350x",
+)
+_GFX1201 = replace(
+    _GFX942,
+    name="gfx1201",
+    warp_size=32,
+    limits=ComputeUnit(vgprs=1536, vgpr_granule=24, waves=16, lds_granule=512, thread_registers=256),
+    shared_bytes_per_unit=128 << 10,
+    fp8="e4m3fn",
+    ladder={"bf16": r"v_wmma_f32_\w+_bf16", "fp8": r"v_wmma_f32_\w+_fp8_fp8"},
+    stand_in="r9700",
+)
+_GFX1250 = replace(
+    _GFX1201,
+    name="gfx1250",
+    limits=ComputeUnit(vgprs=1024, vgpr_granule=16, waves=16, lds_granule=2048, thread_registers=1024),
+    shared_bytes_per_block=320 << 10,
+    shared_bytes_per_unit=320 << 10,
+    native_fp4=True,
+    direct_to_lds=True,
+    ladder={
+        "bf16": r"v_wmma_f32_16x16x32_bf16",
+        "fp8": r"v_wmma_(f32_16x16x128_fp8_fp8|scale_f32_\w+_f8f6f4)",
+        "fp4": r"v_wmma_scale_f32_\w+_(f8f6f4|f4)",
+    },
+    stand_in="gfx1250",
+    figures=_HIP | {"ladder": "estimated: the widest names in LLVM's VOP3PInstructions.td; no ISA document is public"},
+)
+
+_RECORDS = {
+    record.name: record
+    for record in (
+        *(_SM_80, _SM_89, _SM_90, _SM_100, _SM_103, _SM_120),
+        *(_GFX90A, _GFX942, _GFX950, _GFX1201, _GFX1250),
+    )
+}
