@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
@@ -93,7 +93,12 @@ def _hints(problem_type: type[Problem]) -> dict[str, Any]:
 
 def describe(problem: Problem) -> str:
     """`m=64,n=2048,k=7168,dtype=e4m3fn`: the form that the command line reads back."""
-    return ",".join(f"{name}={value}" for name, value in key(problem))
+    return describe_key(key(problem))
+
+
+def describe_key(pairs: Iterable[tuple[str, object]]) -> str:
+    """`name=value` pairs joined by commas, as `describe` writes the fields of a problem."""
+    return ",".join(f"{name}={value}" for name, value in pairs)
 
 
 def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:

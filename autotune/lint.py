@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.config import Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
 from autotune.misses import Miss
 from autotune.table import Row
 from autotune.tuning import space
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 KINDS = {
     "dead": "a row that the lookup can never reach",

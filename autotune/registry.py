@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import UsageError, did_you_mean
-from autotune.kernel import Kernel
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -17,10 +19,17 @@ def names() -> list[str]:
     return sorted(f"{p.parent.name}/{p.stem}" for p in KERNELS.glob("*/*.py") if not p.stem.startswith("_"))
 
 
-def load(name: str) -> Kernel[Any]:
-    """The kernel `family/kernel`. Raises UsageError."""
+def check(name: str) -> None:
+    """Raises UsageError unless there is a kernel `name`. Imports nothing, where `load` imports Torch and Triton."""
     if name not in names():
         raise UsageError(f"unknown kernel {name!r}{did_you_mean(name, names())}")
+
+
+def load(name: str) -> Kernel[Any]:
+    """The kernel `family/kernel`. Raises UsageError."""
+    check(name)
+    from autotune.kernel import Kernel
+
     family, stem = name.split("/")
     kernel = getattr(import_module(f"autotune.kernels.{family}.{stem}"), stem)
     assert isinstance(kernel, Kernel), f"{name}: the public name of the file must be made by @tunable"

@@ -74,7 +74,7 @@ def test_reports_say_the_same(faulty):
     assert "5 of 5 rows regress" in text
     cases = ElementTree.fromstring(report.junit(faulty)).findall(".//testcase/failure")
     assert [case.get("type") for case in cases] == list(FAULTS)
-    found = json.loads(report.dump(faulty))
+    found = json.loads(json.dumps(report.as_json(faulty)))
     assert [row["kind"] for row in found["rows"]] == list(FAULTS)
     assert found["builds"][found["rows"][0]["after"]]["resources"]["spills"] > 0
 
@@ -290,7 +290,7 @@ def test_fix_takes_what_the_table_knows_and_leaves_a_table_that_passes(tables, c
 
 def test_fix_takes_a_stored_finalist_and_asks_for_no_search(tables, monkeypatch):
     searched = []
-    monkeypatch.setattr("autotune.cli.check._retune", lambda left, against: searched.extend(left) or 0)
+    monkeypatch.setattr("autotune.check.retune.run", lambda words, against: searched.append(words))
     old = table.load(tables)
     warps = [{**old.rows[2].config, "num_warps": n} for n in (3, 2, 1)]  # the first does not compile either
     edited = dataclasses.replace(old.rows[2], evidence={"finalists": [*warps, 7, {"num_warps": [4]}]})

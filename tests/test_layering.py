@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import autotune
 
 ROOT = Path(autotune.__file__).resolve().parent
@@ -119,3 +121,54 @@ def test_three_trees_share_their_names():
         for p in (ROOT.parent / "search_spaces").glob("*/*.yaml")
     }
     assert kernels == spaces
+
+
+HEAVY = ["torch", "triton", "optuna", "pandas", "scipy", "numpy"]
+
+
+def heavy_modules_after(words):
+    """Heavy packages that a fresh process has imported at the end of a command line, and its exit code."""
+    code = f"""
+import contextlib, os, sys
+from autotune.cli import main
+with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+    try:
+        code = main({words})
+    except SystemExit as leaving:
+        code = leaving.code
+print(code, *[name for name in {HEAVY} if name in sys.modules])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    exit_code, *loaded = ended.stdout.split()
+    return set(loaded), int(exit_code)
+
+
+PROBLEM = "m=64,n=2048,k=7168,dtype=e4m3fn"
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [
+        (["--help"], 0),
+        ([], 2),
+        (["tune", "--help"], 0),
+        (["nonsense"], 2),
+        (["tune", "--trials", "many"], 2),
+        (["tune", "--trials", "0"], 2),
+        (["tune", "gemm/no_such_kernel", "--device", "mi355x"], 2),
+        (["show", "--device", "no_such_device"], 2),
+        (["explain", "gemm/no_such_kernel", PROBLEM, "--device", "mi355x"], 2),
+        (["devices"], 0),
+        (["devices", "--json"], 0),
+    ],
+)
+def test_help_and_usage_errors_import_nothing_heavy(words, exit_code):
+    assert heavy_modules_after(words) == (set(), exit_code)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_explain_and_show_import_torch_at_most(options):
+    for words in (["explain", "gemm/fp8_block_scaled", PROBLEM], ["show", "gemm/fp8_block_scaled"]):
+        loaded, exit_code = heavy_modules_after([*words, "--device", "mi355x", *options])
+        assert exit_code == 0
+        assert loaded <= {"torch", "triton", "numpy"}, words

@@ -10,6 +10,8 @@ from autotune.cli import main
 from autotune.config import Config, key
 from autotune.table import Row, Table
 from autotune.tuning import space
+from autotune.tuning.session.session import Session
+from autotune.tuning.session.status import Summary
 
 MOE = registry.load("moe/mxfp4_grouped_gemm")
 GPU = device.named("mi355x")
@@ -114,12 +116,8 @@ def test_holes_are_what_a_workload_or_serving_misses(tmp_path, monkeypatch, caps
 
 
 def test_tune_takes_misses_and_nothing_else(tmp_path, monkeypatch, capsys):
-    from autotune.cli import tune
-
     seen = []
-    monkeypatch.setattr(
-        tune.Session, "run", lambda self, problems: seen.append(problems) or tune.Summary("k", "d", tmp_path)
-    )
+    monkeypatch.setattr(Session, "run", lambda self, problems: seen.append(problems) or Summary("k", "d", tmp_path))
     line = {"kernel": MOE.name, "device": "mi355x", "problem": dict(row(77).problem)}
     (tmp_path / "misses").write_text(json.dumps(line) + "\n")
     command = ["tune", "--device", "mi355x", "--device", "b200", "--from-misses", str(tmp_path / "misses")]

@@ -127,7 +127,7 @@ def test_a_damaged_table_stops_a_session_and_stays_as_it_was(tables, capsys):
 @pytest.mark.parametrize("arguments", [["list"], ["devices"], ["doctor"], ["show", "--device", "mi355x"]])
 def test_reports_speak_json_and_text(arguments, capsys):
     assert main([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert main(arguments) == 0
     assert capsys.readouterr().out.strip()
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from autotune import device as devices
 from autotune.check.builder import Builder
 from autotune.check.call import Call
-from autotune.check.check import Finding
+from autotune.check.check import Finding, Report
 from autotune.check.processes import Answer
+from autotune.check.repair import finalists, relatives
 from autotune.check.toolchain import Toolchain
 from autotune.check.triage import KINDS, Verdict
 from autotune.config import Config, describe
@@ -41,6 +42,28 @@ def present() -> Device | None:
         return devices.current()
     except DeviceError:
         return None
+
+
+def time_changed(report: Report, sides: tuple[Toolchain, Toolchain], builder: Builder) -> None:
+    """Times the findings whose code changed, where this machine has the GPU of their rows, and puts what the GPU says
+    in their place; `sides` are (baseline, against)."""
+    gpu = present()
+    places = [
+        place
+        for place, finding in enumerate(report.findings)
+        if finding.subject.device == gpu and finding.worst.kind != "same"
+        if not finding.after.failed and not finding.before.failed
+    ]
+    findings = [report.findings[place] for place in places]
+    others = [_rivals(finding, report) for finding in findings]
+    for place, finding in zip(places, measured(findings, others, sides, builder), strict=True):
+        report.findings[place] = finding
+
+
+def _rivals(finding: Finding, report: Report, most: int = 4) -> list[Call]:
+    """The stored finalists, then configs of other rows of the table and the default."""
+    same = [other.subject.call.config for other in report.findings if other.subject.table == finding.subject.table]
+    return [*finalists(finding.subject), *relatives(finding.subject, same)][:most]
 
 
 def measured(

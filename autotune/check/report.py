@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
@@ -141,7 +140,3 @@ def _names(finding: Finding) -> dict[str, str]:
 
 def _about(kind: str) -> str:
     return {**REGRESSIONS, **NOTICES, **FINE}[kind]
-
-
-def dump(report: Report) -> str:
-    return json.dumps(as_json(report), indent=1)

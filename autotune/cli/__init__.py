@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
+from typing import Any, NoReturn
 
 from autotune.errors import AutotuneError
 from autotune.toolchain import compiler_environment
 
-EXAMPLES = """examples:
+EXAMPLES = """where to begin:
+  autotune doctor                        what this machine can do, and what is missing
+  autotune list                          the kernels
+  autotune devices                       the GPUs
+  autotune COMMAND --help                what a command does, with examples
+
+examples:
   autotune tune gemm/fp8_block_scaled --device mi355x --model deepseek-v4-pro --scenario 8k1k
   autotune explain gemm/fp8_block_scaled m=64,n=2048,k=7168,dtype=e4m3fn --device b200
   autotune compile moe/mxfp4_grouped_gemm --target all
@@ -23,7 +32,11 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     os.environ.update(compiler_environment())  # before Triton is imported
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        _parser().print_help(sys.stderr)
+        return 2
+    arguments = _parser().parse_args(words)
     try:
         code: int = arguments.run(arguments)
     except AutotuneError as error:
@@ -42,51 +55,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors say where the usage is explained."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(f"{message}; `{self.prog} --help` shows the options and examples")
+
+
 @cache
 def _parser() -> argparse.ArgumentParser:
-    from autotune.cli import (
-        bisect,
-        bundle,
-        check,
-        compile_,
-        devices,
-        doctor,
-        explain,
-        export,
-        import_,
-        learn,
-        lint,
-        list_,
-        predict,
-        show,
-        tune,
-        validate,
-    )
-
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="autotune",
         description="Tunes Triton kernels for DeepSeek V4 per GPU, proves them, and serves the tables.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (
-        tune,
-        list_,
-        show,
-        explain,
-        validate,
-        predict,
-        compile_,
-        check,
-        bisect,
-        import_,
-        export,
-        learn,
-        lint,
-        bundle,
-        devices,
-        doctor,
-    ):
+    for module in _commands():
         module.add(commands)
     return parser
+
+
+def _commands() -> Iterator[Any]:
+    """The modules of this folder that add a command, by name.
+
+    A new command is a new module. All are imported for every command line, so none may import Torch, Triton or Optuna
+    at its top: what a command works with is imported where it works (tests/test_layering.py counts the modules).
+    """
+    for found in pkgutil.iter_modules(__path__):
+        module = import_module(f"{__name__}.{found.name}")
+        if hasattr(module, "add"):
+            yield module

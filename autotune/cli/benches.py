@@ -5,7 +5,6 @@ from __future__ import annotations
 from autotune import device as devices
 from autotune.device import Device
 from autotune.errors import DeviceError, UsageError
-from autotune.tuning.measurement import gpu, simulated
 from autotune.tuning.measurement.bench import Bench
 
 
@@ -14,6 +13,8 @@ def named(text: str | None, device: Device, remote: bool = False) -> Bench | Non
 
     `remote`: a cluster measures, and only it knows its GPUs. Raises UsageError.
     """
+    from autotune.tuning.measurement import gpu, simulated
+
     if text == "none":
         return None
     if text not in (None, "gpu"):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autotune import device as devices
 from autotune import registry, runtime
-from autotune.check import reproduce
-from autotune.check.bisect import Bisection, bisect, comparing, releases_between
-from autotune.check.builder import Builder
-from autotune.check.call import Call
-from autotune.cli.check import progress_bar
-from autotune.cli.output import Commands, command, parse_problem, show_rows
+from autotune.cli.output import Commands, command, parse_problem, print_json, show_rows
+from autotune.cli.progress import progress_bar
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
+
+if TYPE_CHECKING:
+    from autotune.check.bisect import Bisection
 
 
 def add(commands: Commands) -> None:
@@ -37,6 +36,11 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from autotune.check import reproduce
+    from autotune.check.bisect import bisect, comparing, releases_between
+    from autotune.check.builder import Builder
+    from autotune.check.call import Call
+
     kernel, device = registry.load(arguments.kernel), devices.named(arguments.device)
     problem = parse_problem(kernel, arguments.row, device)
     call = Call(kernel, problem, runtime.choose(kernel, problem, device).config, device)
@@ -58,7 +62,7 @@ def _show(found: Bisection, as_json: bool) -> None:
         for s in found.steps
     ]
     if as_json:
-        print(json.dumps({"first_bad": found.first_bad, "last_good": found.last_good, "steps": steps}, indent=1))
+        print_json({"first_bad": found.first_bad, "last_good": found.last_good, "steps": steps})
         return
     show_rows(steps, False)
     if found.first_bad:

@@ -10,7 +10,6 @@ from autotune import device as devices
 from autotune import registry, runtime, workload
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.errors import UsageError
-from autotune.tuning.compilation import bundling
 from autotune.tuning.workers.worker import Limits
 
 
@@ -35,6 +34,8 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from autotune.tuning.compilation import bundling
+
     if arguments.words[:1] == ["verify"]:
         if len(arguments.words) != 2:
             raise UsageError("bundle verify needs one FOLDER")
@@ -72,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify(folder: Path, as_json: bool) -> int:
+    from autotune.tuning.compilation import bundling
+
     wrong = bundling.verify(folder)
     if as_json or wrong:
         show_rows([{"wrong": one} for one in wrong], as_json)

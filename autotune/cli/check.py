@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-import autotune
 from autotune import arch as archs
 from autotune import device as devices
-from autotune import runtime, table
-from autotune.check import measure, page, reproduce
-from autotune.check import report as reports
-from autotune.check import subject as subjects
-from autotune.check import toolchain as toolchains
-from autotune.check.builder import Builder
-from autotune.check.call import Call
-from autotune.check.check import Finding, Report, check
-from autotune.check.repair import finalists, relatives, repair
-from autotune.check.subject import Subject
-from autotune.check.toolchain import Toolchain
-from autotune.check.triage import FINE
-from autotune.cli.output import Commands, command, kernel_names, show_rows
-from autotune.config import describe
+from autotune import runtime
+from autotune.cli.output import Commands, command, kernel_names, print_json, show_rows
+from autotune.cli.progress import progress_bar
 from autotune.errors import AutotuneError, UsageError
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
+
+if TYPE_CHECKING:
+    from autotune.check.check import Finding, Report
+    from autotune.check.subject import Subject
+    from autotune.check.toolchain import Toolchain
 
 
 def add(commands: Commands) -> None:
@@ -74,7 +62,13 @@ def add_toolchains(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    chosen = chosen_subjects(arguments)
+    from autotune.check import report as reports
+    from autotune.check.builder import Builder
+    from autotune.check.check import check
+    from autotune.check.measure import time_changed
+    from autotune.check.repair import repair
+
+    chosen = _subjects(arguments)
     against = _toolchain(arguments.against, arguments.against_env)
     baseline = None
     if arguments.baseline or arguments.baseline_env:
@@ -83,55 +77,34 @@ def run(arguments: argparse.Namespace) -> int:
         builder = Builder(state_root(), Limits(processes=arguments.jobs, timeout_s=300), update)
         found = check(chosen, baseline, against, builder)
         if baseline:
-            _measure(found, (baseline, against), builder)
+            time_changed(found, (baseline, against), builder)
         repaired, left = repair(found.regressions, against, builder) if arguments.fix else ([], [])
     _write(found, arguments)
     if arguments.json:
-        print(reports.dump(found))
+        print_json(reports.as_json(found))
     else:
         _show(found)
     for finding in repaired:
         print(f"repaired: {finding.subject.name}", file=sys.stderr)
-    retuned = _retune(left, against)
-    return 1 if len(repaired) + retuned < len(found.regressions) else 0
+    return 1 if len(repaired) + _retune(left, against) < len(found.regressions) else 0
 
 
-def _measure(found: Report, sides: tuple[Toolchain, Toolchain], builder: Builder) -> None:
-    """Times what changed, where this machine has the GPU of the rows."""
-    gpu = measure.present()
-    chosen = [i for i, f in enumerate(found.findings) if f.subject.device == gpu and f.worst.kind != "same"]
-    chosen = [i for i in chosen if not found.findings[i].after.failed and not found.findings[i].before.failed]
-    findings = [found.findings[i] for i in chosen]
-    others = [_rivals(finding, found) for finding in findings]
-    for index, finding in zip(chosen, measure.measured(findings, others, sides, builder), strict=True):
-        found.findings[index] = finding
+def _retune(findings: Sequence[Finding], against: Toolchain) -> int:
+    """Searches for rows that no known config repairs; the number of searches that ended well."""
+    from autotune.check import retune
+
+    commands = list(map(retune.command, findings))
+    if against.python == sys.executable:
+        return sum(retune.run(command, against) for command in commands)
+    for command in commands:
+        print(f"no known config repairs it; in that environment: autotune {shlex.join(command)}", file=sys.stderr)
+    return 0
 
 
-def _rivals(finding: Finding, found: Report, most: int = 4) -> list[Call]:
-    same = [other.subject.call.config for other in found.findings if other.subject.table == finding.subject.table]
-    return [*finalists(finding.subject), *relatives(finding.subject, same)][:most]
-
-
-def _retune(left: Sequence[Finding], against: Toolchain) -> int:
-    """Searches for rows that no known config repairs, in a process of the new toolchain; how many got a row."""
-    done = 0
-    path = os.pathsep.join([*against.path, str(Path(autotune.__file__).parents[1])])
-    for finding in left:
-        problem = describe(finding.subject.call.problem)
-        command = ["tune", finding.subject.kernel.name, "--device", finding.subject.device.name, "--problem", problem]
-        if finding.subject.table and table.load(finding.subject.table).deterministic:
-            command += ["--deterministic", "--tables", str(runtime.tables_root())]
-        if against.python != sys.executable:
-            print(f"no known config repairs it; in that environment: autotune {shlex.join(command)}", file=sys.stderr)
-            continue
-        environment = {**against.process_environment(), "PYTHONPATH": path}
-        ended = subprocess.run([sys.executable, "-m", "autotune", *command], env=environment, stdout=2, check=False)
-        done += ended.returncode == 0
-    return done
-
-
-def chosen_subjects(arguments: argparse.Namespace) -> list[Subject]:
+def _subjects(arguments: argparse.Namespace) -> list[Subject]:
     """Rows of the tables, and with --arch what is served besides. Raises UsageError where there is nothing."""
+    from autotune.check import subject as subjects
+
     names = kernel_names(arguments.kernels)
     archs = _archs(arguments.arch or ["all"])
     for device in arguments.device:
@@ -152,35 +125,15 @@ def _archs(given: list[str]) -> list[str]:
 
 
 def _toolchain(spec: str, environment: Path | None) -> Toolchain:
+    from autotune.check import toolchain as toolchains
+
     return toolchains.of_environment(environment) if environment else toolchains.named(spec, state_root())
 
 
-class progress_bar:
-    """A bar on a terminal, a line a tenth elsewhere; gives (stage, done, of) -> None."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=self._console, transient=True)
-        self._last = ""
-
-    def __enter__(self) -> Any:  # noqa: ANN401
-        self._bar.start()
-        self._task = self._bar.add_task("")
-        return self._update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _update(self, stage: str, done: int, total: int) -> None:
-        self._bar.update(self._task, description=stage, completed=done, total=total)
-        step = f"{stage}: {10 * done // total * 10} %"
-        if step != self._last and not self._console.is_terminal:
-            print(f"{step} ({done}/{total})", file=sys.stderr, flush=True)
-            self._last = step
-
-
 def _write(found: Report, arguments: argparse.Namespace) -> None:
+    from autotune.check import page
+    from autotune.check import report as reports
+
     for path, text in (
         (arguments.junit, reports.junit),
         (arguments.markdown, reports.markdown),
@@ -196,6 +149,8 @@ def _write(found: Report, arguments: argparse.Namespace) -> None:
 
 
 def _reproducer(found: Report, finding: Finding, path: Path) -> None:
+    from autotune.check import reproduce
+
     about = f"{finding.subject.name}, {found.baseline} against {found.against}: {finding.worst}"
     try:
         path.write_text(reproduce.script(finding.subject.call, path.name, about), encoding="utf-8")
@@ -204,6 +159,9 @@ def _reproducer(found: Report, finding: Finding, path: Path) -> None:
 
 
 def _show(found: Report) -> None:
+    from autotune.check import report as reports
+    from autotune.check.triage import FINE
+
     rows = [_row(group) for group in reports.grouped(found.findings) if group[0].worst.kind not in FINE]
     show_rows(rows, False, f"{found.baseline} against {found.against}")
     about = reports.as_json(found)["kinds"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import arch as archs
 from autotune import device as devices
@@ -12,12 +12,14 @@ from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
-from autotune.kernel import Kernel
 from autotune.tuning import space
 from autotune.tuning.compilation import matrix
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.session.tasks import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 
 def add(commands: Commands) -> None:

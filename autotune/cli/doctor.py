@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry, runtime, table
@@ -27,11 +27,12 @@ from autotune.toolchain import (
     triton_version,
     was_tried,
 )
-from autotune.tuning.measurement import gpu, simulated
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.measurement.race import LOOKS
 from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.noise import Noise, noise
+
+if TYPE_CHECKING:
+    from autotune.tuning.session.noise import Noise
 
 Finding = tuple[str, bool, str]
 
@@ -64,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _timing(arguments: argparse.Namespace) -> int:
+    from autotune.tuning.measurement import gpu, simulated
+    from autotune.tuning.session.noise import noise
+
     bench: Bench
     if arguments.bench in (None, "gpu"):
         device, bench = devices.current(), gpu.Gpu(slots=gpu.count())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import atomic
 from autotune.cli.output import Commands, command, show_rows
-from autotune.tuning.prediction import calibration, prior
-from autotune.tuning.prediction.calibration import Calibration
-from autotune.tuning.prediction.learn import Lesson, written
 from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.experience import calibrations, lessons, measured
+
+if TYPE_CHECKING:
+    from autotune.tuning.prediction.calibration import Calibration
+    from autotune.tuning.prediction.learn import Lesson
 
 
 def add(commands: Commands) -> None:
@@ -28,6 +28,10 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from autotune.tuning.prediction import calibration, prior
+    from autotune.tuning.prediction.learn import written
+    from autotune.tuning.session.experience import calibrations, lessons, measured
+
     state = state_root()
     found = measured(state)
     taught, fits = lessons(found), calibrations(found)
@@ -48,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(state: Path, taught: dict[str, list[Lesson]], fits: dict[str, Calibration]) -> None:
+    from autotune.tuning.prediction import prior
+
     for name, some in sorted(taught.items()):
         print(f"{name}: {len(some)} problems")
     if taught:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 from autotune import registry, runtime
-from autotune.cli.output import Commands, command, show_rows
+from autotune.cli.output import Commands, command, print_json, show_rows
 from autotune.workload.inventory import HOT_PATHS
 
 
@@ -30,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         for path in HOT_PATHS
     ]
     if arguments.json:
-        print(json.dumps({"kernels": kernels, "hot_paths": paths}, indent=1))
+        print_json({"kernels": kernels, "hot_paths": paths})
         return 0
     show_rows(kernels, False, "kernels")
     show_rows(paths, False, "hot paths of DeepSeek V4 and V3.2")

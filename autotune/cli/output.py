@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from autotune import registry
 from autotune.config import Problem, parse
 from autotune.device import Device
-from autotune.kernel import Kernel
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 Commands = Any  # argparse's subparsers action is private
 
@@ -34,11 +34,14 @@ def command(commands: Commands, name: str, about: str, examples: str) -> argpars
 def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
     """Prints dicts with the same keys, one a line."""
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     if not rows:
         print("nothing to show")
         return
+    from rich.console import Console
+    from rich.table import Table
+
     drawn = Table(title=title or None)
     for name in rows[0]:
         drawn.add_column(name, overflow="fold")
@@ -48,6 +51,11 @@ def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") ->
     if not console.is_terminal:
         console = Console(width=160)
     console.print(drawn)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401
+    """Prints JSON that every reader takes: NaN and infinity, which JSON lacks, become null."""
+    print(json.dumps(_finite(value), indent=1, allow_nan=False))
 
 
 def parse_problem(kernel: Kernel[Any], text: str, device: Device) -> Problem:
@@ -61,8 +69,19 @@ def parse_problem(kernel: Kernel[Any], text: str, device: Device) -> Problem:
 def kernel_names(given: Sequence[str]) -> list[str]:
     """All kernels where none is named. Raises UsageError for an unknown one."""
     for name in given:
-        registry.load(name)
+        registry.check(name)
     return list(given) or registry.names()
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {name: _finite(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry
@@ -11,15 +11,15 @@ from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel, Work
 from autotune.tuning import space
-from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.prediction import calibration
-from autotune.tuning.prediction.calls import side_by_side, works
-from autotune.tuning.prediction.predict import Prediction, predict_all
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.session.tasks import compile_job, count_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel, Work
+    from autotune.tuning.compilation.resources import Resources
+    from autotune.tuning.prediction.predict import Prediction
 
 
 def add(commands: Commands) -> None:
@@ -47,6 +47,8 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from autotune.tuning.prediction import calibration
+
     if arguments.top < 1 or min(arguments.compile, arguments.count) < 0:
         given = f"{arguments.top}, {arguments.compile}, {arguments.count}"
         raise UsageError(f"--top must be positive, --compile and --count not negative, got {given}")
@@ -79,6 +81,9 @@ def _ranked(
     found: dict[Config, Resources | None],
     counted: dict[Config, Work] | None = None,
 ) -> list[tuple[Config, Prediction]]:
+    from autotune.tuning.prediction.calls import side_by_side, works
+    from autotune.tuning.prediction.predict import predict_all
+
     configs = list(found)
     if not configs:
         return []
@@ -96,7 +101,9 @@ def _dtype(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
 def _compiled(
     kernel: Kernel[Any], problem: Problem, device: Device, configs: list[Config]
 ) -> dict[Config, Resources | None]:
-    """What compiles and fits; the rest cannot run."""
+    """The configs that compile and fit, with their resources; the rest cannot run."""
+    from autotune.tuning.compilation.resources import Resources
+
     jobs = [Job(kernel.name, key(problem), config, device.name) for config in configs]
     found: dict[Config, Resources | None] = {}
     with Workers(Limits(), state_root()) as workers:
@@ -107,7 +114,9 @@ def _compiled(
 
 
 def _counted(kernel: Kernel[Any], problem: Problem, device: Device, configs: list[Config]) -> dict[Config, Work]:
-    """What the interpreter counts. Raises UsageError where it cannot run a config."""
+    """The work of each config, counted by the interpreter. Raises UsageError where it cannot run a config."""
+    from autotune.kernel import Work
+
     jobs = [Job(kernel.name, key(problem), config, device.name) for config in configs]
     found: dict[Config, Work] = {}
     with Workers(Limits(), state_root(), interpret=True) as workers:

@@ -6,28 +6,26 @@ import argparse
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import lint, misses, registry, runtime, untrusted, workload
 from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
+from autotune.cli.progress import progress_bar
 from autotune.config import Problem, build, key
 from autotune.device import Device
-from autotune.draw import captured
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
-from autotune.tuning.measurement import simulated
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.budget import Budget
 from autotune.tuning.session import crew, ray_pool
 from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.status import Status, Summary
 from autotune.tuning.workers.worker import Limits
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
+    from autotune.tuning.session.session import Plan
+    from autotune.tuning.session.status import Status, Summary
 
 
 def add(commands: Commands) -> None:
@@ -121,6 +119,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
+    from autotune.tuning.session.session import Plan
+
     bench = benches.named(arguments.bench, device, remote=arguments.ray is not None)
     tables = arguments.tables or _tables(bench, arguments.deterministic)
     gain = arguments.until_gain / 100 if arguments.until_gain is not None else None
@@ -140,7 +140,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
 
 def _tables(bench: Bench | None, deterministic: bool) -> Path:
     """Rehearsals and deterministic rows are served only to whoever names their folder in AUTOTUNE_TABLES."""
-    if isinstance(bench, simulated.Simulated):
+    if bench is not None and bench.tier == "simulated":
         return state_root() / ("simulated-deterministic" if deterministic else "simulated")
     return state_root() / "deterministic" if deterministic else runtime.tables_root()
 
@@ -151,16 +151,13 @@ def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argpars
         asks = arguments.from_misses or arguments.model
         print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
         return None
-    columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        task = progress.add_task(f"{kernel.name} on {device.name}")
-        log = _Log(f"{kernel.name} {device.name}", console)
+    from autotune.tuning.session.session import Session
+
+    with progress_bar() as bar:
 
         def update(status: Status) -> None:
-            text = f"{kernel.name} on {device.name}: {_describe(status)}"
-            progress.update(task, description=text, completed=status.done, total=status.of)
-            log.note(status)
+            head = f"{kernel.name} on {device.name}: "
+            bar(head + status.stage, status.done, status.of, _describe(status))
 
         # The clock of --minutes starts with each session.
         fresh = replace(plan, budget=Budget(plan.budget.trials, plan.budget.minutes, plan.budget.until_gain))
@@ -198,6 +195,8 @@ def _drawn(kernel: Kernel[Any], text: str) -> tuple[str, str]:
 
 
 def _captured(path: Path) -> str:
+    from autotune.draw import captured
+
     counts = untrusted.read_json(path)
     if not isinstance(counts, list) or not all(type(count) is int for count in counts):
         raise UsageError(f"{path}: must be a list of integers, the tokens that each expert got; got {str(counts)[:80]}")
@@ -209,21 +208,8 @@ def _captured(path: Path) -> str:
 
 def _describe(status: Status) -> str:
     failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
-    best = f", default / best {status.speedup:.2f}" if status.stage == "search" else ""
-    return f"{status.stage}{best}" + (f", failed: {failed}" if failed else "")
-
-
-class _Log:
-    """One line a tenth where stderr is no terminal, so that a log file shows progress too."""
-
-    def __init__(self, head: str, console: Console) -> None:
-        self._head, self._console, self._last = head, console, ""
-
-    def note(self, status: Status) -> None:
-        step = f"{status.stage} {10 * status.done // max(status.of, 1) * 10} %"
-        if step != self._last and not self._console.is_terminal:
-            print(f"{self._head}: {step} ({status.done}/{status.of}) {_describe(status)}", file=sys.stderr, flush=True)
-            self._last = step
+    parts = [f"default / best {status.speedup:.2f}"] if status.stage == "search" else []
+    return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
 
 
 def _row(summary: Summary) -> dict[str, Any]:

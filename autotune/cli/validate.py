@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry, runtime
@@ -13,13 +13,15 @@ from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.config import Config, build, key
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
 from autotune.tuning import space
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.session.checking import check
 from autotune.tuning.session.tasks import validate_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 
 def add(commands: Commands) -> None:

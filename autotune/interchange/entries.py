@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Problem, Scalar, build, field_names, key
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
 from autotune.table import Row
 from autotune.tuning.session.trials import Trials
 from autotune.untrusted import scalars
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 NEUTRAL: dict[str, Scalar] = {
     "SPLIT_K": 1,

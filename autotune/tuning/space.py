@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,7 +17,9 @@ from autotune import arch as archs
 from autotune.config import Config, Problem, Scalar, build
 from autotune.device import Device
 from autotune.errors import SpaceError, UsageError, did_you_mean
-from autotune.kernel import Kernel
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 

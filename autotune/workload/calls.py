@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.config import Problem
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
 from autotune.workload import v3_2, v4
 from autotune.workload.model import Model
 from autotune.workload.rank import Call, Rank, problem_of
 from autotune.workload.scenario import Parallelism, Scenario, steps
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 
 def calls(model: Model, scenario: Scenario, parallelism: Parallelism, device: Device) -> tuple[Call, ...]:

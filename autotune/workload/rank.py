@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.config import Problem, Scalar, build
 from autotune.device import Device
-from autotune.kernel import Kernel
 from autotune.workload.model import Model
 from autotune.workload.scenario import Parallelism, Step
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 GEMM = "gemm/fp8_block_scaled"
 LINEAR = "gemm/bf16_linear"

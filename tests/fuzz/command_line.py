@@ -54,7 +54,7 @@ def read_line(text, folder):
         stack.enter_context(mock.patch.dict(os.environ, env))
         for place in (
             "subprocess.run", "subprocess.Popen", "autotune.tuning.workers.process.Isolated.call", "tempfile.mkstemp",
-            "autotune.cli.tune.Session.run", "pathlib.Path.mkdir", "autotune.table.save",
+            "autotune.tuning.session.session.Session.run", "pathlib.Path.mkdir", "autotune.table.save",
         ):  # fmt: skip
             stack.enter_context(mock.patch(place, started))
         stack.enter_context(mock.patch.object(space, "feasible", few))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.kernel import Work
+
+if TYPE_CHECKING:
+    from autotune.kernel import Work
 
 _SAME_TYPE = {"bf16": r"bf16|kind::f16", "fp8": r"fp8|f8f6f4|e4m3", "fp4": r"f8f6f4|mxf4|_f4"}
 NOT_JUDGED = "not judged"

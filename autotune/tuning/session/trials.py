@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import optuna
-from optuna.trial import TrialState
+from typing import TYPE_CHECKING, Any
 
 from autotune.config import Config, Problem, parse
 from autotune.errors import UsageError
-from autotune.kernel import Kernel
-from autotune.tuning.search import storage
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from autotune.kernel import Kernel
 
 _NAME = re.compile(
     r"(?P<problem>\S+) trials=3 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+) bench=(?P<bench>\S+)"
@@ -103,6 +103,10 @@ def lock_path(journal: Path) -> Path:
 def read(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
     """All studies of `kernel` as its source is now, for `device`, by name: trials of an earlier source are of another
     kernel, whose problems may have had another form. Raises UsageError where a session is writing them."""
+    import optuna
+
+    from autotune.tuning.search import storage
+
     path, source = journal_path(state, device, kernel.name), kernel.identity.kernel
     if not path.is_file():
         return
@@ -113,12 +117,12 @@ def read(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
             if study is None or study.source != source:
                 continue
             trials = optuna.load_study(study_name=summary.study_name, storage=held).get_trials(deepcopy=False)
-            ended = tuple(_outcome(one, path) for one in trials if one.state == TrialState.COMPLETE)
+            ended = tuple(_outcome(one, path) for one in trials if one.state == optuna.trial.TrialState.COMPLETE)
             if ended:
                 yield Trials(kernel.name, device, study, parse(kernel.problem, study.problem), ended)
 
 
-def _outcome(trial: optuna.trial.FrozenTrial, path: Path) -> tuple[Config, dict[str, Any]]:
+def _outcome(trial: FrozenTrial, path: Path) -> tuple[Config, dict[str, Any]]:
     try:
         outcome = json.loads(trial.user_attrs["outcome"])
     except (KeyError, ValueError) as error:

@@ -1,0 +1,32 @@
+"""A new search for a regressed row that no known config repairs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import autotune
+from autotune import runtime, table
+from autotune.check.check import Finding
+from autotune.check.toolchain import Toolchain
+from autotune.config import describe
+
+
+def command(finding: Finding) -> list[str]:
+    """Arguments of the `autotune` command that searches for the finding's row anew."""
+    subject = finding.subject
+    problem = describe(subject.call.problem)
+    words = ["tune", subject.kernel.name, "--device", subject.device.name, "--problem", problem]
+    if subject.table and table.load(subject.table).deterministic:
+        words += ["--deterministic", "--tables", str(runtime.tables_root())]
+    return words
+
+
+def run(words: list[str], against: Toolchain) -> bool:
+    """Runs that command in a process with the compilers of `against`, its results on stderr; True where it succeeds."""
+    path = os.pathsep.join([*against.path, str(Path(autotune.__file__).parents[1])])
+    environment = {**against.process_environment(), "PYTHONPATH": path}
+    ended = subprocess.run([sys.executable, "-m", "autotune", *words], env=environment, stdout=2, check=False)
+    return ended.returncode == 0
