@@ -58,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors say where the usage is explained."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - overloaded in argparse
+        """Refuses what a command does not know itself; argparse would let the parser of all commands refuse it."""
+        arguments, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return arguments, unknown
+
     def error(self, message: str) -> NoReturn:
         super().error(f"{message}; `{self.prog} --help` shows the options and examples")
 

@@ -93,11 +93,11 @@ def _retune(findings: Sequence[Finding], against: Toolchain) -> int:
     """Searches for rows that no known config repairs; the number of searches that ended well."""
     from autotune.check import retune
 
-    commands = list(map(retune.command, findings))
+    lines = list(map(retune.command, findings))
     if against.python == sys.executable:
-        return sum(retune.run(command, against) for command in commands)
-    for command in commands:
-        print(f"no known config repairs it; in that environment: autotune {shlex.join(command)}", file=sys.stderr)
+        return sum(retune.run(words, against) for words in lines)
+    for words in lines:
+        print(f"no known config repairs it; in that environment: autotune {shlex.join(words)}", file=sys.stderr)
     return 0
 
 
