@@ -155,6 +155,13 @@ _SM_80 = Arch(
     stand_in="a100",
     figures=_CUDA | {"fp8": "read: no FP8 in the matrix units; e4m3fn is what engines store"},
 )
+_SM_86 = replace(
+    _SM_80,
+    name="sm_86",
+    limits=Multiprocessor(threads=1536, blocks=16),
+    shared_bytes_per_block=99 << 10,
+    shared_bytes_per_unit=100 << 10,
+)
 _SM_89 = replace(
     _SM_80,
     name="sm_89",
@@ -177,6 +184,29 @@ _SM_90 = replace(
 )
 _SM_100 = replace(_SM_90, name="sm_100", native_fp4=True, group_mma="tcgen05", ladder=_TCGEN05, stand_in="b200")
 _SM_103 = replace(_SM_100, name="sm_103", stand_in="b300")
+_SM_107 = replace(
+    _SM_100,
+    name="sm_107",
+    limits=Multiprocessor(threads=2048, blocks=16),
+    shared_bytes_per_block=327 << 10,
+    shared_bytes_per_unit=328 << 10,
+    figures=_CUDA
+    | {
+        "limits": "read: cuda_occupancy.h of CUDA 13.5 for blocks; estimated: as many threads as on sm_100",
+        "shared_bytes_per_block": "derived: 1 KB less than a multiprocessor has, as on every arch before",
+        "stand_in": "estimated: no figures of Rubin are public that a record could state; Blackwell's",
+    },
+)
+_SM_110 = replace(
+    _SM_100,
+    name="sm_110",
+    limits=Multiprocessor(threads=1536, blocks=24),
+    figures=_CUDA
+    | {
+        "limits": "read: cuda_occupancy.h of CUDA 13.5 for blocks; unconfirmed: threads, from memory of CUDA's tables",
+        "stand_in": "estimated: Thor has the datacenter parts' instructions, a tenth of their units",
+    },
+)
 _SM_120 = replace(
     _SM_89,
     name="sm_120",
@@ -185,6 +215,7 @@ _SM_120 = replace(
     # Spills at 128 rows in bf16 (255 registers).
     figures=_CUDA | {"native_fp4": "read: FP4 by FP4 only; Triton 3.9 widens FP8 by FP4 to bf16"},
 )
+_SM_121 = replace(_SM_120, name="sm_121")
 _CDNA = ComputeUnit(vgprs=512, vgpr_granule=8, waves=8, lds_granule=512, thread_registers=512)
 _GFX90A = Arch(
     name="gfx90a",
@@ -200,6 +231,12 @@ _GFX90A = Arch(
     ladder={"bf16": r"v_mfma_f32_\w+bf16_1k"},
     stand_in="mi250x",
     figures=_HIP | {"fp8": "read: no FP8 in the matrix units; Triton 3.9 widens it to fp16"},
+)
+_GFX908 = replace(
+    _GFX90A,
+    name="gfx908",
+    limits=ComputeUnit(vgprs=256, vgpr_granule=4, waves=10, lds_granule=512, thread_registers=256),
+    ladder={"bf16": r"v_mfma_f32_(16x16x8|32x32x4)bf16"},
 )
 _GFX942 = replace(
     _GFX90A,
@@ -225,16 +262,20 @@ _GFX950 = replace(
     },
     stand_in="mi350x",
 )
+_RDNA = ComputeUnit(vgprs=1536, vgpr_granule=24, waves=16, lds_granule=512, thread_registers=256)
 _GFX1201 = replace(
     _GFX942,
     name="gfx1201",
     warp_size=32,
-    limits=ComputeUnit(vgprs=1536, vgpr_granule=24, waves=16, lds_granule=512, thread_registers=256),
+    limits=_RDNA,
     shared_bytes_per_unit=128 << 10,
     fp8="e4m3fn",
     ladder={"bf16": r"v_wmma_f32_\w+_bf16", "fp8": r"v_wmma_f32_\w+_fp8_fp8"},
     stand_in="r9700",
 )
+_GFX1200 = replace(_GFX1201, name="gfx1200")
+_GFX1100 = replace(_GFX1201, name="gfx1100", ladder={"bf16": r"v_wmma_f32_\w+_bf16"}, figures=_GFX90A.figures)
+_GFX1151 = replace(_GFX1100, name="gfx1151")
 _GFX1250 = replace(
     _GFX1201,
     name="gfx1250",
@@ -255,7 +296,7 @@ _GFX1250 = replace(
 _RECORDS = {
     record.name: record
     for record in (
-        *(_SM_80, _SM_89, _SM_90, _SM_100, _SM_103, _SM_120),
-        *(_GFX90A, _GFX942, _GFX950, _GFX1201, _GFX1250),
+        *(_SM_80, _SM_86, _SM_89, _SM_90, _SM_100, _SM_103, _SM_107, _SM_110, _SM_120, _SM_121),
+        *(_GFX908, _GFX90A, _GFX942, _GFX950, _GFX1100, _GFX1151, _GFX1200, _GFX1201, _GFX1250),
     )
 }

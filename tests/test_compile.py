@@ -85,6 +85,27 @@ def check_default(kernel, gpu, problem, config):
     assert matrix.shortfall(used, kernel.work(problem, config, gpu), config, gpu) is None, place
 
 
+@pytest.mark.parametrize("name", ["gemm/mxfp8_mxfp4", "moe/mxfp4_grouped_gemm"])
+def test_mxfp4_products_are_native_on_rubin(name):
+    kernel, gpu = registry.load(name), device.target("sm_107")
+    problem = space.load(kernel, gpu).compile[0]
+    config = kernel.default(problem, gpu)
+    found = resources.read(launch.compile_launches(kernel, problem, config, gpu), gpu)
+    assert found.spills == 0
+    assert set(dict(found.matrix_instructions)) == {"tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale.block32"}
+    assert matrix.shortfall(dict(found.matrix_instructions), kernel.work(problem, config, gpu), config, gpu) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", sorted({*archs.names()} - {*archs.SERVED}))
+@pytest.mark.parametrize("name", ["gemm/bf16_linear", "norm/rms_norm", "attention/sparse_decode"])
+def test_kernels_compile_on_archs_that_are_not_served_on(name, arch):
+    kernel, gpu = registry.load(name), device.target(arch)
+    problem = space.load(kernel, gpu).compile[0]
+    config = kernel.default(problem, gpu)
+    assert resources.read(launch.compile_launches(kernel, problem, config, gpu), gpu).programs_per_unit >= 1
+
+
 def matrix_kernels():
     gpu = device.of_arch("gfx950")
     for name in registry.names():

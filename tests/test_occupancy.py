@@ -33,7 +33,10 @@ def test_by_hand(gpu, registers, shared, warps, programs):
     assert programs_per_unit(gpu, registers, shared, warps) == programs
 
 
-@pytest.mark.parametrize("gpu", [MI300X, MI355X], ids=lambda g: g.name)
+NEW = ("gfx908", "gfx1100", "gfx1151", "gfx1200")
+
+
+@pytest.mark.parametrize("gpu", [MI300X, MI355X, *map(device.of_arch, NEW)], ids=lambda g: g.name)
 def test_waves_agree_with_the_assembler(gpu):
     kernel = registry.load("norm/rms_norm_quant")
     problem = kernel.problem(64, 7168, dtype=gpu.fp8)
