@@ -30,7 +30,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/compile_overhead.py
+	$(BIN)/python -m benchmarks.session.compile_overhead
 
 clean:
 	rm -rf .venv dist build

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import triton
 from triton.runtime.cache import FileCacheManager
 
-from autotune import atomic, runtime, table
+from autotune import files, runtime, table
 from autotune.config import Config, Key
 from autotune.errors import TableError, UsageError
 
@@ -122,4 +122,4 @@ def write(manifest: Manifest, folder: Path) -> None:
     ]
     head = {"format": FORMAT, "arch": manifest.arch, "device": manifest.device, "triton": manifest.triton}
     text = json.dumps({**head, "tables": manifest.tables, "specialisations": rows}, indent=1) + "\n"
-    atomic.write(folder / MANIFEST, text)
+    files.write(folder / MANIFEST, text)

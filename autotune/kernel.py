@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from autotune import device as devices
-from autotune import identity, ops, runtime, signature
+from autotune import identity, launcher_signature, runtime, torch_ops
 from autotune.config import Config, P
 from autotune.device import Device
 from autotune.identity import Identity
+from autotune.launcher_signature import Signature
 from autotune.runtime import Served
-from autotune.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Kernel(Generic[P]):
     def __call__(self, *args: Any, config: Config | None = None, device: Device | None = None) -> Any:  # noqa: ANN401
         """Launches with `config`, or with the tuned table's choice for this call's shapes and dtypes."""
         if torch.compiler.is_compiling():
-            return ops.call(self, args, device)
+            return torch_ops.call(self, args, device)
         if config is not None:
             return self.launch(*args, config=config, device=device or self.home(args))
         served = self.serve(args, device)
@@ -111,7 +111,7 @@ class Kernel(Generic[P]):
     @cached_property
     def op(self) -> Callable[..., Any]:
         """This kernel as an op of torch: `torch.ops.autotune.<family>_<kernel>`."""
-        return ops.define(self)
+        return torch_ops.define(self)
 
     @cached_property
     def _key(self) -> Callable[[tuple[Any, ...]], Any]:
@@ -146,7 +146,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     def wrap(launch: Callable[..., Any]) -> Kernel[P]:
         path = Path(inspect.getfile(launch)).resolve()
         name = f"{path.parent.name}/{path.stem}"
-        seen = signature.read(launch, problem.of)  # type: ignore[attr-defined]
+        seen = launcher_signature.read(launch, problem.of)  # type: ignore[attr-defined]
         kernel = Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path, seen)
         _ = kernel.op  # `torch.ops` must know the name before the first call
         return kernel

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autotune import atomic
+from autotune import files
 from autotune.config import Config, Key, Scalar
 from autotune.errors import TableError, did_you_mean
 
@@ -150,7 +150,7 @@ def load(path: Path) -> Table:
 
 def save(table: Table, path: Path) -> None:
     """Atomic: a reader sees the old table or the new one, also when the writer is killed."""
-    atomic.write(path, dumps(table), durable=True)
+    files.write(path, dumps(table), durable=True)
 
 
 def _plain(row: Row) -> dict[str, Any]:

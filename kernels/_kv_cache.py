@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
 from autotune.kernels._launch import require, require_home
 from autotune.kernels._quant import expect_fp8_within, fp8_groups

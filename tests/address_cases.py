@@ -19,8 +19,8 @@ import triton.language as tl
 
 from autotune import device, registry
 from autotune.tuning import space
-from autotune.tuning.validation.interpret import correct_interpreter
-from autotune.tuning.validation.sanitize import _device_call, _pointer, place
+from autotune.tuning.interpreter.corrections import correct_interpreter
+from autotune.tuning.interpreter.sanitizer import _device_call, _pointer, place
 
 GPUS = ("mi355x", "h100")
 TOKENS = 2**20

@@ -4,7 +4,7 @@ import json
 import sys
 
 from autotune import device, registry
-from autotune.tuning.validation.count import count
+from autotune.tuning.interpreter.counting import count
 
 PROBLEMS = {
     "attention/dense_mqa": {"tokens": 256, "heads": 16, "keys": 512},

@@ -16,8 +16,8 @@ import torch
 
 from autotune import device, registry
 from autotune.config import build, key
+from autotune.tuning.interpreter import corrections
 from autotune.tuning.measurement.gpu import Gpu
-from autotune.tuning.validation import interpret
 from autotune.tuning.workers.worker import Job
 
 KERNEL = registry.load("quant/fp8_group_quant")
@@ -122,7 +122,7 @@ def failure(launch):
 
 
 def main():
-    interpret.correct_interpreter()
+    corrections.correct_interpreter()
     with contextlib.ExitStack() as stack:
         for name, stand_in in CUDA.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))

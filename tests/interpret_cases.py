@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from autotune.tuning.validation import interpret
+from autotune.tuning.interpreter import corrections
 
 
 @triton.jit
@@ -98,16 +98,16 @@ def conversions():
     random = np.random.default_rng(0).normal(size=20000).astype(np.float32) * 100
     values = np.concatenate([patterns[np.isfinite(patterns)], random])
     wrong = 0
-    for kind, torch_kind in interpret._FP8.items():
+    for kind, torch_kind in corrections._FP8.items():
         most = torch.finfo(torch_kind).max
         want = torch.from_numpy(values).clamp(-most, most).to(torch_kind).view(torch.uint8).numpy()
-        wrong += int((interpret.from_float32(values, kind) != want).sum())
+        wrong += int((corrections.from_float32(values, kind) != want).sum())
         bits = np.arange(256, dtype=np.uint8)
         back = torch.from_numpy(bits).view(torch_kind).float().numpy()
-        wrong += int((~np.isclose(interpret.to_float32(bits, kind), back, rtol=0, equal_nan=True)).sum())
+        wrong += int((~np.isclose(corrections.to_float32(bits, kind), back, rtol=0, equal_nan=True)).sum())
     return wrong
 
 
 if sys.argv[1] == "corrected":
-    interpret.correct_interpreter()
+    corrections.correct_interpreter()
 print(json.dumps({"dots": dots(1000), "operations": operations(1000), "conversions": conversions()}))

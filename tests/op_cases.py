@@ -7,7 +7,7 @@ import torch
 
 from autotune import device, registry
 from autotune.tuning import space
-from autotune.tuning.validation.interpret import correct_interpreter
+from autotune.tuning.interpreter.corrections import correct_interpreter
 
 GPU = device.named("mi355x")
 

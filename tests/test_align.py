@@ -13,7 +13,7 @@ from autotune.errors import UsageError
 SHARED = """
 import torch
 from autotune import device, registry
-from autotune.tuning.validation.sanitize import sanitized
+from autotune.tuning.interpreter.sanitizer import sanitized
 
 gpu = device.named("mi355x")
 align, gemm = registry.load("moe/align"), registry.load("moe/bf16_grouped_gemm")

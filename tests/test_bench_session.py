@@ -16,7 +16,7 @@ from autotune.config import Config, build, key
 from autotune.errors import UsageError
 from autotune.tuning.measurement.replay import Replay
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import trials
 from autotune.tuning.session.ledger import Crash, Ledger
 from autotune.tuning.session.session import Plan, Session
@@ -233,7 +233,7 @@ def test_the_ledger_is_shared_survives_torn_lines_and_can_be_forgotten(tmp_path)
 
 
 def test_chaos_in_short(tmp_path):
-    benchmark = Path(__file__).parents[1] / "benchmarks/chaos.py"
+    benchmark = Path(__file__).parents[1] / "benchmarks/session/chaos.py"
     short = ["--rows", "64", "--cols", "1536", "--trials", "16", "--kills", "2", "--rate", "2.5", "--skip-calm"]
     result = subprocess.run([sys.executable, str(benchmark), *short], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]

@@ -14,7 +14,7 @@ from autotune.cli import main
 from autotune.config import key
 from autotune.errors import UsageError
 from autotune.table import Row, Table
-from autotune.tuning.compilation import bundling
+from autotune.tuning.compilation import bundle_builder
 from autotune.tuning.workers.worker import Limits
 
 KERNEL = registry.load("norm/rms_norm_quant")
@@ -57,7 +57,9 @@ def made(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOTUNE_TABLES", str(root / "tables"))
         runtime.forget()
-        manifest, failed = bundling.make(root / "made", gpu, {KERNEL.name: []}, Limits(processes=2), lambda *_: None)
+        manifest, failed = bundle_builder.make(
+            root / "made", gpu, {KERNEL.name: []}, Limits(processes=2), lambda *_: None
+        )
         runtime.forget()
     assert not failed
     assert manifest.specialisations
@@ -137,11 +139,11 @@ def test_a_damaged_manifest_is_refused(tmp_path, text):
 
 @pytest.mark.parametrize(("size", "classes"), [(64, (64, 1, 65)), (37, (37, 1, 32)), (1, (1, 16, 2)), (2, (2, 1, 16))])
 def test_every_class_of_size_is_asked_for(size, classes):
-    assert bundling._classes(size) == classes
+    assert bundle_builder._classes(size) == classes
 
 
 def test_folders_that_are_no_bundle_are_left_alone(tmp_path):
     (tmp_path / "precious").write_text("x")
     with pytest.raises(UsageError, match="not empty"):
-        bundling.make(tmp_path, device.named("mi355x"), {}, Limits(processes=1), lambda *_: None)
+        bundle_builder.make(tmp_path, device.named("mi355x"), {}, Limits(processes=1), lambda *_: None)
     assert [path.name for path in Path(tmp_path).iterdir()] == ["precious"]

@@ -13,14 +13,14 @@ import torch
 
 from autotune import device as devices
 from autotune import registry, table
-from autotune.check import build, install, measure, page, report, reproduce, toolchain
+from autotune.check import artifact, compilers, html_report, releases, report, reproduce, timing
 from autotune.check.bisect import bisect, comparing
 from autotune.check.builder import Builder
 from autotune.check.call import Call
-from autotune.check.check import check
-from autotune.check.processes import Processes
-from autotune.check.subject import Subject
+from autotune.check.compare import check
+from autotune.check.served_rows import Subject
 from autotune.check.triage import Pair, Verdict, strength, triage
+from autotune.check.worker_pool import Processes
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
@@ -46,7 +46,7 @@ def gemm(arch, format, m=256):
 
 def release(variable):
     """The Triton that is installed here, as if it were another release; see plain_gemm.py."""
-    return dataclasses.replace(toolchain.installed(), name=variable, environment=(("RELEASE", variable),))
+    return dataclasses.replace(compilers.installed(), name=variable, environment=(("RELEASE", variable),))
 
 
 ARCHS = {"spills": "sm_80", "fit": "sm_90", "compile": "gfx950", "numerics": "gfx942", "matrix": "sm_90"}
@@ -61,7 +61,7 @@ def shared_state(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faulty(shared_state):
-    return check(SUBJECTS, toolchain.installed(), release("faulty"), builder(shared_state))
+    return check(SUBJECTS, compilers.installed(), release("faulty"), builder(shared_state))
 
 
 def test_each_seeded_regression_is_found_in_its_class(faulty):
@@ -80,9 +80,9 @@ def test_reports_say_the_same(faulty):
 
 
 def test_unchanged_calls_raise_no_alarm(shared_state, faulty):
-    same = check(SUBJECTS, toolchain.installed(), release("healthy"), builder(shared_state))
+    same = check(SUBJECTS, compilers.installed(), release("healthy"), builder(shared_state))
     assert same.counts() == {"same": len(CALLS)}
-    warm = check(SUBJECTS, toolchain.installed(), release("healthy"), builder(shared_state))
+    warm = check(SUBJECTS, compilers.installed(), release("healthy"), builder(shared_state))
     assert (warm.compiled, warm.from_cache, warm.counts()) == (0, 2 * len(CALLS), same.counts())
 
 
@@ -90,7 +90,7 @@ def built(**changes):
     made = Resources(100, 0, 0, 32768, 0, (("v_mfma_f32_16x16x128_f8f6f4", 16),), 4096, 4, 3, "code")
     fields = {name: changes.pop(name) for name in list(changes) if name in Resources.__dataclass_fields__}
     made = dataclasses.replace(made, **{"code": repr(fields), **fields})
-    return dataclasses.replace(build.Build("here", 1.0, "same", ("s_nop",), made), **changes)
+    return dataclasses.replace(artifact.Build("here", 1.0, "same", ("s_nop",), made), **changes)
 
 
 def test_what_the_interpreter_runs_alike_is_proved_once():
@@ -125,9 +125,9 @@ def test_names_places_and_the_order_of_constants_do_not_make_another_front_end()
         "%cst = arith.constant 2", "%y = arith.constant 1"
     )
     swapped = swapped.replace("addi %a, %c1", "addi %a, %y", 1).replace("muli %0, %cst", "muli %0, %x")
-    assert build._nameless(one) == build._nameless(swapped)
-    assert build._nameless(one) != build._nameless(one.replace("constant 7", "constant 8"))
-    assert build._nameless(one) != build._nameless(one.replace("muli %0, %cst", "muli %cst, %0"))
+    assert artifact._nameless(one) == artifact._nameless(swapped)
+    assert artifact._nameless(one) != artifact._nameless(one.replace("constant 7", "constant 8"))
+    assert artifact._nameless(one) != artifact._nameless(one.replace("muli %0, %cst", "muli %cst, %0"))
 
 
 def test_only_what_resources_leave_open_is_disassembled():
@@ -189,8 +189,8 @@ def test_times_are_judged_against_their_noise(again, after, rival, kind):
     def scaled(factor):
         return [us * factor for us in STEADY]
 
-    times = measure.Times((STEADY, scaled(again)), scaled(after), {Config(a=1): scaled(rival)})
-    assert measure.timed(times).kind == kind
+    times = timing.Times((STEADY, scaled(again)), scaled(after), {Config(a=1): scaled(rival)})
+    assert timing.timed(times).kind == kind
 
 
 def test_measured_findings_take_the_gpus_word(faulty):
@@ -201,9 +201,9 @@ def test_measured_findings_take_the_gpus_word(faulty):
             answers = {n: {"samples_us": [us * slow for us in STEADY]} for n in calls}
             return {n: wrong if side.name == "new" and calls[n] is CALLS["fit"] else answers[n] for n in calls}
 
-    sides = tuple(dataclasses.replace(toolchain.installed(), name=name) for name in ("old", "new"))
+    sides = tuple(dataclasses.replace(compilers.installed(), name=name) for name in ("old", "new"))
     fine = [dataclasses.replace(f, verdicts=(Verdict("alike", "", "", "", ""),)) for f in faulty.findings]
-    found = measure.measured(fine, [[] for _ in fine], sides, Gpu())
+    found = timing.measured(fine, [[] for _ in fine], sides, Gpu())
     kinds = {f.subject.call.problem.m: f.worst.kind for f in found}
     assert kinds == {m: "numerics" if fault == "fit" else "slower" for m, fault in ROWS.items()}
 
@@ -225,8 +225,8 @@ def test_the_page_opens_and_leads_from_the_heatmap_to_a_row(faulty, tmp_path):
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("apt-get install chromium chromium-driver")
     path = tmp_path / "report.html"
-    path.write_text(page.html(faulty), encoding="utf-8")
-    assert "http" not in page.html(faulty)
+    path.write_text(html_report.html(faulty), encoding="utf-8")
+    assert "http" not in html_report.html(faulty)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
@@ -261,7 +261,7 @@ def tables(tmp_path, monkeypatch, shared_state):
     for m, changes in ((64, {}), (128, {"num_warps": 16}), (256, {"num_warps": 3})):
         problem = kernel.problem(m, 7168)
         proved = Call(kernel, problem, kernel.default(problem, gpu), gpu)
-        (made,) = builder(shared_state).builds(toolchain.installed(), [proved]).values()
+        (made,) = builder(shared_state).builds(compilers.installed(), [proved]).values()
         config = Config({**proved.config, **changes})
         rows.append(table.Row(key(problem), config, "modeled", {}, made.toolchain, made.resources.code))
     path = table.path_of(tmp_path / "tables", gpu.arch, gpu.name, kernel.name)
@@ -324,7 +324,7 @@ def test_a_compiler_that_dies_or_hangs_is_a_finding_and_the_next_call_goes_on():
     with Processes(dying, Limits(processes=1, timeout_s=600)) as processes:
         answers = dict(processes.run("compile", {"a": CALLS["compile"], "b": CALLS["spills"]}, lambda _, a: a))
     assert all("died (exit code 7)" in answer["failed"] for answer in answers.values())
-    with Processes(toolchain.installed(), Limits(processes=1, timeout_s=0.01)) as processes:
+    with Processes(compilers.installed(), Limits(processes=1, timeout_s=0.01)) as processes:
         answers = dict(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))
     assert answers["a"]["late"]
 
@@ -332,7 +332,7 @@ def test_a_compiler_that_dies_or_hangs_is_a_finding_and_the_next_call_goes_on():
 def test_what_is_no_compiler_is_refused(tmp_path):
     (tmp_path / "triton").mkdir()
     (tmp_path / "triton/__init__.py").write_text("__version__ = '4.0.0'")
-    strange = dataclasses.replace(toolchain.installed(), name="triton 4.0.0", path=(str(tmp_path),))
+    strange = dataclasses.replace(compilers.installed(), name="triton 4.0.0", path=(str(tmp_path),))
     with Processes(strange, LIMITS) as processes, pytest.raises(UsageError, match=r"4\.0\.0 cannot be checked"):
         list(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))
 
@@ -348,13 +348,13 @@ def test_releases_are_fetched_once_and_whole(tmp_path, monkeypatch):
             raise UsageError("no such release")
         return ""
 
-    monkeypatch.setattr(install, "_pip", pip)
-    assert install.release("triton", "3.8.0", tmp_path) == install.release("triton", "3.8.0", tmp_path)
+    monkeypatch.setattr(releases, "_pip", pip)
+    assert releases.release("triton", "3.8.0", tmp_path) == releases.release("triton", "3.8.0", tmp_path)
     assert fetched == ["triton==3.8.0"]
     with pytest.raises(UsageError):
-        install.release("triton", "0.0.1", tmp_path)
+        releases.release("triton", "0.0.1", tmp_path)
     assert not (tmp_path / "triton-0.0.1").exists()
-    assert install.release("nvidia-cuda-nvcc", "13.5", tmp_path).is_dir()
+    assert releases.release("nvidia-cuda-nvcc", "13.5", tmp_path).is_dir()
     assert fetched[-1] == "nvidia-cuda-nvcc==13.5.*"
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["nvidia-cuda-nvcc-13.5", "triton-3.8.0"]
 
@@ -410,7 +410,7 @@ def test_known_regressions_of_triton_are_found_and_bisected(arch, format, first_
 def test_the_triton_of_another_environment_is_checked(tmp_path, monkeypatch, capsys):
     """A virtual environment that finds another Triton first; what it makes is what the release itself makes."""
     monkeypatch.delenv("AUTOTUNE_STATE")
-    other = install.release("triton", "3.8.0", state_root() / "toolchains")
+    other = releases.release("triton", "3.8.0", state_root() / "toolchains")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     (folder,) = tmp_path.glob("lib/*/site-packages")
     (folder / "other.pth").write_text(f"{other}\n{Path(pytest.__file__).parents[1]}\n")
@@ -429,7 +429,7 @@ def test_a_triton_without_backends_is_refused(tmp_path):
         if not package.name.startswith(("triton-", "__editable__", "_")) and package.suffix != ".pth":
             (folder / package.name).symlink_to(package)
     with (
-        Processes(toolchain.of_environment(tmp_path), LIMITS) as processes,
+        Processes(compilers.of_environment(tmp_path), LIMITS) as processes,
         pytest.raises(UsageError, match="no backend"),
     ):
         list(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))

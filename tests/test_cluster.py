@@ -18,7 +18,7 @@ from autotune.config import build
 from autotune.errors import UsageError
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather
 from autotune.tuning.search import storage
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import crew, ray_pool
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits

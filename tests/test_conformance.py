@@ -12,8 +12,8 @@ from triton.runtime.jit import JITFunction
 
 from autotune import device, registry
 from autotune.config import build, describe, key, parse
-from autotune.draw import DISTRIBUTIONS
 from autotune.errors import UsageError
+from autotune.inputs import DISTRIBUTIONS
 from autotune.tuning import space
 from autotune.tuning.compilation import launch
 from autotune.tuning.session.tasks import validate_job

@@ -6,19 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from autotune import device, lint, misses, registry, runtime, table
+from autotune import device, misses, registry, runtime, table
+from autotune.check import lint
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import SpaceError, TableError
 from autotune.table import Row, Table
 from autotune.tuning import space
-from autotune.tuning.compilation import bundling
+from autotune.tuning.compilation import bundle_builder
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.deterministic import OneOrder, price
 from autotune.tuning.session.tasks import RowsJob, compile_job, rows_job
 from autotune.tuning.session.winners import Searched
-from autotune.tuning.validation.batch import batches
-from autotune.tuning.validation.reduction import order
+from autotune.tuning.validation.reduction_order import order
+from autotune.tuning.validation.row_batches import batches
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 GPU = device.named("h100")
@@ -188,7 +189,7 @@ def test_lint_and_bundles_pass_over_what_a_deterministic_table_refuses(serving, 
     other = GEMM.problem(64, 1024, 7168)
     (hole,) = lint.holes(tmp_path, GPU, {GEMM.name: [other, GEMM.problem(64, 512, 7168)]})
     assert "refused" in hole.reason
-    bundled = list(bundling.jobs(GEMM, GPU, [other]))
+    bundled = list(bundle_builder.jobs(GEMM, GPU, [other]))
     assert {dict(job.problem)["n"] for job in bundled} == {512}
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from autotune import device, registry
-from autotune.draw import DISTRIBUTIONS, Draw, distribution
 from autotune.errors import WrongResult
+from autotune.inputs import DISTRIBUTIONS, Draw, distribution
 from autotune.kernel import Expected
 from autotune.tuning import space
 from autotune.tuning.validation.cases import NORMAL, cases_of

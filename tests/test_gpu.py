@@ -12,7 +12,7 @@ import torch
 from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import build
-from autotune.tuning.measurement import cold, gpu
+from autotune.tuning.measurement import cold_cache, gpu
 from autotune.tuning.measurement.bench import Measurement
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.crew import measuring
@@ -27,17 +27,17 @@ LIMITS = measuring(Limits(processes=1))
 def test_copies_of_the_inputs_exceed_twice_the_last_level_cache_where_there_is_room():
     mi300x = device.named("mi300x")
     assert mi300x.last_level_mb == 256
-    assert cold.copies_for(64 * 2**20, mi300x, 2**40) == 9
-    assert cold.copies_for(2**20, mi300x, 2**40) == 513
-    assert cold.copies_for(2**10, mi300x, 2**40) == 1000, "tiny inputs: as many as a graph has launches"
-    assert cold.copies_for(2**30, mi300x, 2**40) == 2
-    assert cold.copies_for(2**30, mi300x, 2**30) == 1, "no room: the same inputs again"
+    assert cold_cache.copies_for(64 * 2**20, mi300x, 2**40) == 9
+    assert cold_cache.copies_for(2**20, mi300x, 2**40) == 513
+    assert cold_cache.copies_for(2**10, mi300x, 2**40) == 1000, "tiny inputs: as many as a graph has launches"
+    assert cold_cache.copies_for(2**30, mi300x, 2**40) == 2
+    assert cold_cache.copies_for(2**30, mi300x, 2**30) == 1, "no room: the same inputs again"
 
 
 def test_graphs_are_long_enough_that_launching_them_is_under_five_percent():
     for us in (0.5, 3.0, 40.0, 900.0):
         for copies in (1, 2, 9, 100, 1000):
-            launches = cold.launches_for(us, copies)
+            launches = cold_cache.launches_for(us, copies)
             assert launches % copies == 0
             assert launches * max(us, 1.0) >= 400
 
@@ -45,7 +45,7 @@ def test_graphs_are_long_enough_that_launching_them_is_under_five_percent():
 def test_copies_look_to_the_compiler_as_what_they_are_copies_of():
     whole = torch.arange(40.0).view(5, 8)
     inputs = (whole[:, 1:6], whole, 3, whole[0].expand(4, -1), None)
-    copies = cold.copied(inputs)
+    copies = cold_cache.copied(inputs)
     for had, got in zip(inputs, copies, strict=True):
         if not isinstance(had, torch.Tensor):
             assert got == had
@@ -56,7 +56,7 @@ def test_copies_look_to_the_compiler_as_what_they_are_copies_of():
     copies[1].zero_()
     assert copies[0].sum() == copies[3].sum() == 0, "what shares memory still does"
     assert whole.sum() == 780, "the original stays"
-    assert cold.launches_for(900.0, 1) == 1
+    assert cold_cache.launches_for(900.0, 1) == 1
 
 
 def test_the_code_that_asks_a_gpu_runs_on_a_stand_in():

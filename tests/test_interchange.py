@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from autotune import device, registry, runtime, table, untrusted
+from autotune import device, files, registry, runtime, table
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
@@ -175,12 +175,12 @@ def test_a_replay_space_whose_session_was_cut_short_is_read(tmp_path):
 
 
 def test_a_small_file_that_unpacks_into_a_large_one_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(untrusted, "LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "LIMIT_BYTES", 1 << 20)
     path = tmp_path / "bomb.json.gz"
     path.write_bytes(gzip.compress(b" " * (2 << 20)))
     assert path.stat().st_size < 1 << 20
     with pytest.raises(UsageError, match="larger than 1 MiB"):
-        untrusted.read_json(path)
+        files.read_json(path)
 
 
 def test_flas_own_lookup_finds_what_we_export(tmp_path, monkeypatch):
@@ -297,7 +297,7 @@ def test_a_foreign_winner_outside_our_space_is_tried_as_its_nearest_neighbour():
     assert space.nearest(feasible, feasible[2]) is feasible[2]
 
 
-PEERS = Path(__file__).parents[1] / "benchmarks" / "peers.py"
+PEERS = Path(__file__).parents[1] / "benchmarks" / "serving" / "peers.py"
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autotune.errors import UsageError
-from autotune.tuning.validation.interpret import correct_interpreter
+from autotune.tuning.interpreter.corrections import correct_interpreter
 
 
 def cases(mode):

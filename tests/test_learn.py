@@ -14,10 +14,10 @@ from autotune.config import describe, key
 from autotune.errors import UsageError
 from autotune.table import Row, Table, load, path_of, save
 from autotune.tuning import space
-from autotune.tuning.prediction import calibration, prior
-from autotune.tuning.prediction.calls import calls_of
-from autotune.tuning.prediction.opinions import opinions
-from autotune.tuning.prediction.predict import predict_all
+from autotune.tuning.cost_model import calibration, prior
+from autotune.tuning.cost_model.call_batch import calls_of
+from autotune.tuning.cost_model.model import predict_all
+from autotune.tuning.cost_model.prior import opinions
 from autotune.tuning.search import storage
 from autotune.tuning.session.experience import calibrations, lessons, measured
 from autotune.tuning.session.trials import Study, journal_path

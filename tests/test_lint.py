@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from autotune import device, lint, misses, registry, runtime, table
+from autotune import device, misses, registry, runtime, table
+from autotune.check import lint
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.table import Row, Table

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from autotune import device, ops, registry
+from autotune import device, registry, torch_ops
 from autotune.tuning import space
 
 GPU = device.named("mi355x")
@@ -29,7 +29,7 @@ def test_the_fake_agrees_with_the_launcher(name):
     kernel = registry.load(name)
     for problem in space.load(kernel, GPU).check:
         arguments = problem.inputs(0, "meta")
-        with ops._without_launching(type(kernel.jit)):
+        with torch_ops._without_launching(type(kernel.jit)):
             result = kernel.launch(*arguments, config=kernel.default(problem, GPU), device=GPU)
         outputs = as_tuple(result)
         written = [arguments[i] for i in kernel.signature.written if arguments[i] is not None]
@@ -76,7 +76,7 @@ def test_other_threads_launch_while_one_traces():
             return "launched"
 
     original, answers = Jit.run, []
-    with ops._without_launching(Jit):
+    with torch_ops._without_launching(Jit):
         other = threading.Thread(target=lambda: answers.append(Jit().run()))
         other.start()
         other.join()

@@ -12,7 +12,7 @@ import pytest
 from autotune import device, registry
 from autotune.config import build
 from autotune.tuning.measurement.simulated import Modeled, Simulated, Weather
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import trials
 from autotune.tuning.session.crew import Crew
 from autotune.tuning.session.session import Plan, Session

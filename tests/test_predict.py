@@ -10,11 +10,10 @@ from autotune.cli import main
 from autotune.config import Config
 from autotune.tuning import space
 from autotune.tuning.compilation import launch, resources
-from autotune.tuning.prediction.calls import side_by_side, works
-from autotune.tuning.prediction.constants import constants
-from autotune.tuning.prediction.footprint import footprint
-from autotune.tuning.prediction.predict import model_name, predict, predict_all
-from autotune.tuning.prediction.tiles import tiles
+from autotune.tuning.cost_model.call_batch import side_by_side, works
+from autotune.tuning.cost_model.model import constants, model_name, predict, predict_all
+from autotune.tuning.cost_model.program_cost import footprint
+from autotune.tuning.cost_model.tile_cost import tiles
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
 H100, H200, B200, MI300X = map(device.named, ("h100", "h200", "b200", "mi300x"))

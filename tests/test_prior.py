@@ -8,9 +8,9 @@ import pytest
 from autotune import device, registry
 from autotune.config import Config
 from autotune.errors import UsageError
-from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.calls import side_by_side
-from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.cost_model import prior
+from autotune.tuning.cost_model.call_batch import side_by_side
+from autotune.tuning.cost_model.prior import opinions
 from autotune.tuning.space import feasible, load
 
 KERNEL = registry.load("gemm/fp8_block_scaled")

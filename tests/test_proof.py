@@ -8,7 +8,7 @@ from autotune import device, registry
 from autotune.config import Config, resized
 from autotune.tuning import space
 from autotune.tuning.compilation.launch import launches
-from autotune.tuning.validation.proof import codes, folds, inner, period, problems_to_prove, tails
+from autotune.tuning.validation.coverage import codes, folds, inner, period, problems_to_prove, tails
 
 GPU = device.named("mi355x")
 

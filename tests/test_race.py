@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autotune.config import Config
 from autotune.tuning.measurement.race import LOOKS, gain_over, noise_floor, race, student, trimmed
 from autotune.tuning.measurement.simulated import Simulated, Weather
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.workers.worker import Job
 
 TRIALS = 200

@@ -8,10 +8,10 @@ import optuna
 import pytest
 
 from autotune.config import Config
+from autotune.tuning.search.encoding import octaves_from_usual
 from autotune.tuning.search.sampler import FeasibleSampler
 from autotune.tuning.search.storage import journal
 from autotune.tuning.search.study import Search
-from autotune.tuning.search.threads import octaves_from_usual
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

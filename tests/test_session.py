@@ -16,9 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import Config, build, describe
-from autotune.draw import captured
+from autotune.inputs import captured
 from autotune.tuning.search import storage
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import session as session_module
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.session.trials import Study, Trials, journal_path, read

@@ -11,8 +11,8 @@ from test_search import BEST, CONFIGS, LISTS, outcome, suggest, time_us, tried
 
 from autotune.config import Config
 from autotune.tuning.search.sampler import FeasibleSampler
-from autotune.tuning.search.sharing import distance, share
 from autotune.tuning.search.study import Search
+from autotune.tuning.search.transfer import distance, share
 
 ORDER = random.Random(0).sample(CONFIGS, 40)
 

@@ -6,8 +6,8 @@ import pytest
 
 from autotune import device, registry, workload
 from autotune.errors import UsageError
-from autotune.workload import v3_2, v4
-from autotune.workload.inventory import HOT_PATHS
+from autotune.workload import deepseek_v3_2, deepseek_v4
+from autotune.workload.hot_paths import HOT_PATHS
 from autotune.workload.model import V3_2, V4_FLASH, V4_PRO
 from autotune.workload.rank import Rank
 from autotune.workload.scenario import Parallelism, named, steps
@@ -33,7 +33,9 @@ SHAPES = {
 def step(model, parallelism, phase="decode", index=-1):
     """The calls of one step of a phase, the largest unless `index` says another."""
     one = [s for s in steps(named("8k1k"), parallelism) if s.phase == phase][index]
-    return list((v4 if model.is_v4 else v3_2).calls(Rank(model, parallelism, device.named("mi355x"), one)))
+    return list(
+        (deepseek_v4 if model.is_v4 else deepseek_v3_2).calls(Rank(model, parallelism, device.named("mi355x"), one))
+    )
 
 
 def dense_shapes(model, parallelism):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autotune.check import install
+from autotune.check import releases
 from autotune.check.builder import Builder
 from autotune.check.call import Call
-from autotune.check.toolchain import named
+from autotune.check.compilers import named
 from autotune.check.triage import Pair, Verdict, triage
 from autotune.errors import UsageError
 from autotune.toolchain import order
@@ -56,7 +56,7 @@ def releases_between(good: str, bad: str) -> list[str]:
     if package != other or package not in _PACKAGES or not first or not last:
         raise UsageError(f"--good {good!r} and --bad {bad!r} must name two releases of one compiler, as triton==3.8.0")
     lowest, highest = order(first), (*order(last), *([9999] if last.count(".") < 2 else []))
-    found = [v for v in install.versions(_PACKAGES[package]) if lowest <= order(v) <= highest]
+    found = [v for v in releases.versions(_PACKAGES[package]) if lowest <= order(v) <= highest]
     if len(found) < 2:
         raise UsageError(f"--good {good} must be older than --bad {bad}, both released")
     return [f"{package}=={version}" for version in found]

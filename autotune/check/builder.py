@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from autotune import registry
-from autotune.check.build import Build, code_of, loop_of, of_answer
+from autotune.check.artifact import Build, code_of, loop_of, of_answer
 from autotune.check.call import Call, Proved
-from autotune.check.processes import Answer, Processes
-from autotune.check.toolchain import Toolchain
+from autotune.check.compilers import Toolchain
 from autotune.check.triage import Pair
+from autotune.check.worker_pool import Answer, Processes
 from autotune.device import Device
 from autotune.tuning import space
 from autotune.tuning.compilation.instructions import Loop

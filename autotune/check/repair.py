@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from autotune import table
-from autotune.check.build import Build
+from autotune.check.artifact import Build
 from autotune.check.builder import Builder, check_calls
 from autotune.check.call import Call
-from autotune.check.check import Finding
-from autotune.check.subject import Subject
-from autotune.check.toolchain import Toolchain
+from autotune.check.compare import Finding
+from autotune.check.compilers import Toolchain
+from autotune.check.served_rows import Subject
 from autotune.check.triage import Pair, triage
 from autotune.config import Config, describe
 from autotune.table import Row, Table
-from autotune.tuning.prediction.predict import Prediction, predict
+from autotune.tuning.cost_model.model import Prediction, predict
 
 _FATAL = ("compile", "fit", "numerics", "refused", "record")
 """What no measurement can excuse: such a row gives way even to a modeled one."""

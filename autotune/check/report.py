@@ -6,8 +6,8 @@ from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
-from autotune.check.build import Build
-from autotune.check.check import Finding, Report
+from autotune.check.artifact import Build
+from autotune.check.compare import Finding, Report
 from autotune.check.triage import FINE, NOTICES, REGRESSIONS
 from autotune.config import describe
 

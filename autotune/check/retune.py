@@ -9,8 +9,8 @@ from pathlib import Path
 
 import autotune
 from autotune import runtime, table
-from autotune.check.check import Finding
-from autotune.check.toolchain import Toolchain
+from autotune.check.compare import Finding
+from autotune.check.compilers import Toolchain
 from autotune.config import describe
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from autotune.check.build import Build
+from autotune.check.artifact import Build
 from autotune.device import Device
 from autotune.tuning.compilation.resources import Resources
 

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from autotune.tuning.compilation import bundling
+    from autotune.tuning.compilation import bundle_builder
 
     if arguments.words[:1] == ["verify"]:
         if len(arguments.words) != 2:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{done}/{total} compiled", file=sys.stderr, flush=True)
 
     limits = Limits(processes=arguments.jobs)
-    manifest, failed = bundling.make(arguments.output, device, problems, limits, progress)
+    manifest, failed = bundle_builder.make(arguments.output, device, problems, limits, progress)
     rows = [
         {
             "kernel": name,
@@ -73,9 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify(folder: Path, as_json: bool) -> int:
-    from autotune.tuning.compilation import bundling
+    from autotune.tuning.compilation import bundle_builder
 
-    wrong = bundling.verify(folder)
+    wrong = bundle_builder.verify(folder)
     if as_json or wrong:
         show_rows([{"wrong": one} for one in wrong], as_json)
     else:

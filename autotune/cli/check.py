@@ -19,9 +19,9 @@ from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:
-    from autotune.check.check import Finding, Report
-    from autotune.check.subject import Subject
-    from autotune.check.toolchain import Toolchain
+    from autotune.check.compare import Finding, Report
+    from autotune.check.compilers import Toolchain
+    from autotune.check.served_rows import Subject
 
 
 def add(commands: Commands) -> None:
@@ -64,9 +64,9 @@ def add_toolchains(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from autotune.check import report as reports
     from autotune.check.builder import Builder
-    from autotune.check.check import check
-    from autotune.check.measure import time_changed
+    from autotune.check.compare import check
     from autotune.check.repair import repair
+    from autotune.check.timing import time_changed
 
     chosen = _subjects(arguments)
     against = _toolchain(arguments.against, arguments.against_env)
@@ -103,7 +103,7 @@ def _retune(findings: Sequence[Finding], against: Toolchain) -> int:
 
 def _subjects(arguments: argparse.Namespace) -> list[Subject]:
     """Rows of the tables, and with --arch what is served besides. Raises UsageError where there is nothing."""
-    from autotune.check import subject as subjects
+    from autotune.check import served_rows as subjects
 
     names = kernel_names(arguments.kernels)
     archs = _archs(arguments.arch or ["all"])
@@ -125,19 +125,19 @@ def _archs(given: list[str]) -> list[str]:
 
 
 def _toolchain(spec: str, environment: Path | None) -> Toolchain:
-    from autotune.check import toolchain as toolchains
+    from autotune.check import compilers as toolchains
 
     return toolchains.of_environment(environment) if environment else toolchains.named(spec, state_root())
 
 
 def _write(found: Report, arguments: argparse.Namespace) -> None:
-    from autotune.check import page
+    from autotune.check import html_report
     from autotune.check import report as reports
 
     for path, text in (
         (arguments.junit, reports.junit),
         (arguments.markdown, reports.markdown),
-        (arguments.html, page.html),
+        (arguments.html, html_report.html),
     ):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from autotune import atomic, registry, runtime, table
 from autotune import device as devices
+from autotune import files, registry, runtime, table
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.errors import UsageError
 from autotune.interchange.formats import FORMATS
@@ -89,6 +89,6 @@ def _trials(arguments: argparse.Namespace) -> list[Trials]:
 
 def _save(path: Path, content: str | bytes) -> None:
     try:
-        atomic.write(path, content)
+        files.write(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error})") from error

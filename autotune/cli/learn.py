@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune import atomic
+from autotune import files
 from autotune.cli.output import Commands, command, show_rows
 from autotune.tuning.session.cache import state_root
 
 if TYPE_CHECKING:
-    from autotune.tuning.prediction.calibration import Calibration
-    from autotune.tuning.prediction.learn import Lesson
+    from autotune.tuning.cost_model.calibration import Calibration
+    from autotune.tuning.cost_model.prior_training import Lesson
 
 
 def add(commands: Commands) -> None:
@@ -28,18 +28,18 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from autotune.tuning.prediction import calibration, prior
-    from autotune.tuning.prediction.learn import written
+    from autotune.tuning.cost_model import calibration, prior
+    from autotune.tuning.cost_model.prior_training import written
     from autotune.tuning.session.experience import calibrations, lessons, measured
 
     state = state_root()
     found = measured(state)
     taught, fits = lessons(found), calibrations(found)
     if taught:
-        atomic.write(prior.own(state), written(taught))
+        files.write(prior.own(state), written(taught))
         prior.load.cache_clear()
     if fits:
-        atomic.write(calibration.path(state), calibration.written(fits))
+        files.write(calibration.path(state), calibration.written(fits))
     rows: list[dict[str, Any]] = [{"prior": name, "problems": len(some)} for name, some in sorted(taught.items())]
     rows += [{"calibration": name, **asdict(one)} for name, one in sorted(fits.items())]
     if arguments.json:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(state: Path, taught: dict[str, list[Lesson]], fits: dict[str, Calibration]) -> None:
-    from autotune.tuning.prediction import prior
+    from autotune.tuning.cost_model import prior
 
     for name, some in sorted(taught.items()):
         print(f"{name}: {len(some)} problems")

@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from autotune import device as devices
-from autotune import lint, misses, registry, runtime, workload
+from autotune import misses, registry, runtime, workload
+from autotune.check import lint
 from autotune.cli.output import Commands, command, show_rows
 from autotune.errors import UsageError
 

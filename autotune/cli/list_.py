@@ -8,7 +8,7 @@ from typing import Any
 
 from autotune import registry, runtime
 from autotune.cli.output import Commands, command, print_json, show_rows
-from autotune.workload.inventory import HOT_PATHS
+from autotune.workload.hot_paths import HOT_PATHS
 
 
 def add(commands: Commands) -> None:

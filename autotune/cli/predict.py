@@ -19,7 +19,7 @@ from autotune.tuning.workers.worker import Job, Limits, Workers
 if TYPE_CHECKING:
     from autotune.kernel import Kernel, Work
     from autotune.tuning.compilation.resources import Resources
-    from autotune.tuning.prediction.predict import Prediction
+    from autotune.tuning.cost_model.model import Prediction
 
 
 def add(commands: Commands) -> None:
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from autotune.tuning.prediction import calibration
+    from autotune.tuning.cost_model import calibration
 
     if arguments.top < 1 or min(arguments.compile, arguments.count) < 0:
         given = f"{arguments.top}, {arguments.compile}, {arguments.count}"
@@ -81,8 +81,8 @@ def _ranked(
     found: dict[Config, Resources | None],
     counted: dict[Config, Work] | None = None,
 ) -> list[tuple[Config, Prediction]]:
-    from autotune.tuning.prediction.calls import side_by_side, works
-    from autotune.tuning.prediction.predict import predict_all
+    from autotune.tuning.cost_model.call_batch import side_by_side, works
+    from autotune.tuning.cost_model.model import predict_all
 
     configs = list(found)
     if not configs:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import lint, misses, registry, runtime, untrusted, workload
+from autotune import files, misses, registry, runtime, workload
+from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
 from autotune.cli.progress import progress_bar
@@ -17,7 +18,7 @@ from autotune.config import Problem, build, key
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import crew, ray_pool
 from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
@@ -195,9 +196,9 @@ def _drawn(kernel: Kernel[Any], text: str) -> tuple[str, str]:
 
 
 def _captured(path: Path) -> str:
-    from autotune.draw import captured
+    from autotune.inputs import captured
 
-    counts = untrusted.read_json(path)
+    counts = files.read_json(path)
     if not isinstance(counts, list) or not all(type(count) is int for count in counts):
         raise UsageError(f"{path}: must be a list of integers, the tokens that each expert got; got {str(counts)[:80]}")
     try:

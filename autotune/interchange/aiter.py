@@ -21,9 +21,9 @@ from autotune import device as devices
 from autotune.config import Scalar
 from autotune.device import Device
 from autotune.errors import UsageError
+from autotune.files import read_json, read_text, scalars
 from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped
 from autotune.table import Row, Table
-from autotune.untrusted import read_json, read_text, scalars
 
 BOUNDS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """The only bounds that AITER's lookup asks for."""

@@ -11,9 +11,9 @@ from autotune import registry
 from autotune.config import Config, Problem, Scalar, build, field_names, key
 from autotune.device import Device
 from autotune.errors import UsageError
+from autotune.files import scalars
 from autotune.table import Row
 from autotune.tuning.session.trials import Trials
-from autotune.untrusted import scalars
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel

@@ -12,6 +12,7 @@ from typing import Any
 
 from autotune.config import Config, Problem, Scalar, key
 from autotune.errors import UsageError
+from autotune.files import read_json, scalars
 from autotune.interchange.entries import (
     Entry,
     Hints,
@@ -23,7 +24,6 @@ from autotune.interchange.entries import (
 )
 from autotune.table import Row, Table
 from autotune.tuning.session.trials import Trials
-from autotune.untrusted import read_json, scalars
 
 SCHEMA = "1.0.0"
 INVALID = ("timeout", "compile", "runtime", "correctness", "constraints")

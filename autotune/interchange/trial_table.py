@@ -23,9 +23,9 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.tuning.compilation.occupancy import most_warps
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.prediction.calls import calls_of
-from autotune.tuning.prediction.predict import Prediction, model_name, predict_all
-from autotune.tuning.prediction.roofline import roofline_us
+from autotune.tuning.cost_model.call_batch import calls_of
+from autotune.tuning.cost_model.model import Prediction, model_name, predict_all
+from autotune.tuning.cost_model.roofline import roofline_us
 from autotune.tuning.session.trials import Trials
 
 _SUFFIXES = (".csv", ".parquet")

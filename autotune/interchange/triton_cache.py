@@ -15,10 +15,10 @@ from typing import Any
 from autotune import registry
 from autotune.config import Scalar
 from autotune.errors import UsageError
+from autotune.files import read_json, scalars
 from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped, keyed, measured_us, problem_fields
 from autotune.table import Row, Table
 from autotune.toolchain import recorded_triton
-from autotune.untrusted import read_json, scalars
 
 _LAUNCH = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 

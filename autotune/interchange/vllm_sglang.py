@@ -17,10 +17,10 @@ from autotune import device as devices
 from autotune import workload
 from autotune.config import Scalar
 from autotune.errors import UsageError
+from autotune.files import read_json, scalars
 from autotune.interchange.entries import NEUTRAL, Entry, Hints, Unmapped
 from autotune.table import Row, Table
 from autotune.toolchain import recorded_triton
-from autotune.untrusted import read_json, scalars
 
 DENSE, FP8_EXPERTS, BF16_EXPERTS = "gemm/fp8_block_scaled", "moe/fp8_grouped_gemm", "moe/bf16_grouped_gemm"
 

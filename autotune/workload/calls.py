@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.config import Problem
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.workload import v3_2, v4
+from autotune.workload import deepseek_v3_2, deepseek_v4
 from autotune.workload.model import Model
 from autotune.workload.rank import Call, Rank, problem_of
 from autotune.workload.scenario import Parallelism, Scenario, steps
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def calls(model: Model, scenario: Scenario, parallelism: Parallelism, device: Device) -> tuple[Call, ...]:
     """All calls of every step of `scenario`. Raises UsageError where the model cannot be split so."""
     check(model, parallelism)
-    step_calls = v4.calls if model.is_v4 else v3_2.calls
+    step_calls = deepseek_v4.calls if model.is_v4 else deepseek_v3_2.calls
     ranks = (Rank(model, parallelism, device, step) for step in steps(scenario, parallelism))
     return tuple(call for rank in ranks for call in step_calls(rank))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import FP8, Draw
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._kv_cache import check_layout, decode_cache, draw_cache, layout_of, require_cache
 from autotune.kernels._launch import options, require

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.draw import Draw
+from autotune.inputs import Draw
 from autotune.kernels._launch import require
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
 

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.draw import FP8, Draw
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
 from autotune.kernels._quant import decode_e8m0, decode_fp4, fp4_encode, fp8_groups, hadamard, mx_groups
 

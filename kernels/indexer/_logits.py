@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autotune.config import Config, Scalar
 from autotune.device import Device
-from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
 from autotune.kernels._launch import require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode

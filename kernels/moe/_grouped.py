@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from autotune.config import Config
-from autotune.draw import Draw, shares
 from autotune.errors import UsageError
+from autotune.inputs import Draw, shares
 from autotune.kernel import Work
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import Draw
+from autotune.inputs import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels.gemm._tiles import tile_reject

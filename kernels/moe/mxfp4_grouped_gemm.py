@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import FP8, Draw
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode

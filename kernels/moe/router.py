@@ -17,8 +17,8 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import Draw
 from autotune.errors import UsageError
+from autotune.inputs import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import Wanted, options, require
 from autotune.kernels._rows import row_config, row_reject

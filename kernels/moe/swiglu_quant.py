@@ -16,8 +16,8 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import FP8, Draw
 from autotune.errors import UsageError
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._quant import (

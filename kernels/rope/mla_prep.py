@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import Draw
+from autotune.inputs import Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rotate, rotate

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import FP8, Draw
+from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._kv_cache import (
     WIDTH,

@@ -6,13 +6,14 @@ from functools import cache
 import numpy as np
 from command_line import LINES, read_line
 
-from autotune import bundle, device, lint, misses, registry, table
+from autotune import bundle, device, misses, registry, table
+from autotune.check import lint
 from autotune.config import describe, key, parse
 from autotune.interchange.entries import Hints
 from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
-from autotune.tuning.prediction import calibration, prior
+from autotune.tuning.cost_model import calibration, prior
 from autotune.tuning.search import storage, study
 from autotune.tuning.session.ledger import Ledger
 

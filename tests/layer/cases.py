@@ -9,7 +9,7 @@ from layer.scene import SCENES, Scene
 from layer.weights import KINDS, STREAMS, Plan, Sizes, Weights, draw_layer
 from torch import Tensor
 
-from autotune.draw import Draw
+from autotune.inputs import Draw
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from layer.scene import Scene
 from layer.weights import HEAD, Plan
 from torch import Tensor
 
-from autotune.draw import FP8
+from autotune.inputs import FP8
 from autotune.kernels._kv_cache import decode_cache, page_bytes
 
 

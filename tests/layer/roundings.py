@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from autotune.draw import FP8
+from autotune.inputs import FP8
 
 Interval = tuple[Tensor, Tensor]
 Rounding = Callable[[Tensor, Tensor], Interval]

@@ -15,7 +15,7 @@ from layer.ours import Layer
 from layer.parts import Recorder, Site, Trace
 
 from autotune import device
-from autotune.tuning.validation.sanitize import sanitized
+from autotune.tuning.interpreter.sanitizer import sanitized
 
 
 def run(kind: str, gpu: device.Device) -> Trace:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autotune.draw import FP8, Draw
+from autotune.inputs import FP8, Draw
 from autotune.kernels._quant import decode_e8m0, decode_fp4
 
 HEAD, ROPE, KEY, STREAMS = 512, 64, 128, 4

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.draw import Draw
+from autotune.inputs import Draw
 from autotune.kernel import Expected, Work, tunable
 
 FORMATS = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "mxfp8": torch.float8_e4m3fn, "mxfp4": torch.uint8}

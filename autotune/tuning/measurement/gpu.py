@@ -22,7 +22,7 @@ from autotune import registry
 from autotune.config import Problem, build, describe
 from autotune.errors import DeviceError, WrongResult
 from autotune.kernel import Expected, Kernel
-from autotune.tuning.measurement import cold
+from autotune.tuning.measurement import cold_cache
 from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
 from autotune.tuning.workers.worker import Job
 
@@ -81,7 +81,7 @@ class GpuMeter:
             worst = 0.0
             for _ in range(_CHECKS):
                 # Of a copy: a launcher may write into its arguments, and returns those.
-                outputs = kernel.launch(*cold.copied(self._inputs), config=job.config, device=self._device)
+                outputs = kernel.launch(*cold_cache.copied(self._inputs), config=job.config, device=self._device)
                 torch.cuda.synchronize()
                 worst = max(worst, _worst(kernel, problem, expected, outputs))
             return worst
@@ -120,11 +120,11 @@ class GpuMeter:
             if problem.flops <= _REFERENCE_FLOPS:
                 # All experts in float64 may be more than the GPU holds.
                 with suppress(torch.cuda.OutOfMemoryError):
-                    self._expected = kernel.reference(problem, *cold.copied(self._inputs))
+                    self._expected = kernel.reference(problem, *cold_cache.copied(self._inputs))
             if not self._expected:
                 torch.cuda.empty_cache()
                 config = kernel.default(problem, self._device)
-                outputs = kernel.launch(*cold.copied(self._inputs), config=config, device=self._device)
+                outputs = kernel.launch(*cold_cache.copied(self._inputs), config=config, device=self._device)
                 self._expected = _as_expected(kernel.decode(problem, outputs))
         return self._expected
 
@@ -144,21 +144,21 @@ class GpuMeter:
         torch.cuda.current_stream().wait_stream(side)
         replay, launches = _captured(launch, len(copies)), len(copies)
         # Timed as a graph: outside of one, Python takes longer to launch most kernels than they run.
-        needed = cold.launches_for(_elapsed_us(replay) / launches, len(copies))
+        needed = cold_cache.launches_for(_elapsed_us(replay) / launches, len(copies))
         return (replay, launches) if needed == launches else (_captured(launch, needed), needed)
 
     def _rotating(self, problem: Problem) -> list[tuple[Any, ...]]:
         if not self._copies:
-            count = cold.copies_for(cold.bytes_of(self._inputs), self._device, torch.cuda.mem_get_info()[0])
+            count = cold_cache.copies_for(cold_cache.bytes_of(self._inputs), self._device, torch.cuda.mem_get_info()[0])
             drawn = [problem.inputs(seed, self._where) for seed in range(1, min(count, _DRAWN))]
-            drawn = [cold.copied(self._inputs), *drawn]
-            self._copies = [*drawn, *(cold.copied(drawn[i % len(drawn)]) for i in range(len(drawn), count))]
+            drawn = [cold_cache.copied(self._inputs), *drawn]
+            self._copies = [*drawn, *(cold_cache.copied(drawn[i % len(drawn)]) for i in range(len(drawn), count))]
         return self._copies
 
     @cached_property
     def _cold(self) -> Tensor:
         """Writing it leaves nothing else in the last-level cache."""
-        return torch.empty(cold.overfull_bytes(self._device), dtype=torch.int8, device=self._where)
+        return torch.empty(cold_cache.overfull_bytes(self._device), dtype=torch.int8, device=self._where)
 
     def _warm_up(self, replay: Callable[[], None]) -> None:
         end = time.monotonic() + (0.02 if self._warm else _WARM_S)

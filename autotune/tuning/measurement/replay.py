@@ -17,8 +17,8 @@ from typing import Any
 
 from autotune.config import Config
 from autotune.errors import UsageError
+from autotune.files import parse_json, read_text, scalars
 from autotune.tuning.workers.worker import Job
-from autotune.untrusted import parse_json, read_text, scalars
 
 FAILURES = ("ErrorConfig", "InvalidConfig", "CompilationFailedConfig", "RuntimeFailedConfig")
 """What Kernel Tuner writes in place of a time."""

@@ -21,8 +21,8 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import build
 from autotune.errors import UsageError, WrongResult
+from autotune.tuning.cost_model.model import predict
 from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
-from autotune.tuning.prediction.predict import predict
 from autotune.tuning.workers.worker import Job
 
 _LAUNCHES = 5

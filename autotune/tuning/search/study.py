@@ -13,8 +13,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from autotune.config import Config
+from autotune.tuning.search.acquisition import Outlook
 from autotune.tuning.search.sampler import FeasibleSampler
-from autotune.tuning.search.suggest import Outlook
 from autotune.tuning.space import Lists
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from autotune import atomic
+from autotune import files
 
 
 def state_root() -> Path:
@@ -30,7 +30,7 @@ class Cache:
         return found if isinstance(found, dict) else None
 
     def put(self, value: dict[str, Any], *parts: str) -> None:
-        atomic.write(self._path(parts), json.dumps(value))
+        files.write(self._path(parts), json.dumps(value))
 
     def _path(self, parts: tuple[str, ...]) -> Path:
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()

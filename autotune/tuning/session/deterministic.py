@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from autotune.config import Config, Key, Problem, build, describe, key
 from autotune.errors import UsageError, WrongResult
 from autotune.table import Row
-from autotune.tuning.prediction.opinions import opinions
+from autotune.tuning.cost_model.prior import opinions
 from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.promotion import served
@@ -22,7 +22,7 @@ from autotune.tuning.session.proving import Prover
 from autotune.tuning.session.status import geometric_mean
 from autotune.tuning.session.winners import TIE, Searched
 from autotune.tuning.space import Space, feasible
-from autotune.tuning.validation.reduction import Order, describe_order, order
+from autotune.tuning.validation.reduction_order import Order, describe_order, order
 
 _SHORTLIST = 3
 """Orders that are searched beside that of the free winners: the model's best."""

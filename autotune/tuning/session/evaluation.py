@@ -7,7 +7,7 @@ from typing import Any
 
 from autotune.config import Config, Problem
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.prediction.predict import predict
+from autotune.tuning.cost_model.model import predict
 from autotune.tuning.session.compiling import Candidate, Compiler, Subject
 from autotune.tuning.session.measuring import Measurer
 

@@ -21,11 +21,11 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
-from autotune.tuning.prediction import calibration, prior
-from autotune.tuning.prediction.calibration import Calibration
-from autotune.tuning.prediction.calls import calls_of
-from autotune.tuning.prediction.learn import Lesson
-from autotune.tuning.prediction.predict import predict_all
+from autotune.tuning.cost_model import calibration, prior
+from autotune.tuning.cost_model.calibration import Calibration
+from autotune.tuning.cost_model.call_batch import calls_of
+from autotune.tuning.cost_model.model import predict_all
+from autotune.tuning.cost_model.prior_training import Lesson
 from autotune.tuning.session import trials
 
 Times = Mapping[Config, float]

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from autotune.config import Config, Problem
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.search.sharing import share
 from autotune.tuning.search.study import Search
+from autotune.tuning.search.transfer import share
 from autotune.tuning.session.compiling import Candidate
 from autotune.tuning.session.evaluation import Evaluator
 from autotune.tuning.session.measuring import Measurer

@@ -19,7 +19,7 @@ from autotune.tuning.session.intervals import Span, Times, spans
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.proving import Claim, Proof, Prover
 from autotune.tuning.session.winners import ByRace, Searched, Won, by_model
-from autotune.tuning.validation.proof import codes, tails
+from autotune.tuning.validation.coverage import codes, tails
 
 _PASSES = 16
 """Interleaved samples of each config where intervals are compared."""

@@ -10,7 +10,7 @@ from autotune.config import Config, Problem, describe, key
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.tasks import RowsJob, rows_job, validate_job
-from autotune.tuning.validation.proof import like, problems_to_prove
+from autotune.tuning.validation.coverage import like, problems_to_prove
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job, Workers
 

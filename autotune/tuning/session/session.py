@@ -17,12 +17,12 @@ from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.table import Row, Table
 from autotune.tuning import space
+from autotune.tuning.cost_model import prior
+from autotune.tuning.cost_model.model import model_name
+from autotune.tuning.cost_model.prior import believes, opinions
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.prediction import prior
-from autotune.tuning.prediction.opinions import believes, opinions
-from autotune.tuning.prediction.predict import model_name
 from autotune.tuning.search import storage
-from autotune.tuning.search.budget import Budget
+from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.session import crew
 from autotune.tuning.session.cache import Cache
@@ -38,7 +38,7 @@ from autotune.tuning.session.siblings import measured_by_siblings
 from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, searching
 from autotune.tuning.session.trials import Study, journal_path, lock_path
 from autotune.tuning.session.winners import Searched
-from autotune.tuning.validation.reduction import Order, describe_order
+from autotune.tuning.validation.reduction_order import Order, describe_order
 from autotune.tuning.workers.worker import Limits, Workers
 
 

@@ -51,7 +51,7 @@ def validate_job(job: Job) -> dict[str, Any]:
 
 def count_job(job: Job) -> dict[str, Any]:
     """`{"work": fields of Work, counted}` or `{"failed": why}`, in the corrected interpreter."""
-    from autotune.tuning.validation.count import count
+    from autotune.tuning.interpreter.counting import count
 
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
@@ -74,8 +74,8 @@ class RowsJob:
 
 def rows_job(job: RowsJob) -> dict[str, Any]:
     """`{"batches": compared}`, `{"no rows": why}` or `{"failed": why}`, in the corrected interpreter."""
-    from autotune.tuning.validation.batch import NoRows
     from autotune.tuning.validation.invariance import check_rows
+    from autotune.tuning.validation.row_batches import NoRows
 
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     bases = [build(kernel.problem, dict(problem), job.kernel) for problem in job.problems]

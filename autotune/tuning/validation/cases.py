@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from autotune.config import Config, P, describe
 from autotune.device import Device
-from autotune.draw import DISTRIBUTIONS
+from autotune.inputs import DISTRIBUTIONS
 from autotune.kernel import Kernel
 
 _SMALL_STEPS = 32

@@ -7,7 +7,8 @@ rounding before (a quantisation, a stored sum) moves. So tiles, split-K and the 
 An operation that underflows errs by 2^-126 at most besides (ibid., (2.8), with subnormals flushed): UNDERFLOW.
 
 Results that are rounded to bf16, FP8 or FP4 may err 1.4 to 10 times as much as a plain torch implementation does, those
-that stay in fp32 up to 9,000 times as much (`benchmarks/error_budgets.py`). Those bounds stay wide, for what is summed:
+that stay in fp32 up to 9,000 times as much (`benchmarks/validation/error_budgets.py`). Those bounds stay wide, for what
+is summed:
 - products of matrix units: (k - 1) u is the worst of any order, plain torch errs by about sqrt(k) u. A bound of that
   size (Higham and Mary, below) wants rounding errors of mean zero, and NVIDIA's matrix units cut off what they align
   (Fasi, Higham, Mikaitis and Pranesh, PeerJ Comput. Sci. 7:e330, 2021): errors lean towards zero and grow as k does.

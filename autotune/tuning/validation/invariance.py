@@ -20,11 +20,11 @@ from autotune.config import Config, P, describe, resized
 from autotune.device import Device
 from autotune.errors import Defect, WrongResult
 from autotune.kernel import Kernel
-from autotune.tuning.validation.batch import Batch, NoRows, batches, cut_out
-from autotune.tuning.validation.interpret import correct_interpreter, from_float32, is_narrow, to_float32
-from autotune.tuning.validation.proof import period
-from autotune.tuning.validation.sanitize import sanitized
-from autotune.tuning.validation.validate import same_bits, tensors
+from autotune.tuning.interpreter.corrections import correct_interpreter, from_float32, is_narrow, to_float32
+from autotune.tuning.interpreter.sanitizer import sanitized, tensors
+from autotune.tuning.validation.coverage import period
+from autotune.tuning.validation.row_batches import Batch, NoRows, batches, cut_out
+from autotune.tuning.validation.validate import same_bits
 
 _MOST_STEPS = 128
 """Programs x iterations of the large batch: a few seconds in the interpreter."""

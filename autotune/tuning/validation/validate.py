@@ -10,16 +10,15 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from autotune.config import Config, P, describe
 from autotune.device import Device
-from autotune.draw import distribution
 from autotune.errors import WrongResult
+from autotune.inputs import distribution
 from autotune.kernel import Expected, Kernel
+from autotune.tuning.interpreter.sanitizer import Order, sanitized, tensors
 from autotune.tuning.validation.cases import NORMAL, Case
 from autotune.tuning.validation.error_budget import INDEPENDENT, spent
-from autotune.tuning.validation.sanitize import Order, sanitized
 
 
 def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, cases: Sequence[Case] = (NORMAL,)) -> float:
@@ -65,8 +64,3 @@ def same_bits(left: Any, right: Any) -> bool:  # noqa: ANN401
     """Whether two answers of a launcher are equal bit for bit."""
     pairs = zip(tensors(left), tensors(right), strict=True)
     return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)
-
-
-def tensors(outputs: Any) -> list[Tensor]:  # noqa: ANN401
-    """Of what a launcher returned."""
-    return [t for t in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(t, Tensor)]

@@ -1,0 +1,52 @@
+"""A report as one HTML file that needs nothing else: a heatmap of kernels by archs, and a page for each row."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from autotune.check.compare import Report
+from autotune.check.report import as_json, runs
+from autotune.check.triage import FINE, NOTICES, REGRESSIONS
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_LONGEST = 400
+"""Lines of a diff that a page shows."""
+
+
+def html(report: Report) -> str:
+    """The data travels as JSON in which `<` is escaped, and the page writes it as text only."""
+    data = as_json(report) | {
+        "severities": {
+            **dict.fromkeys(REGRESSIONS, "regression"),
+            **dict.fromkeys(NOTICES, "notice"),
+            **dict.fromkeys(FINE, "fine"),
+        },
+        "diffs": _diffs(report),
+    }
+    for build in data["builds"]:
+        del build["loop"]
+    text = json.dumps(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return _TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", text)
+
+
+def _diffs(report: Report) -> dict[str, list[str] | None]:
+    """`before after`, numbers of builds, to the unified diff of their hot loops; None where those were not read."""
+    numbers: dict[Any, int] = {}
+    found: dict[str, list[str] | None] = {}
+    for finding in report.findings:
+        before = numbers.setdefault(finding.before, len(numbers))
+        after = numbers.setdefault(finding.after, len(numbers))
+        if finding.before.loop is None or finding.after.loop is None:
+            found[f"{before} {after}"] = None
+        elif before != after and f"{before} {after}" not in found:
+            lines = difflib.unified_diff(runs(finding.before), runs(finding.after), "before", "after", lineterm="", n=2)
+            found[f"{before} {after}"] = _cut(list(lines))
+    return found
+
+
+def _cut(lines: list[str]) -> list[str]:
+    more = len(lines) - _LONGEST
+    return lines if more <= 0 else [*lines[:_LONGEST], f"... and {more} more lines"]

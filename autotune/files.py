@@ -1,0 +1,81 @@
+"""Files that anybody may have written: read with a limit on their size, parsed with nothing executed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import UsageError
+
+LIMIT_BYTES = 64 << 20
+"""The largest shipped file is under 1 MB, a whole recorded space of 18,000 configs 10 MB."""
+
+_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Raises UsageError for anything that is not JSON of reasonable size, or has a key twice."""
+    return parse_json(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Unpacks `.gz` and `.xz`. Raises UsageError."""
+    try:
+        with _OPEN.get(path.suffix, Path.open)(path, "rb") as file:
+            content: bytes = file.read(LIMIT_BYTES + 1)  # of what is unpacked: a small file can hold a very large one
+        if len(content) > LIMIT_BYTES:
+            raise UsageError(f"{path}: larger than {LIMIT_BYTES >> 20} MiB; that is no table of configs")
+        return content.decode("utf-8")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+
+
+def parse_json(text: str, place: str) -> Any:  # noqa: ANN401
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands twice in one object")
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: not JSON ({error})") from error
+
+
+def scalars(data: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
+    """An object of plain values. Raises UsageError."""
+    if not isinstance(data, dict) or not all(v is None or isinstance(v, int | str | bool) for v in data.values()):
+        raise UsageError(f"{place}: must be an object of integers, strings and true/false, got {str(data)[:80]}")
+    return data
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Puts `content` in place of whatever `path` holds, and makes its folder; text is written as UTF-8.
+
+    `durable`: waits until the disk has it. Raises OSError, and leaves no temporary file, where that cannot be done.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,124 @@
+"""What one iteration of one program asks of its unit: from the binary where it is compiled, else from the config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autotune.device import Device
+from autotune.tuning.arrays import Floats
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.cost_model.call_batch import Calls
+from autotune.tuning.cost_model.tile_cost import FP8, SCALED, WIDTH, Tiles, tiles
+
+_NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
+_SYNC_RATE = 0.4
+"""Of the warp-group instructions' rate: mma.sync reaches 0.6 alone (Luo et al. 2024, arXiv 2402.13499)."""
+_LANES = 128
+"""fp32 operations a clock and unit, NVIDIA and CDNA alike."""
+_LOOP = 140
+"""Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
+_STAGE = 100
+"""Clocks in which the loads of one stage are issued."""
+UNIT_BYTES_PER_CLOCK = 40
+"""Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
+_SCALING = 4
+"""Operations that scale a product and add it to the sum."""
+_ROW_SCALING = 32
+"""Operations for the scale of a row of A: each of the four lanes that share the row addresses, loads and multiplies."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of one program; counts are for one iteration, columns as in `Calls`."""
+
+    programs_per_unit: Floats
+    tile_bytes: Floats
+    """Loaded from L2."""
+    matrix_clocks: Floats
+    """Of the unit's matrix pipes, at their datasheet rate."""
+    issue_clocks: Floats
+    """Of all the unit's schedulers."""
+    shared_bytes_moved: Floats
+    sync_clocks: Floats
+    """Barriers, and waits for the matrix unit, which overlap with nothing of the same program."""
+    loads_in_flight: Floats
+    """Iterations whose loads are under way."""
+    edge_clocks: Floats
+    """Before the first iteration, where the ring is filled one stage after another, and behind the last."""
+
+
+def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Footprint:
+    """Estimates hold for kernels with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only."""
+    tile = tiles(calls, device)
+    resident = tile.programs_per_unit
+    excess = np.maximum(0, tile.registers - device.architecture.limits.thread_registers)
+    spilled = np.where(tile.tiled, 4 * excess * tile.threads, 0.0)
+    # tcgen05's sums stay in tensor memory: threads hold them, and spill, after the last iteration only.
+    outside = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype not in SCALED)
+    spilled = np.where(outside, 0.0, spilled)
+    rows, rate = _instruction(calls, device, tile)
+    for at, resources in enumerate(found):
+        if resources is not None:
+            resident[at] = resources.programs_per_unit
+            spilled[at] = resources.stack_bytes * tile.threads[at] * ~outside[at]
+            if calls.dtype != "fp32" and resources.matrix_instructions:
+                rows[at], rate[at] = _emitted(calls.dtype, device, resources)
+    padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
+    a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
+    tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
+    loads, port = np.clip(calls.stages - 1, 1.0, calls.iterations), tile_bytes / UNIT_BYTES_PER_CLOCK
+    return Footprint(
+        programs_per_unit=np.maximum(1.0, resident),
+        tile_bytes=tile_bytes,
+        # A unit has four matrix pipes, each fed by its own warps.
+        matrix_clocks=calls.flops_per_program / calls.iterations * padding / a_clock * np.maximum(1, 4 / calls.warps),
+        issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
+        shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
+        sync_clocks=_sync_clocks(calls, device, tile),
+        loads_in_flight=loads,
+        edge_clocks=calls.rows * calls.columns / 8 + 200 + np.where(tile.tiled, loads * (_STAGE + port), 0.0),
+    )
+
+
+def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
+    """Rows of the matrix instruction, and its dense flop/us: of the one that the compiler takes for such tiles."""
+    rate = np.full(len(calls.rows), device.rate(calls.dtype))
+    if device.architecture.group_mma and calls.dtype != "fp32":
+        # fp8 below 64 rows becomes fp16; tcgen05 devices have no faster mma.sync than Hopper's a clock.
+        below = min(device.rate("bf16"), 4096 * device.compute_units * device.clock_ghz * 1e3) * _SYNC_RATE
+        rate = np.where(tile.tiled & ~tile.by_group, np.minimum(below, rate), rate)
+    return np.where(tile.by_group, 64.0, 16.0), rate
+
+
+def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, float]:
+    """The same of the instruction that a binary holds, not of the operands' dtype."""
+    names = " ".join(name for name, _ in resources.matrix_instructions)
+    narrow = any(mark in names for mark in _NARROW)
+    by_group = "wgmma" in names or "tcgen05" in names
+    rate = device.rate(dtype if narrow or dtype not in SCALED else "bf16")
+    slower = device.architecture.group_mma and not by_group
+    return (64.0 if by_group else 16.0), rate * (_SYNC_RATE if slower else 1.0)
+
+
+def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
+    """fp32 lane operations; an instruction without lanes is counted with those that its warp has."""
+    scaling = calls.rows * (_SCALING * calls.columns + _ROW_SCALING) if calls.dtype in SCALED else 0.0
+    loop = _LOOP * tile.threads
+    if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
+        tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
+    else:
+        widened = device.architecture.group_mma and calls.dtype in FP8
+        width = 2 if widened else WIDTH.get(calls.dtype, 4)
+        products = calls.rows * calls.columns * calls.depth * width / 128
+        by_warp = products + tile.read / 16 + (tile.read / 2 if widened else 0.0)
+        tiled = scaling + loop + tile.bytes / 8 + np.where(tile.by_group, 0.0, by_warp)
+    return np.where(tile.tiled, tiled, calls.step_bytes / 2)
+
+
+def _sync_clocks(calls: Calls, device: Device, tile: Tiles) -> Floats:
+    """tcgen05 leaves its products in tensor memory, from where they are read back each time they are scaled."""
+    through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype in SCALED)
+    return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)

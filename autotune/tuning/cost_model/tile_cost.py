@@ -1,0 +1,99 @@
+"""How the warps of a program share its tile: bytes loaded and read again, registers, and how many programs fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.device import Device
+from autotune.tuning.arrays import Floats
+from autotune.tuning.compilation.occupancy import programs_per_unit
+from autotune.tuning.cost_model.call_batch import Calls
+
+FP8 = ("fp8", "fp8_tensor")
+SCALED = ("fp8", "fp4")
+"""Operands whose products are scaled before they are added: products and sum are both held."""
+WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
+"""Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Columns as in `Calls`; of kernels without BLOCK_M x BLOCK_N x BLOCK_K tiles only `threads` holds."""
+
+    tiled: NDArray[np.bool_]
+    by_group: NDArray[np.bool_]
+    """Whether four warps together run instructions that read shared memory themselves: wgmma, tcgen05."""
+    threads: Floats
+    bytes: Floats
+    """Of both operands in one iteration, out-of-range rows included: kernels load some row again in their place."""
+    read: Floats
+    """Bytes of them read from shared memory: by every warp, or group of four, that needs an operand."""
+    registers: Floats
+    """Of a thread, before any limit."""
+    programs_per_unit: Floats
+
+
+def tiles(calls: Calls, device: Device) -> Tiles:
+    """Before compiling: what the config says."""
+    tiled = (calls.rows > 0) & (calls.depth > 0)
+    grouped = device.architecture.group_mma is not None
+    by_group = tiled & (calls.rows >= 64) & grouped
+    width = WIDTH.get(calls.dtype, 4)
+    a, b = calls.rows * calls.depth * width, calls.columns * calls.depth * width
+    of_a, of_b = _readings(calls, device, by_group)
+    read = a * of_a + b * of_b
+    # fp8 below 64 rows is widened to fp16 in registers.
+    held = np.where(by_group, 0.0, read * (2 if grouped and calls.dtype in FP8 else 1))
+    threads = calls.warps * device.warp_size
+    registers = _registers(calls, device, threads, a + b, held)
+    buffers = np.where(by_group | device.architecture.direct_to_lds, calls.stages, np.maximum(1, calls.stages - 1))
+    return Tiles(
+        tiled=tiled,
+        by_group=by_group,
+        threads=threads,
+        bytes=a + b,
+        read=read,
+        registers=registers,
+        programs_per_unit=np.where(tiled, _fitting(calls, device, registers, (a + b) * buffers), 2.0),
+    )
+
+
+def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """How often each operand is read from shared memory in one iteration, as Triton 3.9 lays out the warps.
+
+    Single warps (mma.sync, MFMA) are put down the rows while a warp's part is at least twice as high as wide, else
+    across. wgmma reads B for every 64 rows and A for every group of four warps across; tcgen05 B for every 128 rows.
+    """
+    down, across = np.ones(len(calls.rows)), np.ones(len(calls.rows))
+    for _ in range(int(np.log2(calls.warps.max(initial=1)))):
+        more = down * across < calls.warps
+        high = calls.rows / down >= 2 * calls.columns / across
+        down = np.where(more & high, 2 * down, down)
+        across = np.where(more & ~high, 2 * across, across)
+    wgmma = device.architecture.group_mma == "wgmma"
+    at_once = 64 if wgmma else 128
+    instructions = np.maximum(1.0, calls.rows / at_once)
+    groups = np.maximum(1.0, calls.warps // 4 // instructions) if wgmma else 1.0
+    return np.where(by_group, groups, across), np.where(by_group, instructions, down)
+
+
+def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
+    """Fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9), to 4 registers of wgmma kernels,
+    8 of mma.sync ones and 11 of MFMA ones (root mean square), where nothing spilled; 12 more for other authors'."""
+    held = 2 if calls.dtype in SCALED else 1
+    accumulators = calls.rows * calls.columns / threads
+    if device.is_amd:
+        return 36 + held * accumulators + 2.3 * tile_bytes / 4 / threads
+    operands = np.where(held_bytes > 0, 12 + 0.45 * held_bytes / 4 / threads, 0.0)
+    return 36 + held * accumulators + 0.8 * tile_bytes / 4 / threads + operands
+
+
+def _fitting(calls: Calls, device: Device, registers: Floats, shared_bytes: Floats) -> Floats:
+    used = np.floor(np.minimum(registers, device.architecture.limits.thread_registers))
+    asked = np.stack([used, np.floor(shared_bytes), calls.warps], 1).astype(int)
+    distinct, inverse = np.unique(asked, axis=0, return_inverse=True)
+    fitting: Floats = np.array([programs_per_unit(device, *map(int, row)) for row in distinct], float)
+    return fitting[inverse.reshape(-1)]

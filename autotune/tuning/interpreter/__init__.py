@@ -1,0 +1,1 @@
+"""Triton's interpreter, put right, watched and counted."""
