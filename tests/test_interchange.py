@@ -286,7 +286,7 @@ def test_imported_rows_are_first_trials(tmp_path):
     lists = {"BLOCK_M": (16, 64), "num_warps": (4, 8)}
     one = study.Search(storage.journal(tmp_path / "log"), "p", lists, 0)
     incumbent = Config(BLOCK_M=64, num_warps=8)
-    one.allow([Config(BLOCK_M=b, num_warps=w) for b in (16, 64) for w in (4, 8)])
+    one.set_feasible([Config(BLOCK_M=b, num_warps=w) for b in (16, 64) for w in (4, 8)])
     one.enqueue([incumbent])
     assert one.ask(1) == [incumbent]
 

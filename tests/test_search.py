@@ -1,4 +1,4 @@
-"""The sampler alone in a study, and a problem's search: only feasible configs, none twice, failures and opinions."""
+"""Samplers alone in a study, and the search of a problem: only feasible configs, none twice, failures, priors."""
 
 import itertools
 import math
@@ -7,9 +7,11 @@ import random
 import optuna
 import pytest
 
+from autotune.cli import main
 from autotune.config import Config
 from autotune.tuning.search.encoding import octaves_from_usual
-from autotune.tuning.search.sampler import FeasibleSampler
+from autotune.tuning.search.feasible_set import FeasibleSetSampler
+from autotune.tuning.search.sampler import SAMPLERS, FeasibleSampler, RandomSampler
 from autotune.tuning.search.storage import journal
 from autotune.tuning.search.study import Search
 
@@ -146,7 +148,7 @@ def test_an_outlook_of_two_objectives_is_refused():
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=FeasibleSampler(CONFIGS))
     study.optimize(lambda trial: (time_us(suggest(trial)), 1.0), n_trials=3)
     with pytest.raises(ValueError, match="several"):
-        study.sampler.outlook(study, 0.01)
+        study.sampler.remaining_gain(study, 0.01)
 
 
 def test_trials_under_way_are_not_asked_again_and_spread():
@@ -165,11 +167,11 @@ def test_an_exhausted_set_repeats_its_best():
     assert tried(study)[3] == min(few, key=time_us)
 
 
-def test_opinions_come_first_and_a_wrong_one_is_overcome():
-    right = study_of(seed=0, opinions=[[min(time_us(config), 1e6) for config in CONFIGS]])
+def test_priors_come_first_and_a_wrong_one_is_overcome():
+    right = study_of(seed=0, priors=[[min(time_us(config), 1e6) for config in CONFIGS]])
     right.optimize(lambda trial: time_us(suggest(trial)), n_trials=2)
     assert tried(right)[0] == BEST
-    wrong = study_of(seed=0, opinions=[[1 / min(time_us(config), 1e6) for config in CONFIGS]])
+    wrong = study_of(seed=0, priors=[[1 / min(time_us(config), 1e6) for config in CONFIGS]])
     wrong.optimize(lambda trial: time_us(suggest(trial)), n_trials=60)
     assert time_us(tried(wrong)[0]) > 100
     assert Config(wrong.best_params) == BEST
@@ -180,20 +182,20 @@ def test_who_foretells_the_ratios_of_times_is_followed_while_trials_bear_it_out(
     rng = random.Random(seed)
     foretold = [1 + place / 10 for place in rng.sample(range(len(CONFIGS)), len(CONFIGS))]
     times = [3 * one * math.exp(rng.gauss(0, 0.02)) for one in foretold]
-    study = study_of(seed=seed, opinions=[foretold])
+    study = study_of(seed=seed, priors=[foretold])
     study.optimize(lambda trial: times[CONFIGS.index(suggest(trial))], n_trials=16)
     assert max(foretold[CONFIGS.index(config)] for config in tried(study)) < 4, "the slowest takes 10"
 
 
 def test_an_opinion_that_tells_no_two_apart_has_no_say():
     right = [min(time_us(config), 1e6) for config in CONFIGS]
-    study = study_of(seed=0, opinions=[[1.0] * len(CONFIGS), right])
+    study = study_of(seed=0, priors=[[1.0] * len(CONFIGS), right])
     study.optimize(lambda trial: time_us(suggest(trial)), n_trials=1)
     assert tried(study) == [BEST]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_without_opinions_the_first_trial_is_amid_the_set(seed):
+def test_without_priors_the_first_trial_is_amid_the_set(seed):
     study = study_of(seed=seed)
     study.optimize(lambda trial: time_us(suggest(trial)), n_trials=1)
     (first,) = tried(study)
@@ -223,7 +225,7 @@ def trials_to_the_best(names, seed, octave):
     return study.get_trials()
 
 
-def test_a_search_without_opinions_knows_how_many_threads_a_block_has():
+def test_a_search_without_priors_knows_how_many_threads_a_block_has():
     untold = [trials_to_the_best(("A", "B", "tile"), seed, 7.5) for seed in range(6)]
     for x, y in (("block_size_x", "block_size_y"), ("MDIMC", "NDIMC")):
         told = [trials_to_the_best((x, y, "tile"), seed, 7.5) for seed in range(6)]
@@ -277,12 +279,12 @@ def test_configs_enqueued_by_hand_are_learned_from():
 def test_the_outlook_falls_when_the_best_is_found():
     study = study_of(seed=0)
     study.optimize(lambda trial: time_us(suggest(trial)), n_trials=6)
-    early = study.sampler.outlook(study, 0.02)
+    early = study.sampler.remaining_gain(study, 0.02)
     study.optimize(lambda trial: time_us(suggest(trial)), n_trials=54)
-    late = study.sampler.outlook(study, 0.02)
+    late = study.sampler.remaining_gain(study, 0.02)
     assert Config(study.best_params) == BEST
     assert late.chance < 0.05 < early.chance
-    assert late.gain < early.gain
+    assert late.expected < early.expected
 
 
 @pytest.mark.parametrize(
@@ -290,8 +292,8 @@ def test_the_outlook_falls_when_the_best_is_found():
     [
         ([], {}, "at least one config"),
         ([{"A": 1}, {"B": 1}], {}, "must have the parameters A"),
-        ([{"A": 1}, {"A": 2}], {"opinions": [[1.0]]}, "for each of the 2 configs"),
-        ([{"A": 1}, {"A": 2}], {"opinions": [[1.0, 0.0]]}, "positive predicted time"),
+        ([{"A": 1}, {"A": 2}], {"priors": [[1.0]]}, "for each of the 2 configs"),
+        ([{"A": 1}, {"A": 2}], {"priors": [[1.0, 0.0]]}, "positive predicted time"),
     ],
 )
 def test_bad_input_is_named(configs, options, message):
@@ -313,7 +315,7 @@ def outcome(config):
 def test_a_search_resumes_from_its_journal(tmp_path):
     def opened():
         search = Search(journal(tmp_path / "journal.log"), "p", LISTS, seed=0)
-        search.allow(CONFIGS)
+        search.set_feasible(CONFIGS)
         return search
 
     first = opened()
@@ -334,10 +336,45 @@ def test_a_search_resumes_from_its_journal(tmp_path):
 
 def test_a_search_knows_what_failed(tmp_path):
     search = Search(journal(tmp_path / "journal.log"), "p", LISTS, seed=0)
-    search.allow(CONFIGS)
-    assert search.outlook(0.01) is None
+    search.set_feasible(CONFIGS)
+    assert search.remaining_gain(0.01) is None
     for _ in range(8):
         for config in search.ask(5):
             search.tell(config, outcome(config))
-    assert search.outlook(0.01).chance < 1
+    assert search.remaining_gain(0.01).chance < 1
     assert min(search.outcomes, key=lambda config: search.outcomes[config].get("us", math.inf)) == BEST
+
+
+class WorstFirst(FeasibleSetSampler):
+    """A sampler in three lines: all that a new one needs beside its entry in SAMPLERS."""
+
+    def next_position(self, observed, pending):
+        untried = [i for i in range(len(self.configs)) if i not in observed and i not in pending]
+        return max(untried, key=lambda i: min(time_us(self.configs[i]), 1e6), default=None)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), WorstFirst], ids=lambda one: one.__name__)
+def test_every_sampler_tries_all_configs_once(sampler, tmp_path):
+    some = CONFIGS[:12]
+    search = Search(journal(tmp_path / "log"), "study", LISTS, 0, sampler)
+    search.set_feasible(some)
+    order = []
+    while asked := search.ask(2):
+        for config in asked:
+            order.append(config)
+            us = time_us(config)
+            search.tell(config, {"us": us} if us < math.inf else {"failed": "compile", "reason": "too large"})
+    assert sorted(map(str, order)) == sorted(map(str, some))
+
+
+def test_random_sampler_does_not_follow_a_prior():
+    perfect = [min(time_us(config), 1e6) for config in CONFIGS]
+    study = optuna.create_study(sampler=RandomSampler(CONFIGS, seed=0, priors=[perfect]))
+    study.optimize(lambda trial: min(time_us(suggest(trial)), 1e6), n_trials=4)
+    assert study.best_value > 1.02 * min(perfect)
+    assert study.sampler.remaining_gain(study, 0.01) is None
+
+
+def test_unknown_sampler_is_refused(capsys):
+    assert main(["tune", "norm/rms_norm", "--device", "mi355x", "--sampler", "randm"]) == 2
+    assert "did you mean 'random'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from test_search import BEST, CONFIGS, LISTS, outcome, suggest, time_us, tried
 from autotune.config import Config
 from autotune.tuning.search.sampler import FeasibleSampler
 from autotune.tuning.search.study import Search
-from autotune.tuning.search.transfer import distance, share
+from autotune.tuning.search.transfer import distance, transfer_between
 
 ORDER = random.Random(0).sample(CONFIGS, 40)
 
@@ -33,7 +33,7 @@ def without_the_best(config):
 
 def trials_to_the_best(seed, *teachers):
     sampler = FeasibleSampler(CONFIGS, seed=seed)
-    sampler.learn([[(config, teacher(config)) for config in ORDER] for teacher in teachers])
+    sampler.transfer_from([[(config, teacher(config)) for config in ORDER] for teacher in teachers])
     study = optuna.create_study(sampler=sampler)
     best = time_us(BEST)
     study.optimize(
@@ -68,9 +68,9 @@ def test_a_teacher_with_hardly_any_success_is_not_heard():
 def test_a_search_learns_while_the_other_goes_on():
     storage = optuna.storages.InMemoryStorage()
     teacher, pupil = (Search(storage, name, LISTS, seed=0) for name in ("teacher", "pupil"))
-    teacher.allow(CONFIGS)
-    pupil.allow(CONFIGS)
-    pupil.learn_from(teacher.outcomes)
+    teacher.set_feasible(CONFIGS)
+    pupil.set_feasible(CONFIGS)
+    pupil.transfer(teacher.outcomes)
     pupil.tell(config := pupil.ask(1)[0], outcome(config))
     for _ in range(8):
         for config in teacher.ask(5):
@@ -90,15 +90,15 @@ def test_problems_learn_from_the_nearest():
     storage = optuna.storages.InMemoryStorage()
     problems = [Problem(64, 512), Problem(128, 512), Problem(4096, 512), Problem(64, 512, "fp8")]
     searches = {problem: Search(storage, str(problem), LISTS, seed=0) for problem in problems}
-    share(searches)
+    transfer_between(searches)
     first, second, far, other = problems
     assert distance(first, second) < distance(first, far) < distance(first, other)
-    assert searches[first]._elsewhere == (searches[second].outcomes, searches[far].outcomes)
+    assert searches[first]._sources == (searches[second].outcomes, searches[far].outcomes)
 
 
 def test_lessons_of_other_parameters_are_left_out():
     sampler = FeasibleSampler(CONFIGS)
-    sampler.learn([[(Config(OTHER=value), 1.0) for value in range(9)]])
+    sampler.transfer_from([[(Config(OTHER=value), 1.0) for value in range(9)]])
     study = optuna.create_study(sampler=sampler)
     study.optimize(lambda trial: time_us(suggest(trial)), n_trials=3)
     assert len(tried(study)) == 3
@@ -109,11 +109,11 @@ def after_eight_trials_each(seed, shared):
     storage = optuna.storages.InMemoryStorage()
     searches = {Problem(2**i, 512): Search(storage, str(i), LISTS, seed=seed) for i in range(5)}
     for search in searches.values():
-        search.allow(CONFIGS)
+        search.set_feasible(CONFIGS)
     for search, first in zip(searches.values(), random.Random(seed).sample(CONFIGS, 5), strict=True):
         search.enqueue([first])
     if shared:
-        share(searches)
+        transfer_between(searches)
     for _ in range(8):
         for search in searches.values():
             for config in search.ask(1):

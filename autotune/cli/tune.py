@@ -16,7 +16,7 @@ from autotune.cli.output import Commands, command, kernel_names, parse_problem, 
 from autotune.cli.progress import progress_bar
 from autotune.config import Problem, build, key
 from autotune.device import Device
-from autotune.errors import UsageError
+from autotune.errors import UsageError, did_you_mean
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import crew, ray_pool
@@ -63,6 +63,7 @@ def add(commands: Commands) -> None:
         "--until-gain", type=float, metavar="PERCENT",
         help="end a problem's search where the chance that an untried config is faster by more is under 1 %%",
     )  # fmt: skip
+    parser.add_argument("--sampler", default="surrogate", help="surrogate (default) or random, the baseline")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=Limits.processes, help="worker processes (default: all cores)")
     parser.add_argument("--tables", type=Path, help="where tables go (default: where the runtime reads them)")
@@ -130,6 +131,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         state=state_root(),
         budget=Budget(arguments.trials, arguments.minutes, gain),
         seed=arguments.seed,
+        sampler=_sampler(arguments.sampler),
         limits=Limits(processes=arguments.jobs),
         bench=bench,
         hire=ray_pool.hire(arguments.ray, device.arch) if arguments.ray else crew.local,
@@ -137,6 +139,14 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         retry_crashed=arguments.retry_crashed,
         deterministic=arguments.deterministic,
     )
+
+
+def _sampler(name: str) -> str:
+    from autotune.tuning.search.sampler import SAMPLERS
+
+    if name not in SAMPLERS:
+        raise UsageError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {name!r}{did_you_mean(name, SAMPLERS)}")
+    return name
 
 
 def _tables(bench: Bench | None, deterministic: bool) -> Path:

@@ -52,7 +52,7 @@ def run(
     configs = [space.config(values) for values in space.times]
     sampler = FeasibleSampler(configs, seed=seed)
     if elsewhere:
-        sampler.learn(elsewhere)
+        sampler.transfer_from(elsewhere)
     study = optuna.create_study(sampler=sampler)
     if optimiser == DRAWN:
         study.enqueue_trial(random.Random(seed).choice(configs))

@@ -31,7 +31,7 @@ from autotune.tuning import space
 from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model.model import predict
 from autotune.tuning.cost_model.prior import opinions
-from autotune.tuning.search.acquisition import log_improvement
+from autotune.tuning.search.acquisition import log_expected_improvement
 from autotune.tuning.search.encoding import encode
 from autotune.tuning.search.study import Search
 
@@ -97,7 +97,7 @@ def trials_knowing(modelled: Floats, times: Floats, configs: list[Config], first
         weights = np.linalg.solve(known[:, tried] + 1e-9 * np.eye(len(tried)), known)
         mean = np.log(modelled) + np.log(times[tried] / modelled[tried]) @ weights
         deviation = np.sqrt(np.maximum(covariance.diagonal() - (known * weights).sum(0), 1e-12))
-        gain = log_improvement(mean, deviation, np.log(times[tried]).min())
+        gain = log_expected_improvement(mean, deviation, np.log(times[tried]).min())
         gain[tried] = -np.inf
         tried.append(int(np.argmax(gain)))
     return len(tried)
@@ -116,7 +116,7 @@ def search_once(kernel_name: str, device_name: str, seed: int) -> Found:
     views = opinions(kernel, problem, configs, device)
     goal = times.min() / GOAL
     search = Search(optuna.storages.InMemoryStorage(), "simulated", loaded.lists, seed)
-    search.allow(configs, views)
+    search.set_feasible(configs, views)
     default = kernel.default(problem, device)
     search.enqueue([default])
     reached, most = False, math.ceil(AT_MOST * len(configs))

@@ -21,7 +21,7 @@ import numpy as np
 
 from autotune import device as devices
 from autotune.config import Scalar
-from autotune.tuning.search.acquisition import Outlook, Suggester
+from autotune.tuning.search.acquisition import Acquisition, RemainingGain
 from benchmarks.cost_model import exhaustive_moe
 from benchmarks.search import replay_spaces
 from tools import fused_moe_work as moe
@@ -33,7 +33,7 @@ FEWEST, EVERY, MOST = 16, 8, 240
 @dataclass(frozen=True)
 class Look:
     trials: int
-    outlook: Outlook
+    remaining: RemainingGain
     left: float
     """Share of the best time so far that the optimum saves."""
 
@@ -63,7 +63,7 @@ def foretold(path: Path, device: str) -> list[Measured]:
 
 
 def looks(space: Measured, seed: int, share: float) -> Iterator[Look]:
-    suggester = Suggester(space.configs, seed, space.foretold)
+    suggester = Acquisition(space.configs, seed, space.foretold)
     observed: dict[int, float] = {}
     optimum = min(space.times)
     while len(observed) < min(MOST, len(space.configs)):
@@ -73,11 +73,11 @@ def looks(space: Measured, seed: int, share: float) -> Iterator[Look]:
         observed[at] = space.times[at]
         best = min(observed.values())
         if len(observed) >= FEWEST and len(observed) % EVERY == 0 and best < math.inf:
-            yield Look(len(observed), suggester.outlook(observed, share), 1 - optimum / best)
+            yield Look(len(observed), suggester.remaining_gain(observed, share), 1 - optimum / best)
 
 
-def ended(run: list[Look], over: Callable[[Outlook], bool]) -> Look | None:
-    return next((look for look in run if over(look.outlook)), None)
+def ended(run: list[Look], over: Callable[[RemainingGain], bool]) -> Look | None:
+    return next((look for look in run if over(look.remaining)), None)
 
 
 def main() -> None:
@@ -99,11 +99,11 @@ def main() -> None:
 
 
 def report(runs: list[list[Look]], share: float) -> None:
-    rules: dict[str, Callable[[Outlook], bool]] = {
-        f"chance of {100 * share:g} % under {most:.0%}": lambda outlook, most=most: outlook.chance < most  # type: ignore[misc]
+    rules: dict[str, Callable[[RemainingGain], bool]] = {
+        f"chance of {100 * share:g} % under {most:.0%}": lambda remaining, most=most: remaining.chance < most  # type: ignore[misc]
         for most in (0.1, 0.05, 0.02, 0.01)
     }
-    rules[f"expected gain under {100 * share:g} %"] = lambda outlook: outlook.gain < share
+    rules[f"expected gain under {100 * share:g} %"] = lambda remaining: remaining.expected < share
     for name, over in rules.items():
         ends = [ended(run, over) for run in runs]
         found = [look for look in ends if look]

@@ -25,7 +25,7 @@ import optuna
 from autotune import device as devices
 from autotune.config import Config
 from autotune.tuning.search.study import Search
-from autotune.tuning.search.transfer import share
+from autotune.tuning.search.transfer import transfer_between
 from benchmarks.cost_model.exhaustive_moe import FILE, load
 from tools.data import required
 from tools.fused_moe_work import Moe, predicted
@@ -40,7 +40,7 @@ def alone(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> No
 
 
 def shared(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
-    share(searches)  # type: ignore[arg-type]  # it reads the fields only
+    transfer_between(searches)  # type: ignore[arg-type]  # it reads the fields only
 
 
 def misled(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
@@ -48,7 +48,7 @@ def misled(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> N
     for problem, search in searches.items():
         configs = rng.sample(list(times[problem]), 25)
         shuffled = rng.sample(configs, 25)
-        search.learn_from({one: {"us": times[problem][other]} for one, other in zip(configs, shuffled, strict=True)})
+        search.transfer({one: {"us": times[problem][other]} for one, other in zip(configs, shuffled, strict=True)})
 
 
 def in_turn(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
@@ -69,7 +69,7 @@ def _told(searches: dict[Moe, Search], times: dict[Moe, Times], order: Sequence[
     for problem, search in searches.items():
         configs = list(times[problem])
         us = predicted(problem, configs, devices.named("h100"))[1].us
-        search.allow(configs, [us[list(order)].tolist()])
+        search.set_feasible(configs, [us[list(order)].tolist()])
 
 
 def _size(times: dict[Moe, Times]) -> int:
@@ -89,7 +89,7 @@ def regrets(times: dict[Moe, Times], way: Way, seed: int) -> list[list[float]]:
     searches = {problem: Search(storage, str(problem), lists, seed) for problem in times}
     rng = random.Random(seed)
     for problem, search in searches.items():
-        search.allow(list(times[problem]))
+        search.set_feasible(list(times[problem]))
         search.enqueue([rng.choice(list(times[problem]))])
     way(searches, times, seed)
     turns = [list(searches)] * BUDGETS[-1] if way is not in_turn else [[p] * BUDGETS[-1] for p in searches]

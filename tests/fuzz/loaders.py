@@ -88,7 +88,7 @@ def journal():
         path = Path(folder) / "j.log"
         opened = study.Search(storage.journal(path), "s", loaded.lists, 0)
         configs = space.feasible(loaded, NORM, loaded.check[0], GPU)
-        opened.allow(configs)
+        opened.set_feasible(configs)
         opened.enqueue(configs[:4])
         for config in opened.ask(4):
             opened.tell(config, {"us": 1.0, "code": "x"})

@@ -1,4 +1,4 @@
-"""Which config to try next: opinions and a covering design first, then expected improvement under a surrogate.
+"""The acquisition of the surrogate sampler: priors first, then expected improvement under a Gaussian process.
 
 The best configs of tuning spaces are rare (1 to 10 of 4,000 within 5 % of the optimum), so every untried config is
 scored, none is tried twice, and nothing outside the set is ever suggested.
@@ -20,197 +20,211 @@ from threadpoolctl import ThreadpoolController
 from autotune.config import Scalar
 from autotune.tuning.arrays import Floats
 from autotune.tuning.search.encoding import Points, encode, octaves_from_usual
-from autotune.tuning.search.gaussian_process import Surrogate
-from autotune.tuning.search.posterior import Belief, standardised
+from autotune.tuning.search.gaussian_process import GaussianProcess
+from autotune.tuning.search.posterior import Posterior, standardized
 
-_POOL = 800
-_POLISHED = 100
-"""Trials from which on any gain counts."""
-_RESERVE = 3.0
-"""Log expected improvement that a value outside of a coarse list costs at first, none from the hundredth trial on. The
-replay spaces stand at .896 of the optimum after 25 trials (.870 without) and at .993 after 100 (.979)."""
-_LED = 16
-"""Trials that lessons lead; then a surrogate decides that has seen those but heard no lesson. On three convolutions,
-led by two other devices, the best of 100 stands at .959 of the optimum (.922 led on and on, .961 never led)."""
-_TAUGHT = 6
-"""Successes elsewhere before they are an opinion: a problem hears what those beside it have found while all of them
-still begin; failures alone rank nothing. Nine token counts of a fused MoE, searched side by side without a model, stand
-at 1.066 of the optimum after ten trials each (1.110 if 24 are needed, 1.065 if 4), with a model that is wrong of every
-config at 1.061 (1.084, 1.057), with the H100's at 1.006 in all three cases (`benchmarks/search/transfer.py --repeats
-30`, +-.008; the last of 10 repeats)."""
+_MEDOID_POOL = 800
+_REFINED_AFTER = 100
+"""Trials after which any gain counts."""
+_UNUSUAL_PENALTY = 3.0
+"""Log expected improvement that each value outside of a coarse sublist costs at first, and none from the hundredth
+trial on. The replay spaces reach .896 of the optimum after 25 trials with it (.870 without), .993 after 100 (.979)."""
+_TRANSFER_TRIALS = 16
+"""Number of initial trials ranked by transferred observations; afterwards only this problem's own data are used. On
+three convolutions with data of two other devices, the best of 100 trials reaches .959 of the optimum (.922 if they are
+used throughout, .961 if never)."""
+_LEAST_SUCCESSES = 6
+"""Minimum successes in a source before it is used; low, so that concurrent searches help each other early. Nine token
+counts of a fused MoE, searched side by side without a model, reach 1.066 of the optimum after ten trials each (1.110
+with 24, 1.065 with 4); with a wrong model 1.061 (1.084, 1.057); with the H100's 1.006 in all three cases
+(`benchmarks/search/transfer.py --repeats 30`, +-.008; the last of 10 repeats)."""
 
 
 @dataclass(frozen=True)
-class _Opening:
-    favourites: int
-    """First trials that follow opinions, where anybody has one."""
-    worthwhile: float
-    """The gain in log time that counts as one at first."""
+class _Start:
+    by_prior: int
+    """First trials that follow the priors, where there are any."""
+    least_gain: float
+    """Gain in log time that counts as an improvement at first."""
 
 
-_BLIND = _Opening(favourites=4, worthwhile=0.04)
-_FORETOLD = _Opening(favourites=2, worthwhile=0.01)
-"""Where a model foretold times, and the search begins near the best: nine token counts of a fused MoE stand at 1.014
-of the optimum after five trials (`benchmarks/search/transfer.py`), and at 1.017 if it opens as if blind."""
+_COLD = _Start(by_prior=4, least_gain=0.04)
+_WARM = _Start(by_prior=2, least_gain=0.01)
+"""With a model, the search begins near the best: nine token counts of a fused MoE reach 1.014 of the optimum after five
+trials (`benchmarks/search/transfer.py`), and 1.017 with the values of a cold start."""
 
 _LIBRARIES = ThreadpoolController()
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _on_one_thread(method: _Method) -> _Method:
-    """The matrices are small, and where others keep all cores busy the threads of a BLAS wait for each other: on two
-    busy cores a suggestion took 204 ms (65 of CPU time), and takes 20 (7)."""
+    """Limit BLAS to one thread: its matrices are small, and threads wait for each other on busy cores (on two, a
+    suggestion took 204 ms, 65 of them CPU time; it takes 20, 7 of CPU time)."""
     limited: _Method = _LIBRARIES.wrap(limits=1, user_api="blas")(method)
     return limited
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What is left to gain, as the surrogate sees it: `gain` is the expected share of the best time saved by one more
-    trial; `chance` is the probability that some untried config is faster than the best by more than `share`."""
+class RemainingGain:
+    """What is left to gain according to the posterior."""
 
-    gain: float
+    expected: float
+    """Expected fraction of the best time that one more trial saves."""
     share: float
     chance: float
+    """Probability that some untried config is faster than the best by more than the fraction `share`."""
 
 
-class Suggester:
-    """Stateless but for caches: everything follows from `seed` and the observations, in their order."""
+class Acquisition:
+    """Chooses among a set of configs. Stateless but for caches: all follows from `seed` and the observations in order.
+
+    Positions are those of the constructor's `configs`.
+    """
 
     def __init__(
-        self, configs: Sequence[Mapping[str, Scalar]], seed: int, opinions: Sequence[Sequence[float]] = ()
+        self, configs: Sequence[Mapping[str, Scalar]], seed: int, priors: Sequence[Sequence[float]] = ()
     ) -> None:
-        """`opinions` are predicted times of all configs, each from one source; their scale does not matter. The ratios
-        that the first foretells hold until trials say otherwise; what the others are worth is learned from nothing.
-        """
+        """`priors` are predicted times of all configs, one list per source, in any unit. Ratios of the first hold until
+        trials contradict them; the weights of the others are learned, from zero."""
         self._rng = np.random.default_rng(seed)
         # Files list configs in grid order, which correlates with time: ties must not resolve by it.
         self._order = self._rng.permutation(len(configs))
         self._place = np.argsort(self._order)
         self._points = encode([configs[i] for i in self._order])
-        logs = [np.log(opinion)[self._order] for opinion in opinions]
-        self._opinions = [_standard(log) for log in logs]
-        self._foretold: Floats = logs[0] - logs[0].mean() if logs else np.zeros(len(configs))
-        self._opening = _FORETOLD if opinions else _BLIND
-        self._lessons: list[Floats] = []
-        unusual = np.zeros(len(configs)) if opinions else octaves_from_usual(configs)[self._order]
-        # An opinion whose worth is learned and that no first trial follows: one, two or four that did gained nothing.
-        self._hints = [_standard(unusual)] if np.ptp(unusual) > 0 else []
-        self._usual = np.flatnonzero(unusual == unusual.min())
-        self._begin()
+        logs = [np.log(prior)[self._order] for prior in priors]
+        self._priors = [_standardized(log) for log in logs]
+        self._predicted: Floats = logs[0] - logs[0].mean() if logs else np.zeros(len(configs))
+        self._start = _WARM if priors else _COLD
+        self._transferred: list[Floats] = []
+        octaves = np.zeros(len(configs)) if priors else octaves_from_usual(configs)[self._order]
+        # A prior that only the process uses: following it in one, two or four first trials gained nothing.
+        self._thread_prior = [_standardized(octaves)] if np.ptp(octaves) > 0 else []
+        self._usual = np.flatnonzero(octaves == octaves.min())
+        self._build()
 
     @_on_one_thread
-    def learn(self, elsewhere: Sequence[Mapping[int, float]]) -> None:
-        """`elsewhere`: for each other problem or device the times, inf for failures, that configs at these positions
-        had there. What a surrogate of their own makes of them is one more opinion each, in place of earlier lessons."""
-        heard = [one for one in elsewhere if sum(map(math.isfinite, one.values())) >= _TAUGHT]
-        if not heard and not self._lessons:
+    def transfer(self, sources: Sequence[Mapping[int, float]]) -> None:
+        """Use observations of other problems or devices, one mapping of position to time per source (inf: failed).
+
+        A Gaussian process fitted to each source becomes a prior. Replaces sources given earlier.
+        """
+        enough = [source for source in sources if sum(map(math.isfinite, source.values())) >= _LEAST_SUCCESSES]
+        if not enough and not self._transferred:
             return
-        self._lessons = [self._lesson({int(self._place[i]): value for i, value in one.items()}) for one in heard]
-        self._begin()
+        self._transferred = [
+            self._source_mean({int(self._place[i]): time for i, time in source.items()}) for source in enough
+        ]
+        self._build()
 
-    def _begin(self) -> None:
-        self._views = [*self._opinions, *self._lessons]
-        self._belief = Belief(self._points, [*self._views, *self._hints])
-        self._sceptic = Belief(self._points, [*self._opinions, *self._hints]) if self._lessons else self._belief
+    def _build(self) -> None:
+        self._ranked_by = [*self._priors, *self._transferred]
+        self._own = Posterior(self._points, [*self._priors, *self._thread_prior])
+        self._with_transfer = (
+            Posterior(self._points, [*self._ranked_by, *self._thread_prior]) if self._transferred else self._own
+        )
 
-    def _lesson(self, observed: dict[int, float]) -> Floats:
-        surrogate = Surrogate(self._points)
-        left = standardised(observed, np.zeros(len(self._order))).left
-        surrogate.fit(list(observed), left)
-        return _standard(surrogate.mean(left))
+    def _source_mean(self, observed: dict[int, float]) -> Floats:
+        process = GaussianProcess(self._points)
+        residuals = standardized(observed, np.zeros(len(self._order))).residuals
+        process.fit(list(observed), residuals)
+        return _standardized(process.mean(residuals))
 
     @_on_one_thread
     def suggest(self, observed: Mapping[int, float], pending: Collection[int] = ()) -> int | None:
-        """The position of the config to try next, or None when all were. `observed` values are times, inf a failure;
-        `pending` configs are under way: they are taken to turn out as the surrogate expects."""
-        values = {int(self._place[i]): value for i, value in observed.items()}
+        """Return the position of the config to try next, or None when all were tried.
+
+        `observed` maps positions to times (inf: failed); `pending` positions are being tried.
+        """
+        times = {int(self._place[i]): time for i, time in observed.items()}
         waiting = [int(self._place[i]) for i in pending]
-        free = np.ones(len(self._order), bool)
-        free[[*values, *waiting]] = False
-        if not free.any():
+        untried = np.ones(len(self._order), bool)
+        untried[[*times, *waiting]] = False
+        if not untried.any():
             return None
-        return int(self._order[self._choose(values, waiting, free)])
+        return int(self._order[self._choose(times, waiting, untried)])
 
     @_on_one_thread
-    def outlook(self, observed: Mapping[int, float], share: float) -> Outlook:
-        """What more trials promise; needs at least one success and one untried config."""
-        values = {int(self._place[i]): value for i, value in observed.items()}
-        targets = standardised(values, self._foretold)
-        belief = self._belief if len(values) < _LED else self._sceptic
-        mean, deviation = belief.posterior(values, [], targets)
-        free = np.ones(len(self._order), bool)
-        free[list(values)] = False
-        score = np.where(free, log_improvement(mean, deviation, targets.best), -np.inf)
-        top = np.argsort(-score)[: min(200, int(free.sum()))]
-        draws = belief.draws(targets, top, 256)
+    def remaining_gain(self, observed: Mapping[int, float], share: float) -> RemainingGain:
+        """Return what more trials can gain; needs at least one success and one untried config."""
+        times = {int(self._place[i]): time for i, time in observed.items()}
+        targets = standardized(times, self._predicted)
+        posterior = self._posterior_after(len(times))
+        mean, deviation = posterior.predict(times, [], targets)
+        untried = np.ones(len(self._order), bool)
+        untried[list(times)] = False
+        score = np.where(untried, log_expected_improvement(mean, deviation, targets.best), -np.inf)
+        top = np.argsort(-score)[: min(200, int(untried.sum()))]
+        samples = posterior.samples(targets, top, 256)
         needed = targets.best + np.log1p(-share) / targets.scale
-        chance = float((draws.min(1) < needed).mean())
-        return Outlook(float(-np.expm1(-np.exp(score[top[0]]) * targets.scale)), share, chance)
+        chance = float((samples.min(1) < needed).mean())
+        return RemainingGain(float(-np.expm1(-np.exp(score[top[0]]) * targets.scale)), share, chance)
 
-    def _choose(self, values: dict[int, float], waiting: list[int], free: Floats) -> int:
-        tried = len(values) + len(waiting)
-        if self._views and (tried < self._opening.favourites or not values):
-            return self._by_opinion(free, [*values, *waiting])
-        if not tried:
-            return self._middle
-        times = np.array(list(values.values()))
-        if not np.isfinite(times).any():
-            return int(np.random.default_rng(tried).choice(np.flatnonzero(free)))
-        targets = standardised(values, self._foretold)
-        belief = self._belief if tried < _LED else self._sceptic
-        mean, deviation = belief.posterior(values, waiting, targets)
-        early = max(0.0, 1 - tried / _POLISHED)
-        worthwhile = self._opening.worthwhile * early if times.min() > 0 else 0.0
-        score = log_improvement(mean, deviation, targets.best - worthwhile / targets.scale)
-        score += belief.log_feasible(times, waiting) - _RESERVE * early * self._points.rough
-        return int(np.argmax(np.where(free, score, -np.inf)))
+    def _posterior_after(self, trials: int) -> Posterior:
+        return self._with_transfer if trials < _TRANSFER_TRIALS else self._own
+
+    def _choose(self, times: dict[int, float], waiting: list[int], untried: Floats) -> int:
+        trials = len(times) + len(waiting)
+        if self._ranked_by and (trials < self._start.by_prior or not times):
+            return self._best_by_priors(untried, [*times, *waiting])
+        if not trials:
+            return self._center
+        values = np.array(list(times.values()))
+        if not np.isfinite(values).any():
+            return int(np.random.default_rng(trials).choice(np.flatnonzero(untried)))
+        targets = standardized(times, self._predicted)
+        posterior = self._posterior_after(trials)
+        mean, deviation = posterior.predict(times, waiting, targets)
+        early = max(0.0, 1 - trials / _REFINED_AFTER)
+        least_gain = self._start.least_gain * early if values.min() > 0 else 0.0
+        score = log_expected_improvement(mean, deviation, targets.best - least_gain / targets.scale)
+        score += posterior.log_feasibility(values, waiting) - _UNUSUAL_PENALTY * early * self._points.unusual
+        return int(np.argmax(np.where(untried, score, -np.inf)))
 
     @cached_property
-    def _middle(self) -> int:
-        """Where a search begins that nobody has an opinion of."""
+    def _center(self) -> int:
+        """First config of a search without priors."""
         return _medoid(self._points, self._usual, self._rng)
 
-    def _by_opinion(self, free: Floats, tried: list[int]) -> int:
-        """The best opinion of what differs from every earlier trial in more than one group of columns."""
-        rank = np.mean([_ranks(opinion) for opinion in self._views], 0)
+    def _best_by_priors(self, untried: Floats, tried: list[int]) -> int:
+        """Return the best config by mean rank among those that differ from each tried one in two groups or more."""
+        rank = np.mean([_ranks(prior) for prior in self._ranked_by], 0)
         values = self._points.values
         near = np.zeros(len(values), bool)
         for index in tried:
             near |= (np.abs(values - values[index]).sum(1)) < 1.0
-        far = free & ~near
-        return int(np.argmin(np.where(far if far.any() else free, rank, np.inf)))
+        far = untried & ~near
+        return int(np.argmin(np.where(far if far.any() else untried, rank, np.inf)))
 
 
-def log_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
-    """log E[max(best - Y, 0)] for normal Y, stable far in the tail (Ament et al. 2023, arXiv 2310.20708)."""
+def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
+    """Return log E[max(best - Y, 0)] for normal Y, stable far in the tail (Ament et al. 2023, arXiv 2310.20708)."""
     u = (best - mean) / deviation
     near = u > -5
-    density = -0.5 * u * u - 0.5 * np.log(2 * np.pi)
-    body = np.exp(np.where(near, density, 0)) + u * ndtr(u)
-    tail = density - 2 * np.log(np.maximum(-u, 1.0))
+    log_density = -0.5 * u * u - 0.5 * np.log(2 * np.pi)
+    body = np.exp(np.where(near, log_density, 0)) + u * ndtr(u)
+    tail = log_density - 2 * np.log(np.maximum(-u, 1.0))
     score: Floats = np.log(deviation) + np.where(near, np.log(np.maximum(body, 1e-300)), tail)
     return score
 
 
 def _medoid(points: Points, among: NDArray[np.intp], rng: np.random.Generator) -> int:
-    """Of a random pool of those `among` whose values are coarsest, the config that is nearest to all others."""
-    rough = points.rough[among]
-    coarse = among[rough == rough.min()]
-    pool = rng.choice(coarse, min(_POOL, len(coarse)), replace=False)
-    some = points.values[pool]
-    squares = (some * some).sum(1)
-    distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * some @ some.T, 0))
+    """Return the config nearest to all others in a random pool of those `among` with the fewest unusual values."""
+    unusual = points.unusual[among]
+    plainest = among[unusual == unusual.min()]
+    pool = rng.choice(plainest, min(_MEDOID_POOL, len(plainest)), replace=False)
+    values = points.values[pool]
+    squares = (values * values).sum(1)
+    distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * values @ values.T, 0))
     return int(pool[distance.sum(0).argmin()])
 
 
 def _ranks(values: Floats) -> Floats:
-    """From 1; equals share the mean of theirs. As `scipy.stats.rankdata`, whose import takes a second."""
+    """Rank from 1, ties by their mean rank; `scipy.stats.rankdata` does it too, but takes a second to import."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Floats = (counts.cumsum() - (counts - 1) / 2)[place]
     return ranks
 
 
-def _standard(values: Floats) -> Floats:
-    standard: Floats = ((values - values.mean()) / (values.std() + 1e-9)).astype(np.float32)
-    return standard
+def _standardized(values: Floats) -> Floats:
+    result: Floats = ((values - values.mean()) / (values.std() + 1e-9)).astype(np.float32)
+    return result

@@ -1,8 +1,8 @@
-"""A Gaussian process over an enumerated set of configs: its posterior is kept for all of them at once.
+"""A Gaussian process over an enumerated set of configs, whose posterior is kept for all of them at once.
 
-Matérn 5/2 with one length-scale a group of columns (Rasmussen and Williams 2006, §4.2, §5.1), plus one linear term
-for each opinion (a model's or a neighbour's predicted times): how far an opinion is trusted is learned like a
-length-scale. Hyper-parameters are maximum a posteriori.
+Matérn 5/2 with one length-scale per group of columns (Rasmussen and Williams 2006, §4.2, §5.1), plus one linear term
+per prior (times predicted by a model or measured elsewhere), whose weight is learned like a length-scale.
+Hyper-parameters are maximum a posteriori.
 """
 
 from __future__ import annotations
@@ -21,43 +21,44 @@ Indices = list[int] | NDArray[np.intp]
 
 _LENGTH_SPREAD, _SIGNAL_SPREAD, _NOISE_SPREAD = 0.9, 1.0, 1.5
 _LOG_NOISE = np.log(1e-2)
-_LOG_TRUST, _TRUST_SPREAD = np.log(0.5), 1.0
+_LOG_WEIGHT, _WEIGHT_SPREAD = np.log(0.5), 1.0
 _JITTER = 1e-6
-_STEPS, _STEPS_LATE, _LATE = 12, 5, 64
-"""Of the optimiser of hyper-parameters: it starts where it ended last time, and late steps cost 4 ms each."""
+_STEPS, _LATE_STEPS, _LATE = 12, 5, 64
+"""Optimizer steps for hyper-parameters, early and from the 64th observation on, where a step costs 4 ms. Each fit
+starts from the last one."""
 _BLOCK = 1024
-"""Points a time: with 200 observations, intermediates that stay in the cache halve the time of a covariance."""
+"""Points per block of a covariance: with 200 observations, intermediates that stay in cache halve its time."""
 _FITTED_ON = 256
-"""Observations that hyper-parameters are fitted on; more would cost over 50 ms and change little."""
+"""Most observations that hyper-parameters are fitted on; more would cost over 50 ms and change little."""
 
 
-class Surrogate:
-    """Posterior mean and deviation at every point, given standardised observations at some."""
+class GaussianProcess:
+    """Posterior mean and deviation at every point, given standardized observations at some."""
 
-    def __init__(self, points: Points, opinions: Floats | None = None) -> None:
+    def __init__(self, points: Points, priors: Floats | None = None) -> None:
         self._values, self._groups = points.values, points.groups
-        self._opinions = np.zeros((len(points.values), 0), np.float32) if opinions is None else opinions
-        lengths, trusts = len(points.log_lengths), self._opinions.shape[1]
-        self._split = lengths, lengths + trusts
-        self._mean = np.r_[points.log_lengths, np.full(trusts, _LOG_TRUST), 0.0, _LOG_NOISE]
-        spreads = [_LENGTH_SPREAD] * lengths + [_TRUST_SPREAD] * trusts + [_SIGNAL_SPREAD, _NOISE_SPREAD]
+        self._priors = np.zeros((len(points.values), 0), np.float32) if priors is None else priors
+        lengths, weights = len(points.log_lengths), self._priors.shape[1]
+        self._split = lengths, lengths + weights
+        self._mean = np.r_[points.log_lengths, np.full(weights, _LOG_WEIGHT), 0.0, _LOG_NOISE]
+        spreads = [_LENGTH_SPREAD] * lengths + [_WEIGHT_SPREAD] * weights + [_SIGNAL_SPREAD, _NOISE_SPREAD]
         self._spread = np.array(spreads)
         self._theta = self._mean.copy()
         self._count = 0
 
     def fit(self, indices: Sequence[int], targets: Floats) -> None:
-        """Hyper-parameters from observations, warm-started; then the posterior of those observations."""
+        """Fit hyper-parameters to the observations, warm-started, and condition on all of them."""
         best = np.argsort(targets)[:_FITTED_ON] if len(indices) > _FITTED_ON else np.arange(len(indices))
         chosen = np.asarray(indices)[best]
         loss = self._loss(chosen, targets[best])
         bounds = list(zip(self._mean - 6, self._mean + 6, strict=True))
-        steps = {"maxiter": _STEPS if len(chosen) < _LATE else _STEPS_LATE}
+        steps = {"maxiter": _STEPS if len(chosen) < _LATE else _LATE_STEPS}
         found = minimize(loss, self._theta, jac=True, method="L-BFGS-B", bounds=bounds, options=steps)
         self._theta = found.x
         self._rebuild(list(indices))
 
     def observe(self, index: int) -> None:
-        """One more observed point, hyper-parameters as they are: O(observations x points)."""
+        """Condition on one more point with the same hyper-parameters: O(observations x points)."""
         if self._count == len(self._rows):
             self._grow()
         n, noise = self._count, np.exp(self._theta[-1]) + _JITTER
@@ -70,12 +71,12 @@ class Surrogate:
         self._count = n + 1
 
     def keep(self, count: int) -> None:
-        """Forgets all but the first `count` observed points: the rest were only imagined."""
+        """Drop all but the first `count` observed points; the rest were pending ones."""
         self._variance += (self._rows[count : self._count] ** 2).sum(0)
         self._count = count
 
     def posterior(self, targets: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation at all points for the observations' `targets`, in the order observed."""
+        """Return mean and standard deviation at all points, given the targets of the observations in their order."""
         return self.mean(targets), np.sqrt(np.maximum(self._variance, 1e-9))
 
     def mean(self, targets: Floats) -> Floats:
@@ -84,8 +85,8 @@ class Surrogate:
         mean: Floats = weights.astype(np.float32) @ self._rows[:n]
         return mean
 
-    def draws(self, targets: Floats, at: Indices, count: int, rng: np.random.Generator) -> Floats:
-        """`count` joint samples of the posterior at the points `at`: [count, len(at)]."""
+    def samples(self, targets: Floats, at: Indices, count: int, rng: np.random.Generator) -> Floats:
+        """Draw `count` joint samples of the posterior at the points `at`: [count, len(at)]."""
         rows = self._rows[: self._count, at].astype(float)
         covariance = self._covariance(at, at).astype(float) - rows.T @ rows
         covariance[np.diag_indices(len(at))] += 1e-4
@@ -103,8 +104,8 @@ class Surrogate:
         self._rows = np.empty((room, len(self._values)), np.float32)
         lower = self._factor[:n, :n].astype(np.float32)
         self._rows[:n] = solve_triangular(lower, self._covariance(indices, slice(None)), lower=True, check_finite=False)
-        signal, trust = np.exp(self._theta[-2]), np.exp(self._theta[self._split[0] : self._split[1]])
-        self._variance = signal + self._opinions**2 @ trust - (self._rows[:n] ** 2).sum(0)
+        signal, weight = np.exp(self._theta[-2]), np.exp(self._theta[self._split[0] : self._split[1]])
+        self._variance = signal + self._priors**2 @ weight - (self._rows[:n] ** 2).sum(0)
         self._count = n
 
     def _grow(self) -> None:
@@ -113,49 +114,49 @@ class Surrogate:
         self._factor = np.pad(self._factor, ((0, more), (0, more)))
 
     def _prior_variance(self, index: int) -> float:
-        trust = np.exp(self._theta[self._split[0] : self._split[1]])
-        return float(np.exp(self._theta[-2]) + self._opinions[index] ** 2 @ trust)
+        weight = np.exp(self._theta[self._split[0] : self._split[1]])
+        return float(np.exp(self._theta[-2]) + self._priors[index] ** 2 @ weight)
 
     def _covariance(self, first: Indices, second: Indices | slice) -> Floats:
-        lengths, trusts = self._split
+        lengths, end = self._split
         scale = np.exp(-self._theta[:lengths])[self._groups].astype(np.float32)
         a, b = self._values[first] * scale, self._values[second] * scale
-        signal, trust = np.float32(np.exp(self._theta[-2])), np.exp(self._theta[lengths:trusts]).astype(np.float32)
-        agreed = self._opinions[first] * trust, self._opinions[second]
+        signal, weight = np.float32(np.exp(self._theta[-2])), np.exp(self._theta[lengths:end]).astype(np.float32)
+        linear = self._priors[first] * weight, self._priors[second]
         both = np.empty((len(a), len(b)), np.float32)
         for start in range(0, len(b), _BLOCK):
             part = slice(start, start + _BLOCK)
-            both[:, part] = signal * _matern(a, b[part]) + agreed[0] @ agreed[1][part].T
+            both[:, part] = signal * _matern(a, b[part]) + linear[0] @ linear[1][part].T
         return both
 
     def _loss(self, chosen: Indices, targets: Floats) -> Callable[[Floats], tuple[float, Floats]]:
-        """Negative log posterior of hyper-parameters and its gradient."""
-        lengths, trusts = self._split
-        values, opinions = self._values[chosen].astype(float), self._opinions[chosen].astype(float)
+        """Return the function that gives the negative log posterior of hyper-parameters and its gradient."""
+        lengths, end = self._split
+        values, priors = self._values[chosen].astype(float), self._priors[chosen].astype(float)
         columns = [values[:, self._groups == group] for group in range(lengths)]
         squared = np.stack([((c[:, None] - c[None]) ** 2).sum(-1) for c in columns])
-        agreed = np.einsum("ic,jc->cij", opinions, opinions)
+        linear = np.einsum("ic,jc->cij", priors, priors)
         identity = np.eye(len(chosen))
 
         def loss(theta: Floats) -> tuple[float, Floats]:
-            inverse, trust = np.exp(-2 * theta[:lengths]), np.exp(theta[lengths:trusts])
+            inverse, weight = np.exp(-2 * theta[:lengths]), np.exp(theta[lengths:end])
             signal, noise = np.exp(theta[-2]), np.exp(theta[-1])
             r = np.sqrt(5 * np.tensordot(inverse, squared, 1))
             decay = np.exp(-r)
             matern = signal * (1 + r + r * r / 3) * decay
             factor = cholesky(
-                matern + np.tensordot(trust, agreed, 1) + (noise + _JITTER) * identity, lower=True, check_finite=False
+                matern + np.tensordot(weight, linear, 1) + (noise + _JITTER) * identity, lower=True, check_finite=False
             )
-            weights = cho_solve((factor, True), targets, check_finite=False)
-            inner = np.outer(weights, weights) - cho_solve((factor, True), identity, check_finite=False)
+            solved = cho_solve((factor, True), targets, check_finite=False)
+            inner = np.outer(solved, solved) - cho_solve((factor, True), identity, check_finite=False)
             away = (theta - self._mean) / self._spread
-            value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
+            value = 0.5 * targets @ solved + np.log(np.diag(factor)).sum() + 0.5 * away @ away
             slope = inner * (signal * (1 + r) * decay * 5 / 3)
             gradient = (
                 -0.5
                 * np.r_[
                     np.tensordot(squared, slope, 2) * inverse,
-                    np.tensordot(agreed, inner, 2) * trust,
+                    np.tensordot(linear, inner, 2) * weight,
                     (inner * matern).sum(),
                     noise * np.trace(inner),
                 ]
@@ -166,7 +167,7 @@ class Surrogate:
 
 
 def _matern(a: Floats, b: Floats) -> Floats:
-    """Between all rows of `a` and of `b`, length-scales of 1."""
+    """Return Matérn 5/2 between all rows of `a` and of `b`, with length-scales of 1."""
     r: Floats = (a * a).sum(1)[:, None] + (b * b).sum(1)
     r -= 2 * a @ b.T
     np.maximum(r, 0, out=r)

@@ -1,4 +1,4 @@
-"""What a study's observations say of every config: a surrogate that is kept up with them, and what it is told."""
+"""The posterior of a search over all configs, given its observations so far."""
 
 from __future__ import annotations
 
@@ -9,90 +9,91 @@ import numpy as np
 
 from autotune.tuning.arrays import Floats
 from autotune.tuning.search.encoding import Points
-from autotune.tuning.search.gaussian_process import Indices, Surrogate
+from autotune.tuning.search.gaussian_process import GaussianProcess, Indices
 
-_TAIL = 0.3
-"""Slope of the target above the median: how slow a slow config is matters little, and outliers bend the surrogate."""
-_RESOLVED = 0.01
-"""Deviation in log time below which what a model left is noise of the measurement, not its error."""
-_WIDER = 1.5
-"""Of sampled deviations, since hyper-parameters taken as fitted leave a surrogate too sure of itself: of 104 searches
-that a promise ended without it, 12 had missed something; with it of 95, 5 (`benchmarks/search/stop_rule.py`)."""
-_REFIT = 0.08
+_SLOW_HALF_SLOPE = 0.3
+"""Slope of the target above the median: how slow a slow config is matters little, and outliers distort the fit."""
+_MEASUREMENT_NOISE = 0.01
+"""Residuals of a model below this deviation in log time are noise of the measurement, not its error."""
+_SAMPLE_WIDENING = 1.5
+"""Factor on the deviations of joint samples; point-estimated hyper-parameters make a Gaussian process overconfident. Of
+104 searches that the stop rule ended without it, 12 had missed something; with it 5 of 95
+(`benchmarks/search/stop_rule.py`)."""
+_REFIT_GROWTH = 0.08
 _LEAST_CHANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Observed log times in standard deviations: what a model foretold, and what it left for the surrogate to learn."""
+    """Observed log times in standard deviations, split into a model's prediction and what it leaves to learn."""
 
-    expected: Floats
-    """At all points; zeros where nobody foretold times."""
-    left: Floats
-    """Of the observations, in their order."""
+    predicted: Floats
+    """At all points; zeros without a model."""
+    residuals: Floats
+    """One per observation, in their order."""
     best: float
-    """The least of both together."""
+    """Least sum of prediction and residual among the observations that succeeded."""
     scale: float
     """One standard deviation, in log time."""
 
 
-class Belief:
-    """A cache: everything follows from the observations, in their order."""
+class Posterior:
+    """A Gaussian process kept up to date with a search; a cache, since all follows from the observations' order."""
 
-    def __init__(self, points: Points, views: Sequence[Floats]) -> None:
+    def __init__(self, points: Points, priors: Sequence[Floats]) -> None:
         self._count = len(points.values)
-        self._surrogate = Surrogate(points, np.stack(views, 1) if views else None)
-        self._seen: list[int] = []
+        self._process = GaussianProcess(points, np.stack(priors, 1) if priors else None)
+        self._fitted: list[int] = []
         self._refit_at = 0
 
-    def posterior(self, values: Mapping[int, float], waiting: list[int], targets: Targets) -> tuple[Floats, Floats]:
-        """Mean and deviation everywhere; those `waiting` are taken to turn out as expected."""
-        order = list(values)
-        known = len(self._seen)
-        if order[:known] != self._seen or len(order) >= self._refit_at:
-            self._surrogate.fit(order, targets.left)
-            self._refit_at = len(order) + max(3, int(_REFIT * len(order)))
+    def predict(self, times: Mapping[int, float], pending: list[int], targets: Targets) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation at all points; pending points count as observed at their mean."""
+        observed = list(times)
+        kept = len(self._fitted)
+        if observed[:kept] != self._fitted or len(observed) >= self._refit_at:
+            self._process.fit(observed, targets.residuals)
+            self._refit_at = len(observed) + max(3, int(_REFIT_GROWTH * len(observed)))
         else:
-            self._surrogate.keep(known)
-            for index in order[known:]:
-                self._surrogate.observe(index)
-        self._seen = order
-        mean, deviation = self._surrogate.posterior(targets.left)
-        for index in waiting:
-            self._surrogate.observe(index)
-        if waiting:
-            deviation = self._surrogate.posterior(np.r_[targets.left, mean[waiting]])[1]
-        return mean + targets.expected, deviation
+            self._process.keep(kept)
+            for index in observed[kept:]:
+                self._process.observe(index)
+        self._fitted = observed
+        mean, deviation = self._process.posterior(targets.residuals)
+        for index in pending:
+            self._process.observe(index)
+        if pending:
+            deviation = self._process.posterior(np.r_[targets.residuals, mean[pending]])[1]
+        return mean + targets.predicted, deviation
 
-    def log_feasible(self, times: Floats, waiting: list[int]) -> Floats:
-        """Log chance of success, by the surrogate as `posterior` left it: 1 where nothing failed nearby."""
-        failed = np.r_[np.where(np.isfinite(times), 0.0, 1.0), np.zeros(len(waiting))]
+    def log_feasibility(self, times: Floats, pending: list[int]) -> Floats:
+        """Return the log probability of success at all points after `predict`; 0 where nothing failed nearby."""
+        failed = np.r_[np.where(np.isfinite(times), 0.0, 1.0), np.zeros(len(pending))]
         if not failed.any():
             return np.zeros(self._count)
-        chance: Floats = np.log(np.clip(1 - self._surrogate.mean(failed), _LEAST_CHANCE, 1))
-        return chance
+        log_chance: Floats = np.log(np.clip(1 - self._process.mean(failed), _LEAST_CHANCE, 1))
+        return log_chance
 
-    def draws(self, targets: Targets, at: Indices, count: int) -> Floats:
-        """`count` joint samples at the points `at`, as `posterior` left the surrogate, but wider."""
-        drawn = self._surrogate.draws(targets.left, at, count, np.random.default_rng(0))
-        mean = self._surrogate.mean(targets.left)[at]
-        return mean + _WIDER * (drawn - mean) + targets.expected[at]
+    def samples(self, targets: Targets, at: Indices, count: int) -> Floats:
+        """Draw `count` joint samples at the points `at` after `predict`, widened: [count, len(at)]."""
+        drawn = self._process.samples(targets.residuals, at, count, np.random.default_rng(0))
+        mean = self._process.mean(targets.residuals)[at]
+        return mean + _SAMPLE_WIDENING * (drawn - mean) + targets.predicted[at]
 
 
-def standardised(values: Mapping[int, float], foretold: Floats) -> Targets:
-    """What is left of the observed log times by a model's, `foretold` at all points; failures as bad as the worst.
+def standardized(times: Mapping[int, float], predicted: Floats) -> Targets:
+    """Return the targets of observed times (inf: failed), given a model's log times at all points (zeros: no model).
 
-    A model explains why slow configs are slow. Where none spoke (all zeros), the slow half is compressed.
+    Failures count as the slowest success. Without a model, the slower half is compressed.
     """
-    at, times = list(values), np.array(list(values.values()))
-    good = np.isfinite(times)
-    positive = times.min() > 0
-    expected = foretold if positive else np.zeros(len(foretold))
-    logs = (np.log(np.where(good, times, 1.0)) if positive else np.where(good, times, 0.0)) - expected[at]
-    if not expected.any():
-        middle = np.median(logs[good])
-        logs = np.where(logs > middle, middle + _TAIL * (logs - middle), logs)
-    logs = np.where(good, logs, logs[good].max())
-    scale = max(float(logs.std()), _RESOLVED if expected.any() else 1e-9)
-    left = (logs - logs.mean()) / scale
-    return Targets(expected / scale, left, float((left + expected[at] / scale)[good].min()), scale)
+    at, values = list(times), np.array(list(times.values()))
+    succeeded = np.isfinite(values)
+    positive = values.min() > 0
+    model = predicted if positive else np.zeros(len(predicted))
+    logs = (np.log(np.where(succeeded, values, 1.0)) if positive else np.where(succeeded, values, 0.0)) - model[at]
+    if not model.any():
+        median = np.median(logs[succeeded])
+        logs = np.where(logs > median, median + _SLOW_HALF_SLOPE * (logs - median), logs)
+    logs = np.where(succeeded, logs, logs[succeeded].max())
+    scale = max(float(logs.std()), _MEASUREMENT_NOISE if model.any() else 1e-9)
+    residuals = (logs - logs.mean()) / scale
+    return Targets(model / scale, residuals, float((residuals + model[at] / scale)[succeeded].min()), scale)

@@ -1,7 +1,7 @@
-"""Several objectives as one cost, another mixture at every trial, so that the trials find the whole Pareto front.
+"""Scalarization of several objectives, with other weights at every trial, so that trials cover the Pareto front.
 
-ParEGO's augmented Chebyshev norm (Knowles 2006, doi:10.1109/TEVC.2005.851274): unlike a weighted sum it reaches the
-front also where that is not convex.
+ParEGO's augmented Chebyshev norm (Knowles 2006, doi:10.1109/TEVC.2005.851274), which unlike a weighted sum also reaches
+non-convex parts of the front.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 
 from autotune.tuning.arrays import Floats
 
-_TOGETHER = 0.05
-"""Weight of the sum beside the worst objective, as published: it tells configs apart that are equal in the worst."""
+_SUM_WEIGHT = 0.05
+"""Weight of the sum beside the worst objective, as published; it separates configs that tie in the worst."""
 
 
-def mixed(costs: Sequence[Mapping[int, float]], seed: int) -> dict[int, float]:
-    """One positive cost a config, to be minimised, from those of each objective; inf where any of them is.
+def scalarized(costs: Sequence[Mapping[int, float]], seed: int) -> dict[int, float]:
+    """Return one positive cost per config, to be minimized, from its cost in each objective; inf where any is inf.
 
-    Objectives that are positive throughout count by their logarithm; each is brought to [0, 1] over what succeeded.
+    Objectives that are positive throughout enter by their logarithm; each is scaled to [0, 1] over the successes.
     `seed` draws the weights.
     """
     weights = np.random.default_rng(seed).dirichlet(np.ones(len(costs)))
-    table = np.array([list(of_one.values()) for of_one in costs], float)
+    table = np.array([list(objective.values()) for objective in costs], float)
     good = np.isfinite(table).all(0)
     total = np.full(table.shape[1], math.inf)
     if good.any():
         scaled = np.stack([weight * _unit(row[good]) for weight, row in zip(weights, table, strict=True)])
-        total[good] = np.exp(scaled.max(0) + _TOGETHER * scaled.sum(0))
+        total[good] = np.exp(scaled.max(0) + _SUM_WEIGHT * scaled.sum(0))
     return dict(zip(costs[0], total.tolist(), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""When a search ends: trials, minutes, or when more of it promises too little."""
+"""When a search ends: after a number of trials, after minutes, or when little gain remains."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_FEWEST = 16
-"""Trials before a promise is judged: the first ones are the default and the model's favourites."""
-_CHANCE = 0.01
-"""At which a promise is too little. Of 104 searches of measured spaces that it ended, asked for 1 %, 102 had nothing
-left that was faster by more; they took 186 trials in the mean where nothing was foretold, 31 after a model of the
-device. Had one trial's expected gain to be under 1 %, 76 had, after 32 and 16 (`benchmarks/search/stop_rule.py`)."""
+_FEWEST_TRIALS = 16
+"""Trials before the remaining gain is judged: the first ones are the default and the best by the priors."""
+_LEAST_CHANCE = 0.01
+"""Stop when the probability of a better config falls below this. Asked for 1 %, 102 of 104 searches of measured spaces
+that it ended had nothing faster left, after 186 trials on average without a model of the device and 31 with one. By the
+expected gain of one trial below 1 % instead, 76 had (`benchmarks/search/stop_rule.py`)."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`trials` a problem; `minutes` of the whole session's search; `until_gain`, a fraction: until nothing untried is
-    likely to be faster by more."""
+    """`trials` per problem, `minutes` of the whole session's search, and `until_gain`, the fraction of time saved that
+    is still worth searching for."""
 
     trials: int = 12
     minutes: float | None = None
@@ -28,10 +28,13 @@ class Budget:
         return self.minutes is not None and time.monotonic() - self.started >= 60 * self.minutes
 
     def left(self, done: int, chance: Callable[[float], float]) -> int:
-        """Trials still to be asked for a problem after `done`; `chance` that an untried config is faster by more than a
-        fraction is asked late and seldom."""
+        """Return the trials still to run for a problem after `done` of them.
+
+        `chance` gives the probability that an untried config is faster by more than a fraction; it is costly, so it is
+        called only where it can decide.
+        """
         if self.out_of_time():
             return 0
-        if self.until_gain is not None and done >= _FEWEST and chance(self.until_gain) < _CHANCE:
+        if self.until_gain is not None and done >= _FEWEST_TRIALS and chance(self.until_gain) < _LEAST_CHANCE:
             return 0
         return max(0, self.trials - done)

@@ -1,4 +1,4 @@
-"""One problem's search as an Optuna study in a journal file: default, then opinions, then the surrogate."""
+"""One problem's search as an Optuna study that is kept in a journal file or a database."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from autotune.config import Config
-from autotune.tuning.search.acquisition import Outlook
+from autotune.tuning.search.acquisition import RemainingGain
+from autotune.tuning.search.feasible_set import FeasibleSetSampler
 from autotune.tuning.search.sampler import FeasibleSampler
 from autotune.tuning.space import Lists
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Outcomes = Mapping[Config, dict[str, Any]]
-"""How each config that was tried ended: with `us`, or with `failed` and a reason."""
+"""Result of each config that was tried: it has `us`, or `failed` with a reason."""
 
-_NEWS = 1.25
-"""Growth of what is known elsewhere at which it is asked for its opinion again."""
+_TRANSFER_GROWTH = 1.25
+"""Growth of the transferred observations at which they are read again."""
 
 
 class Search:
     """Ask and tell over a feasible set, resumed from whatever the storage holds under `name`."""
 
-    def __init__(self, storage: BaseStorage, name: str, lists: Lists, seed: int) -> None:
-        self._lists = lists
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        lists: Lists,
+        seed: int,
+        sampler: type[FeasibleSetSampler] = FeasibleSampler,
+    ) -> None:
+        self._make_sampler = sampler
         self._feasible: frozenset[Config] = frozenset()
         self._seed = seed
         self._study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
@@ -49,71 +57,74 @@ class Search:
                     interrupted.append(config)
         self._queue = interrupted
         self._asked: dict[Config, Trial] = {}
-        self._elsewhere: tuple[Outcomes, ...] = ()
-        self._heeded = 0
+        self._sources: tuple[Outcomes, ...] = ()
+        self._transferred = 0
 
     @property
     def feasible_count(self) -> int | None:
-        """As `allow` was last told, perhaps by an earlier session: enumerating a space takes 0.1 s a problem."""
+        """Size of the set that `set_feasible` was last given, perhaps by an earlier session."""
         count: int | None = self._study.user_attrs.get("feasible")
         return count
 
-    def allow(self, feasible: Sequence[Config], opinions: Sequence[Sequence[float]] = ()) -> None:
-        """The configs that may be tried, none before this is called; and for each source that has an opinion of them
-        (a model, a neighbour's measurements) their predicted times: the first trials follow them, the surrogate learns
-        how far to trust each, from the first one's ratios on."""
+    def set_feasible(self, feasible: Sequence[Config], priors: Sequence[Sequence[float]] = ()) -> None:
+        """Set the feasible configs (initially none) and their predicted times, one list per source of priors."""
         self._feasible = frozenset(feasible)
         if feasible:
-            self._study.sampler = FeasibleSampler(feasible, seed=self._seed, opinions=opinions)
+            self._study.sampler = self._make_sampler(feasible, seed=self._seed, priors=priors)
         if self.feasible_count != len(self._feasible):
             self._study.set_user_attr("feasible", len(self._feasible))
 
-    def outlook(self, share: float) -> Outlook | None:
-        """What more trials promise: the chance that one beats the best by `share`. None before the first success."""
+    def remaining_gain(self, share: float) -> RemainingGain | None:
+        """Return what more trials can gain, with the chance of a gain above the fraction `share`.
+
+        None before the first success, when all configs were tried, and for samplers that cannot tell.
+        """
         sampler = self._study.sampler
         succeeded = any("us" in outcome for outcome in self.outcomes.values())
-        if not isinstance(sampler, FeasibleSampler) or not succeeded or len(self.outcomes) >= len(self._feasible):
+        if not isinstance(sampler, FeasibleSetSampler) or not succeeded or len(self.outcomes) >= len(self._feasible):
             return None
-        return sampler.outlook(self._study, share)
+        return sampler.remaining_gain(self._study, share)
 
     def enqueue(self, configs: Sequence[Config]) -> None:
-        """To be tried in this order before the sampler is asked."""
+        """Queue configs to be tried in this order before the sampler is asked."""
         self._queue += [config for config in configs if config not in self._queue]
 
-    def learn_from(self, *elsewhere: Outcomes) -> None:
-        """Trials of other problems, or of this one on another device, as they are now and as they grow: each is an
-        opinion here, once a source holds enough of them. The surrogate learns what each is worth."""
-        self._elsewhere += elsewhere
+    def transfer(self, *sources: Outcomes) -> None:
+        """Use trials of other problems, or of this one on other devices, as priors.
+
+        Sources are live: each is read again as it grows, and counts from its 6th success.
+        """
+        self._sources += sources
 
     def ask(self, count: int) -> list[Config]:
-        """Up to `count` configs never tried before; fewer when the feasible set runs out."""
-        self._heed()
-        found: list[Config] = []
-        while len(found) < count:
+        """Return up to `count` configs never tried before; fewer when the feasible set runs out."""
+        self._read_sources()
+        configs: list[Config] = []
+        while len(configs) < count:
             config = self._next()
             if config is None:
                 break
-            found.append(config)
-        return found
+            configs.append(config)
+        return configs
 
     def tell(self, config: Config, outcome: dict[str, Any]) -> None:
-        """`outcome` has `us`, or `failed` with stage and reason. On disk when this returns."""
+        """Record an outcome with `us`, or with `failed` (the stage) and a reason. It is on disk when this returns."""
         trial = self._asked.pop(config)
         trial.set_user_attr("outcome", json.dumps(outcome))
         self._study.tell(trial, outcome.get("us", math.inf))
         self.outcomes[config] = outcome
 
-    def _heed(self) -> None:
-        known = sum(map(len, self._elsewhere))
+    def _read_sources(self) -> None:
+        size = sum(map(len, self._sources))
         sampler = self._study.sampler
-        if known > _NEWS * self._heeded and isinstance(sampler, FeasibleSampler):
-            sampler.learn([_times(outcomes) for outcomes in self._elsewhere])
-            self._heeded = known
+        if size > _TRANSFER_GROWTH * self._transferred and isinstance(sampler, FeasibleSetSampler):
+            sampler.transfer_from([_times(outcomes) for outcomes in self._sources])
+            self._transferred = size
 
     def _next(self) -> Config | None:
         while self._queue:
             config = self._queue.pop(0)
-            if config in self._feasible and not self._known(config):
+            if config in self._feasible and not self._is_tried(config):
                 self._study.enqueue_trial(dict(config))
                 self._asked[config] = self._study.ask(self._distributions)
                 return config
@@ -124,7 +135,7 @@ class Search:
         self._asked[config] = trial
         return config
 
-    def _known(self, config: Config) -> bool:
+    def _is_tried(self, config: Config) -> bool:
         return config in self.outcomes or config in self._asked
 
 

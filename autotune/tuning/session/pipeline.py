@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from autotune.config import Config, Problem
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.search.study import Search
-from autotune.tuning.search.transfer import share
+from autotune.tuning.search.transfer import transfer_between
 from autotune.tuning.session.compiling import Candidate
 from autotune.tuning.session.evaluation import Evaluator
 from autotune.tuning.session.measuring import Measurer
@@ -93,7 +93,7 @@ class Pipeline:
                 stack.callback(threads.shutdown, cancel_futures=True)
             for problem in problems:
                 self._open(problem)
-            share(self._searches())
+            transfer_between(self._searches())
             for line in self._lines:
                 self._ask(line)
             self._tell()

@@ -22,6 +22,7 @@ from autotune.tuning.cost_model.model import model_name
 from autotune.tuning.cost_model.prior import believes, opinions
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search import storage
+from autotune.tuning.search.sampler import SAMPLERS
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.session import crew
@@ -50,6 +51,8 @@ class Plan:
     state: Path
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
+    sampler: str = "surrogate"
+    """A name of SAMPLERS."""
     limits: Limits = field(default_factory=Limits)
     bench: Bench | None = None
     """None: the session ends at the model."""
@@ -178,17 +181,19 @@ class Session:
         self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
     ) -> Search:
         kernel, device = self._kernel, self._device
-        opened = Search(trials, self._study(problem, only), self._space.lists, self._plan.seed)
+        opened = Search(
+            trials, self._study(problem, only), self._space.lists, self._plan.seed, SAMPLERS[self._plan.sampler]
+        )
         if opened.feasible_count is None or self._left(opened):
             feasible = space.feasible(self._space, kernel, problem, device)
             if only is not None:
                 feasible = [config for config in feasible if self._one_order.of(config) == only]
-            opened.allow(feasible, opinions(kernel, problem, feasible, device, self._prior))
+            opened.set_feasible(feasible, opinions(kernel, problem, feasible, device, self._prior))
             incumbent = incumbents.get(key(served(problem, device)))
             # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
             first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
             opened.enqueue(first)
-            opened.learn_from(*self._taught.get(problem, ()))
+            opened.transfer(*self._taught.get(problem, ()))
         if only is None:
             self.summary.problems += 1
             self.summary.considered += self._space.size
@@ -197,8 +202,8 @@ class Session:
 
     def _left(self, one: Search) -> int:
         def chance(share: float) -> float:
-            outlook = one.outlook(share)
-            return outlook.chance if outlook else 1.0
+            remaining = one.remaining_gain(share)
+            return remaining.chance if remaining else 1.0
 
         return self._plan.budget.left(len(one.outcomes), chance)
 
