@@ -49,6 +49,17 @@ class Work:
     reduction_bytes: float = 0.0
 
 
+@dataclass(frozen=True)
+class Library:
+    """The function of torch that does a kernel's job: timed beside tuned configs, never served."""
+
+    name: str
+    """As reports show it: `torch.mm`."""
+    prepare: Callable[..., Callable[[], Any] | None]
+    """(problem, *inputs) -> a call whose outputs `decode` reads as it reads the launcher's, or None where the library
+    cannot do this problem. Layouts that only the library wants are made here, ahead of what is timed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel(Generic[P]):
     """A kernel file's public name: call it, or hand it to the tuner."""
@@ -67,8 +78,8 @@ class Kernel(Generic[P]):
     """Why a config cannot run, or None. What passes is correct on that problem, perhaps slow."""
     work: Callable[[P, Config, Device], Work]
     path: Path
-
     signature: Signature
+    library: Library | None = None
 
     def __call__(self, *args: Any, config: Config | None = None, device: Device | None = None) -> Any:  # noqa: ANN401
         """Launches with `config`, or with the tuned table's choice for this call's shapes and dtypes."""
@@ -140,6 +151,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     default: Callable[..., Config],
     reject: Callable[..., str | None],
     work: Callable[..., Work],
+    library: Library | None = None,
 ) -> Callable[[Callable[..., Any]], Kernel[P]]:
     """Turn a launcher into a Kernel."""
 
@@ -147,7 +159,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
         path = Path(inspect.getfile(launch)).resolve()
         name = f"{path.parent.name}/{path.stem}"
         seen = launcher_signature.read(launch, problem.of)  # type: ignore[attr-defined]
-        kernel = Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path, seen)
+        kernel = Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path, seen, library)
         _ = kernel.op  # `torch.ops` must know the name before the first call
         return kernel
 

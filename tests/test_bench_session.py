@@ -183,6 +183,15 @@ def test_every_problem_is_served_by_a_config_without_fault_and_its_evidence_is_w
     assert covered == set(SIZES)
 
 
+def test_measured_rows_are_compared_with_default_and_roofline(world):
+    rows = table.load(world.summary.table).rows
+    assert [one.problem for one in world.summary.compared]
+    for row, one in zip(rows, sorted(world.summary.compared, key=lambda one: one.tuned_us), strict=True):
+        assert one.tuned_us == row.evidence["us"] and one.default_us == row.evidence.get("default_us")
+        assert 0 < one.roofline_us == row.evidence["roofline_us"] < one.tuned_us
+        assert (one.library, one.library_us, one.speedup) == ("", None, None)
+
+
 def test_failures_are_told_by_kind_while_it_runs(world):
     kinds = {"hang", "crash", "sticky", "wrong", "memory"}
     assert set(world.summary.failed) <= kinds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
+    from autotune.tuning.session.baseline import Comparison
     from autotune.tuning.session.session import Plan
     from autotune.tuning.session.status import Status, Summary
 
@@ -96,12 +97,21 @@ def run(arguments: argparse.Namespace) -> int:
     plans = [(device, _plan(arguments, device)) for device in chosen]
     summaries = [_session(registry.load(name), device, plan, arguments) for device, plan in plans for name in names]
     done = [summary for summary in summaries if summary is not None]
+    shown = [_row(summary) for summary in done]
+    if arguments.json:
+        for row, summary in zip(shown, done, strict=True):
+            row["compared"] = [asdict(one) for one in summary.compared]
     show_rows(
-        [_row(summary) for summary in done],
+        shown,
         arguments.json,
         "tuning sessions (default / best: times of a step, measured only where the tier says so)",
     )
     if not arguments.json:
+        compared = [_compared(summary, one) for summary in done for one in summary.compared]
+        if compared:
+            show_rows(
+                compared, as_json=False, title="microseconds of each row, samples interleaved; roofline: the bound"
+            )
         for summary in done:
             print(summary.table)
     return 0 if done else 1
@@ -221,6 +231,24 @@ def _describe(status: Status) -> str:
     failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
     parts = [f"default / best {status.speedup:.2f}"] if status.stage == "search" else []
     return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
+
+
+def _compared(summary: Summary, one: Comparison) -> dict[str, Any]:
+    return {
+        "kernel": summary.kernel,
+        "problem": one.problem,
+        "tier": summary.tier,
+        "default": _us(one.default_us),
+        "tuned": _us(one.tuned_us),
+        "library": _us(one.library_us),
+        "roofline": _us(one.roofline_us),
+        "library / tuned": one.speedup,
+        "which library": one.library,
+    }
+
+
+def _us(us: float | None) -> str:
+    return "" if us is None else f"{us:.2f}"
 
 
 def _row(summary: Summary) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Rows of X are [groups, k], as attention leaves them: a group is a stride, nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
@@ -90,6 +91,15 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double(),)
 
 
+def _torch(problem: Problem, x: Tensor, w: Tensor) -> Callable[[], Tensor]:
+    def call() -> Tensor:
+        y = x.new_empty((problem.m, problem.groups, problem.n))
+        torch.bmm(x.transpose(0, 1), w.transpose(1, 2), out=y.transpose(0, 1))
+        return y
+
+    return call
+
+
 def _default(problem: Problem, device: Device) -> Config:
     block_m = 16 if problem.m <= 16 else 64 if problem.m <= 64 else 128
     block_n, block_k = (64, 128) if problem.m <= 64 else (128, 64)
@@ -123,7 +133,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_grouped,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch.bmm", _torch),
+)
 def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [m, groups, k], w bf16 [groups, n, k] -> bf16 [m, groups, n].
 

@@ -6,6 +6,7 @@ fixed order by a second launch. fp32 out: routing and pooling decide by small di
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
@@ -92,6 +93,10 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double(),)
 
 
+def _torch(problem: Problem, x: Tensor, w: Tensor) -> Callable[[], Tensor]:
+    return lambda: torch.mm(x, w.T, out_dtype=torch.float32)
+
+
 def _default(problem: Problem, device: Device) -> Config:
     block_m = 16 if problem.m <= 16 else 64 if problem.m <= 64 else 128
     block_n = 32 if problem.m <= 64 and problem.n < 4096 else 64 if problem.n < 256 else 128
@@ -125,7 +130,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_linear, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_linear,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch.mm", _torch),
+)
 def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [m, k], w bf16 [n, k] -> fp32 [m, n]. Raises UsageError for other dtypes, shapes or strides."""
     require("bf16_linear", x=(x, torch.bfloat16, (None, None)))

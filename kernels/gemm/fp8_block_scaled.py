@@ -5,10 +5,12 @@ Split-K writes fp32 partials that a second launch adds in a fixed order, so that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -17,7 +19,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
@@ -140,6 +142,14 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double(),)
 
 
+def _torch(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Callable[[], Tensor]:
+    """cuBLAS has these scales on sm_90 only. It wants those of A column by column and rows of B's padded to four
+    (is_blockwise_128x128_scaling in PyTorch's ScaledBlas.cpp): made ahead, as an engine would keep them."""
+    by_column = a_scale.T.contiguous().T
+    padded = F.pad(b_scale, (0, -b_scale.shape[1] % 4))[:, : b_scale.shape[1]].T
+    return lambda: torch._scaled_mm(a, b.T, by_column, padded, out_dtype=torch.bfloat16)
+
+
 def _default(problem: Problem, device: Device) -> Config:
     small = problem.m <= 64
     block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if small else 128
@@ -183,7 +193,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_gemm,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch._scaled_mm", _torch),
+)
 def fp8_block_scaled(
     a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, *, config: Config, device: Device
 ) -> Tensor:

@@ -14,6 +14,7 @@ programs a unit) and 71 kB and 39 kB of code; at 262144 keys in tiles of 4096 it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config, row_reject
 
@@ -159,6 +160,20 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double().sort(1).values,)
 
 
+def _torch(
+    problem: Problem, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int
+) -> Callable[[], Tensor] | None:
+    """Of whole rows only; which of equal logits it takes is left open, so that ties at the k-th may differ."""
+    if problem.pattern != "full" or problem.n < k:
+        return None
+
+    def call() -> Tensor:
+        index = logits.topk(k, sorted=False).indices
+        return page_table.gather(1, index // page_size) * page_size + index % page_size
+
+    return call
+
+
 def _default(problem: Problem, device: Device) -> Config:
     block = max(triton.next_power_of_2(problem.n), 256)
     block = block if block <= 8192 else 4096
@@ -185,7 +200,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_topk, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_topk,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch.topk and indexing", _torch),
+)
 def topk(
     logits: Tensor,
     lengths: Tensor,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -13,7 +15,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config, row_reject
 
@@ -83,6 +85,11 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double(),)
 
 
+def _torch(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor) -> Callable[[], Tensor]:
+    """As DeepSeek's own code has it: torch has no CUDA kernel of two dtypes."""
+    return lambda: F.layer_norm(x.float(), (problem.cols,), weight, bias, EPS).to(x.dtype)
+
+
 def _default(problem: Problem, device: Device) -> Config:
     block = triton.next_power_of_2(problem.cols)
     return row_config({"ROWS": 4 if block <= 512 else 1, "BLOCK": block, "num_warps": 1 if block <= 512 else 4}, device)
@@ -106,7 +113,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_layer_norm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_layer_norm,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch.nn.functional.layer_norm in fp32", _torch),
+)
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [rows, cols], weight and bias fp32 [cols] -> bf16 [rows, cols]. Raises UsageError for anything else."""
     require("layer_norm", x=(x, torch.bfloat16, (None, None)))

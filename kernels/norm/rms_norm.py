@@ -5,10 +5,12 @@ Such as the final one and those of MTP.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config, row_reject
 from autotune.kernels.norm._residual import add_residual, load_sum
@@ -96,6 +98,19 @@ def _decode(problem: Problem, outputs: Tensor | tuple[Tensor, ...]) -> tuple[Ten
     return tuple(tensor.double() for tensor in ((outputs,) if isinstance(outputs, Tensor) else outputs))
 
 
+def _torch(
+    problem: Problem, x: Tensor, weight: Tensor, residual: Tensor | None
+) -> Callable[[], Tensor | tuple[Tensor, Tensor]]:
+    narrow = weight.to(x.dtype)  # torch has no fused kernel of two dtypes; checkpoints hold bf16
+
+    def call() -> Tensor | tuple[Tensor, Tensor]:
+        total = x if residual is None else x + residual
+        y = F.rms_norm(total, (problem.cols,), narrow, EPS)
+        return y if residual is None else (y, total)
+
+    return call
+
+
 def _default(problem: Problem, device: Device) -> Config:
     block = min(triton.next_power_of_2(problem.cols), 4096)
     return row_config({"ROWS": 1, "BLOCK": block, "num_warps": 4 if block <= 2048 else 8}, device)
@@ -121,7 +136,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_rms_norm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_rms_norm,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch.nn.functional.rms_norm, bf16 weight", _torch),
+)
 def rms_norm(
     x: Tensor, weight: Tensor, residual: Tensor | None = None, *, config: Config, device: Device
 ) -> Tensor | tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ A row of 129,280 logits is cut over programs, so that few rows fill the device; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config, row_reject
 
@@ -88,6 +89,10 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double(),)
 
 
+def _torch(problem: Problem, logits: Tensor) -> Callable[[], Tensor]:
+    return lambda: torch.argmax(logits, 1)
+
+
 def _default(problem: Problem, device: Device) -> Config:
     parts = 1
     while parts < 64 and problem.rows * parts * 2 <= 2 * device.compute_units and problem.vocab >= 4096 * parts:
@@ -115,7 +120,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_greedy, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(
+    Problem,
+    jit=_greedy,
+    reference=_reference,
+    decode=_decode,
+    default=_default,
+    reject=_reject,
+    work=_work,
+    library=Library("torch.argmax", _torch),
+)
 def greedy(logits: Tensor, *, config: Config, device: Device) -> Tensor:
     """logits fp32 [rows, vocab] -> int32 [rows]. Raises UsageError for other dtypes, shapes or strides."""
     require("greedy", logits=(logits, torch.float32, (None, None)))

@@ -12,6 +12,12 @@ from autotune.errors import CandidateFailed
 from autotune.tuning.workers.worker import Job
 
 
+class NoLibrary(CandidateFailed):
+    """The kernel names no library, or this build of torch cannot do the problem."""
+
+    stage = "measure"
+
+
 class OutOfMemory(CandidateFailed):
     """The device had no room for this call; its context is whole."""
 

@@ -23,7 +23,7 @@ from autotune.config import Problem, build, describe
 from autotune.errors import DeviceError, WrongResult
 from autotune.kernel import Expected, Kernel
 from autotune.tuning.measurement import cold_cache
-from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
+from autotune.tuning.measurement.bench import NoLibrary, OutOfMemory, Sticky, Timing
 from autotune.tuning.workers.worker import Job
 
 _CHECKS = 3
@@ -81,7 +81,7 @@ class GpuMeter:
             worst = 0.0
             for _ in range(_CHECKS):
                 # Of a copy: a launcher may write into its arguments, and returns those.
-                outputs = kernel.launch(*cold_cache.copied(self._inputs), config=job.config, device=self._device)
+                outputs = self._call(job, cold_cache.copied(self._inputs))()
                 torch.cuda.synchronize()
                 worst = max(worst, _worst(kernel, problem, expected, outputs))
             return worst
@@ -130,11 +130,11 @@ class GpuMeter:
 
     def _graph(self, job: Job) -> tuple[Callable[[], None], int]:
         """Replays many launches of a job; says how many."""
-        kernel, problem = self._at(job)
-        copies = self._rotating(problem)
+        _, problem = self._at(job)
+        calls = [self._call(job, inputs) for inputs in self._rotating(problem)]
 
         def launch(i: int) -> None:
-            kernel.launch(*copies[i % len(copies)], config=job.config, device=self._device)
+            calls[i % len(calls)]()
 
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -142,10 +142,20 @@ class GpuMeter:
             for i in range(2):
                 launch(i)  # compiles, and fills allocator pools, before anything is captured
         torch.cuda.current_stream().wait_stream(side)
-        replay, launches = _captured(launch, len(copies)), len(copies)
+        replay, launches = _captured(launch, len(calls)), len(calls)
         # Timed as a graph: outside of one, Python takes longer to launch most kernels than they run.
-        needed = cold_cache.launches_for(_elapsed_us(replay) / launches, len(copies))
+        needed = cold_cache.launches_for(_elapsed_us(replay) / launches, len(calls))
         return (replay, launches) if needed == launches else (_captured(launch, needed), needed)
+
+    def _call(self, job: Job, inputs: tuple[Any, ...]) -> Callable[[], Any]:
+        """What is launched: the kernel, or its library's call. Raises NoLibrary."""
+        kernel, problem = self._at(job)
+        if not job.library:
+            return lambda: kernel.launch(*inputs, config=job.config, device=self._device)
+        call = kernel.library.prepare(problem, *inputs) if kernel.library else None
+        if call is None:
+            raise NoLibrary(f"{kernel.name}: no library does {describe(problem)}")
+        return call
 
     def _rotating(self, problem: Problem) -> list[tuple[Any, ...]]:
         if not self._copies:

@@ -18,6 +18,7 @@ from typing import Any
 from autotune.config import Config
 from autotune.errors import UsageError
 from autotune.files import parse_json, read_text, scalars
+from autotune.tuning.measurement.bench import NoLibrary
 from autotune.tuning.workers.worker import Job
 
 FAILURES = ("ErrorConfig", "InvalidConfig", "CompilationFailedConfig", "RuntimeFailedConfig")
@@ -31,6 +32,8 @@ class Replay:
     path: Path
 
     def us(self, job: Job) -> float | None:
+        if job.library:
+            raise NoLibrary(f"{self.path}: a recorded space holds no library's time")
         try:
             return recorded(self.path)[job.config]
         except KeyError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from autotune.config import Config, Key, Problem, key, resized
 from autotune.device import Device
 from autotune.table import Row
+from autotune.tuning.session.baseline import against_library
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.evaluation import Evaluator
 from autotune.tuning.session.evidence import drawn, measured, modeled
@@ -129,7 +130,10 @@ class Promotion:
     def _row(self, one: Searched, won: Won, proof: Proof, span: Span | None = None, name: str = "") -> Row:
         outcome = one.outcomes.get(won.config) or self.evaluator(one.problem, won.config)
         evidence = modeled(one, outcome) if self.measurer is None else measured(one, won, outcome)
-        evidence |= {"bench": self.measurer.bench.name} if self.measurer else {}
+        if self.measurer is not None:
+            default = one.default if one.default_us is not None else None
+            evidence |= {"bench": self.measurer.bench.name}
+            evidence |= against_library(self.measurer, one.problem, won.config, default)
         evidence |= {"trials": len(one.outcomes), "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(one.problem)}
         evidence |= {"finalists": finalists(one, won.config)}

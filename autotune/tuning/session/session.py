@@ -26,6 +26,7 @@ from autotune.tuning.search.sampler import SAMPLERS
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.session import crew
+from autotune.tuning.session.baseline import Comparison
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.compiling import Compiler, Subject
 from autotune.tuning.session.deterministic import OneOrder, price
@@ -252,6 +253,7 @@ class Session:
             rows = finish(rows, prover) if finish else rows
             made = self._merged(old, rows, prover)
         self.summary.rows = len(rows)
+        self.summary.compared = [one for row in rows if (one := Comparison.of(row)) is not None]
         self.summary.validated, wrong = prover.counts()
         if wrong:
             self.summary.failed["validate"] = self.summary.failed.get("validate", 0) + wrong

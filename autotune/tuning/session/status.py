@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autotune.config import Config
 from autotune.tuning.search.study import Outcomes
+from autotune.tuning.session.baseline import Comparison
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Summary:
     rows: int = 0
     speedup: float = 1.0
     tier: str = "modeled"
+    compared: list[Comparison] = field(default_factory=list)
+    """Of the rows whose times were measured: default, tuned, library, roofline."""
     price: float | None = None
     """Of a deterministic session: time against the free choice, as `speedup`."""
 

@@ -24,6 +24,8 @@ class Job:
     problem: Key
     config: Config
     device: str
+    library: bool = False
+    """The call of the kernel's library in place of the kernel; `config` is empty then."""
 
 
 @dataclass(frozen=True)
