@@ -6,9 +6,9 @@ import pytest
 
 from autotune import device, registry, workload
 from autotune.errors import UsageError
-from autotune.workload import deepseek_v3_2, deepseek_v4
+from autotune.workload.deepseek_v3_2 import V3_2
+from autotune.workload.deepseek_v4 import V4_FLASH, V4_PRO
 from autotune.workload.hot_paths import HOT_PATHS
-from autotune.workload.model import V3_2, V4_FLASH, V4_PRO
 from autotune.workload.rank import Rank
 from autotune.workload.scenario import Parallelism, named, steps
 
@@ -33,9 +33,7 @@ SHAPES = {
 def step(model, parallelism, phase="decode", index=-1):
     """The calls of one step of a phase, the largest unless `index` says another."""
     one = [s for s in steps(named("8k1k"), parallelism) if s.phase == phase][index]
-    return list(
-        (deepseek_v4 if model.is_v4 else deepseek_v3_2).calls(Rank(model, parallelism, device.named("mi355x"), one))
-    )
+    return list(model.calls(Rank(model, parallelism, device.named("mi355x"), one)))
 
 
 def dense_shapes(model, parallelism):
@@ -212,6 +210,6 @@ def test_experts_are_sharded_by_width_or_by_number():
 
 def test_unknown_names():
     with pytest.raises(UsageError, match="did you mean 'deepseek-v4-pro'"):
-        workload.model.named("deepseek-v4-prp")
+        workload.models.named("deepseek-v4-prp")
     with pytest.raises(UsageError, match="did you mean '1k8k'"):
         workload.scenario.named("1k8kk")

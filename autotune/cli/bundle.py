@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("bundle needs --device and -o FOLDER")
     device = devices.named(arguments.device)
     served = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)
-    model, scenario = workload.model.named(arguments.model), workload.scenario.named(arguments.scenario)
+    model, scenario = workload.models.named(arguments.model), workload.scenario.named(arguments.scenario)
     problems = {}
     for name in kernel_names(arguments.words):
         called = list(workload.problems(registry.load(name), model, scenario, served, device))

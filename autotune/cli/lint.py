@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.device:
             raise UsageError("--model needs --device, whose holes are asked for")
         device = devices.named(arguments.device)
-        model, scenario = workload.model.named(arguments.model), workload.scenario.named(arguments.scenario)
+        model, scenario = workload.models.named(arguments.model), workload.scenario.named(arguments.scenario)
         served = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)
         problems = {
             name: list(workload.problems(registry.load(name), model, scenario, served, device))

@@ -194,7 +194,7 @@ def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace
     else:
         found = workload.problems(
             kernel,
-            workload.model.named(arguments.model),
+            workload.models.named(arguments.model),
             workload.scenario.named(arguments.scenario),
             workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention),
             device,

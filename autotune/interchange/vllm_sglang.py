@@ -144,7 +144,7 @@ def _problems(shape: _Shape, hints: Hints) -> list[dict[str, Scalar]] | str:
         return [{"n": shape.sizes["n"], "k": shape.sizes["k"], **dtype}]
     if not hints.model:
         return "names neither hidden size nor top-k; say whose it is with --model"
-    model = workload.model.named(hints.model)
+    model = workload.models.named(hints.model)
     experts, inner = shape.sizes["e"], shape.sizes["n"]
     if model.n_routed_experts % experts or model.moe_intermediate_size % inner:
         return f"{experts} experts of width {inner} are no split of {model.name}'s"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from autotune.config import Problem
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.workload import deepseek_v3_2, deepseek_v4
 from autotune.workload.model import Model
 from autotune.workload.rank import Call, Rank, problem_of
 from autotune.workload.scenario import Parallelism, Scenario, steps
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 def calls(model: Model, scenario: Scenario, parallelism: Parallelism, device: Device) -> tuple[Call, ...]:
     """All calls of every step of `scenario`. Raises UsageError where the model cannot be split so."""
     check(model, parallelism)
-    step_calls = deepseek_v4.calls if model.is_v4 else deepseek_v3_2.calls
     ranks = (Rank(model, parallelism, device, step) for step in steps(scenario, parallelism))
-    return tuple(call for rank in ranks for call in step_calls(rank))
+    return tuple(call for rank in ranks for call in model.calls(rank))
 
 
 def check(model: Model, parallelism: Parallelism) -> None:
@@ -34,9 +32,9 @@ def check(model: Model, parallelism: Parallelism) -> None:
         ("shared expert columns", width * model.n_shared_experts, parallelism.shared, 128),
         ("routed expert columns", width, parallelism.expert_width, 32 if model.expert_dtype == "fp4" else 128),
     ]
-    if model.is_v4:
+    if model.o_groups > 1:
         rules.append(("output groups", model.o_groups, parallelism.attention, 1))
-    else:
+    if model.intermediate_size:
         rules.append(("dense feed-forward columns", model.intermediate_size, parallelism.tensor, 128))
     for what, size, ways, block in rules:
         if ways < 1 or size % (ways * block):

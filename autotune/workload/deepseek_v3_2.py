@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autotune.workload.feed_forward import dense, head, mixture
+from autotune.workload.model import Model, Yarn
 from autotune.workload.rank import INDEX_PAGE, Call, Rank
 
 
@@ -66,3 +67,43 @@ def _attention(rank: Rank, layers: int) -> Iterator[Call]:
 def _selects(rank: Rank) -> bool:
     """Up to index_topk keys the choice is all of them, and logits are left out."""
     return rank.step.context > rank.model.index_topk
+
+
+V3_2 = Model(
+    name="deepseek-v3.2",
+    calls=calls,
+    source="DeepSeek-V3.2-Exp inference/config_671B_v3.2.json",
+    hidden_size=7168,
+    num_hidden_layers=61,
+    num_nextn_predict_layers=0,
+    num_attention_heads=128,
+    num_key_value_heads=1,
+    head_dim=576,
+    qk_rope_head_dim=64,
+    q_lora_rank=1536,
+    o_lora_rank=0,
+    o_groups=1,
+    n_routed_experts=256,
+    n_shared_experts=1,
+    num_experts_per_tok=8,
+    moe_intermediate_size=2048,
+    routed_scaling_factor=2.5,
+    scoring_func="sigmoid",
+    num_hash_layers=0,
+    index_n_heads=64,
+    index_head_dim=128,
+    index_topk=2048,
+    vocab_size=129280,
+    rope_theta=10000,
+    expert_dtype="fp8",
+    yarn=Yarn(40, 4096, 32, 1, mscale=1.0),
+    n_group=8,
+    topk_group=4,
+    intermediate_size=18432,
+    first_k_dense_replace=3,
+    kv_lora_rank=512,
+    qk_nope_head_dim=128,
+    v_head_dim=128,
+)
+
+MODELS = (V3_2,)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from autotune.config import Scalar
 from autotune.workload.feed_forward import head, mixture
+from autotune.workload.model import Model, Yarn
 from autotune.workload.rank import GEMM, INDEX_PAGE, NORM, Call, Rank
 
 FUSED_TOKENS = 64
@@ -198,3 +199,65 @@ def _selects(rank: Rank) -> bool:
 def _closing(rank: Rank, ratio: int) -> int:
     """Windows that close in a prefill step."""
     return max(1, rank.step.tokens // ratio)
+
+
+_V4 = {
+    "calls": calls,
+    "routing_weight_in_activation": True,
+    "num_nextn_predict_layers": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 512,
+    "qk_rope_head_dim": 64,
+    "o_lora_rank": 1024,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 6,
+    "scoring_func": "sqrtsoftplus",
+    "num_hash_layers": 3,
+    "index_n_heads": 64,
+    "index_head_dim": 128,
+    "vocab_size": 129280,
+    "rope_theta": 10000,
+    "expert_dtype": "fp4",
+    "sliding_window": 128,
+    "hc_mult": 4,
+    "hc_sinkhorn_iters": 20,
+    "hc_eps": 1e-6,
+    "swiglu_limit": 10.0,
+    "compress_rope_theta": 160000,
+    "yarn": Yarn(16, 65536, 32, 1),
+    "max_position_embeddings": 1048576,
+}
+
+V4_PRO = Model(
+    name="deepseek-v4-pro",
+    source="DeepSeek-V4-Pro config.json",
+    hidden_size=7168,
+    num_hidden_layers=61,
+    num_attention_heads=128,
+    q_lora_rank=1536,
+    o_groups=16,
+    n_routed_experts=384,
+    moe_intermediate_size=3072,
+    routed_scaling_factor=2.5,
+    index_topk=1024,
+    compress_ratios=(128, 128, *(4, 128) * 29, 4, 0),
+    **_V4,  # type: ignore[arg-type]
+)
+
+V4_FLASH = Model(
+    name="deepseek-v4-flash",
+    source="transformers configuration_deepseek_v4.py defaults",
+    hidden_size=4096,
+    num_hidden_layers=43,
+    num_attention_heads=64,
+    q_lora_rank=1024,
+    o_groups=8,
+    n_routed_experts=256,
+    moe_intermediate_size=2048,
+    routed_scaling_factor=1.5,
+    index_topk=512,
+    compress_ratios=(0, 0, *(4, 128) * 20, 4, 0),
+    **_V4,  # type: ignore[arg-type]
+)
+
+MODELS = (V4_PRO, V4_FLASH)

@@ -16,8 +16,7 @@ def mixture(rank: Rank, hashed: int, scored: int) -> Iterator[Call]:
     yield rank.norm_quant("ffn_norm", layers, normed=True)
     yield rank.linear("gate", model.n_routed_experts, layers)
     # Scores come from the gate in hash layers too.
-    scoring = "sqrtsoftplus" if model.is_v4 else "grouped_sigmoid"
-    for rule, count in ((scoring, scored), ("hash", hashed)):
+    for rule, count in ((model.router_rule, scored), ("hash", hashed)):
         if count:
             yield rank.call(
                 18, "moe/router", "router", count,
@@ -53,8 +52,7 @@ def _experts(rank: Rank, layers: int, hidden: int) -> Iterator[Call]:
     block_m = gemm.default(problem_of(w13, gemm, rank.device), rank.device).size("BLOCK_M")
     yield rank.call(19, "moe/align", "align", layers, block_m=block_m, **same)
     yield w13
-    # The routing weight: V4's reference puts it into the activation, V3.2's into the sum over experts.
-    early = rank.model.is_v4
+    early = rank.model.routing_weight_in_activation
     act = "moe/swiglu_quant"
     yield rank.call(21, act, "experts.act", layers, rows=tokens * topk, inner=inner, weighted=early, mx=fp4)
     yield rank.call(20, kernel, "w2", layers, n=hidden, k=inner, gathers=False, **same)
@@ -70,9 +68,9 @@ def head(rank: Rank, per_step: int = 1) -> Iterator[Call]:
     """One row a request. Logits are gathered over ranks before sampling."""
     model, rows = rank.model, rank.step.requests
     cut = model.vocab_size // rank.parallelism.attention
-    if model.is_v4:
+    if model.has_hyperconnections:
         yield rank.call(3, "hyperconnection/mhc_head", "hc_head", per_step, tokens=rows, dim=model.hidden_size)
-    residual = not model.is_v4
+    residual = not model.has_hyperconnections
     yield rank.call(4, "norm/rms_norm", "final_norm", per_step, rows=rows, cols=model.hidden_size, residual=residual)
     yield rank.call(24, LINEAR, "lm_head", per_step, m=rows, n=cut, k=model.hidden_size)
     # One or the other, as the request asks.

@@ -61,11 +61,10 @@ class Rank:
 
     def norm_quant(self, op: str, per_step: int, normed: bool) -> Call:
         """A norm of the hidden state for FP8 GEMMs; `normed`: in bf16 beside it, for those who read that."""
-        # V4 adds the residual in its hyper-connections, not in the norm.
+        residual = not self.model.has_hyperconnections
         return self.call(
             4, NORM, op, per_step,
-            rows=self.step.tokens, cols=self.model.hidden_size, residual=not self.model.is_v4, ue8m0=self.ue8m0,
-            normed=normed,
+            rows=self.step.tokens, cols=self.model.hidden_size, residual=residual, ue8m0=self.ue8m0, normed=normed,
         )  # fmt: skip
 
     def all_entries(self, op: str, ratio: int, width: int, page_size: int) -> Call:
