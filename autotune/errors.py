@@ -3,6 +3,7 @@
 AutotuneError
 ├── UsageError            a command, argument or call that cannot be meant
 ├── DeviceError           an unknown device, or none present
+├── ToolchainError        the Triton installed here cannot do what was asked; no config is to blame
 ├── SpaceError            a search-space YAML that cannot be read whole
 ├── TableError            a tuned table that cannot be read whole
 └── CandidateFailed       one config failed at one stage; data for the search, never swallowed
@@ -26,6 +27,10 @@ class UsageError(AutotuneError):
 
 
 class DeviceError(AutotuneError):
+    pass
+
+
+class ToolchainError(AutotuneError):
     pass
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from types import ModuleType
 
 from autotune import arch as archs
-from autotune.errors import UsageError
+from autotune.errors import ToolchainError, UsageError
 
 TRIED = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
 """Triton releases, oldest first, on each of which tests/test_toolchains.py tunes and proves."""
@@ -26,8 +26,6 @@ NEWEST = TRIED[-1]
 
 OLDEST_TORCH = "2.11.0"
 """The oldest torch on which the quick tests have passed."""
-
-KNOWN = f"Triton {TRIED[0].rpartition('.')[0]} to {NEWEST.rpartition('.')[0]}"
 
 _FP_FUSION = "TRITON_DEFAULT_FP_FUSION"
 
@@ -56,7 +54,7 @@ def release(version: str) -> tuple[int, int]:
     """
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if not numbers:
-        raise UsageError(f"Triton version {version!r}: expected a release such as {NEWEST}; install {KNOWN}")
+        raise UsageError(f"Triton version {version!r}: expected a release such as {NEWEST}; {remedy()}")
     return int(numbers[1]), int(numbers[2])
 
 
@@ -71,9 +69,9 @@ def supports(use: Use, version: str) -> bool:
 
 
 def require(use: Use, version: str) -> None:
-    """Raises UsageError, with the remedy, where a Triton of this version is too old for `use`."""
+    """Raises ToolchainError, with the remedy, where a Triton of this version is too old for `use`."""
     if not supports(use, version):
-        raise UsageError(f"triton {version} is too old to {use.name}: {use.lacks}; {remedy()}")
+        raise ToolchainError(f"triton {version} is too old to {use.name}: {use.lacks}; {remedy(use)}")
 
 
 def was_tried(version: str) -> bool:
@@ -81,9 +79,10 @@ def was_tried(version: str) -> bool:
     return release(version) <= release(NEWEST)
 
 
-def remedy() -> str:
-    """Words for the end of an error message."""
-    return f"{KNOWN} are known to work: pip install triton=={NEWEST}"
+def remedy(use: Use = TUNE) -> str:
+    """Words for the end of an error message: which releases can, and the command that installs one."""
+    first, last = (".".join(map(str, release(version))) for version in (use.oldest, NEWEST))
+    return f"Triton {first} to {last} are known to work: pip install triton=={NEWEST}"
 
 
 def compiler_environment() -> dict[str, str]:
@@ -119,13 +118,13 @@ def back_end(vendor: str) -> ModuleType | None:
 def compilers_for(arch: str) -> str:
     """`triton 3.9.0, ptxas 13.4.59` for NVIDIA, `triton 3.9.0` for AMD, whose LLVM is part of Triton.
 
-    It goes into caches and rows. Raises UsageError where this Triton was built without the vendor's back end.
+    It goes into caches and rows. Raises ToolchainError where this Triton was built without the vendor's back end.
     """
     record, version = archs.named(arch), triton_version()
     compiler = back_end(record.vendor)
     if compiler is None:
-        raise UsageError(
-            f"triton {version} was built without its back end for {arch}; install one that has {record.vendor}'s"
+        raise ToolchainError(
+            f"triton {version} was built without {record.vendor}'s back end, which {arch} needs; {remedy()}"
         )
     if record.vendor == "amd":
         return f"triton {version}"

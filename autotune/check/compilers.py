@@ -13,7 +13,7 @@ import triton
 
 from autotune.check import releases
 from autotune.errors import UsageError
-from autotune.toolchain import KNOWN, NEWEST, PROVE, TUNE, compiler_environment, require, supports
+from autotune.toolchain import NEWEST, PROVE, TUNE, compiler_environment, remedy, require, supports
 
 
 @dataclass(frozen=True)
@@ -126,5 +126,5 @@ def _ptxas(version: str, root: Path) -> Toolchain:
 def _version_of(package: Path) -> str:
     found = re.search(r"__version__ = ['\"]([^'\"]+)", (package / "__init__.py").read_text(encoding="utf-8"))
     if not found:
-        raise UsageError(f"{package}: its __init__.py names no __version__; install {KNOWN}")
+        raise UsageError(f"{package}: its __init__.py names no __version__; {remedy()}")
     return found[1]

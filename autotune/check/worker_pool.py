@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from autotune.check.call import Call
 from autotune.check.compilers import Toolchain
 from autotune.errors import UsageError
-from autotune.toolchain import KNOWN
+from autotune.toolchain import remedy
 from autotune.tuning.workers.worker import Limits
 
 _CHILD = Path(__file__).with_name("child.py")
@@ -89,7 +89,7 @@ class _Child:
         if "ready" not in first:
             self.stop()
             why = first.get("unfit") or first["failed"]
-            raise UsageError(f"{toolchain.name} cannot be checked ({why}); {KNOWN} are known to work")
+            raise UsageError(f"{toolchain.name} cannot be checked ({why}); {remedy()}")
 
     @property
     def alive(self) -> bool:

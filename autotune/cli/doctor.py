@@ -16,6 +16,7 @@ from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
 from autotune.errors import AutotuneError
 from autotune.toolchain import (
+    PROVE,
     PROVE_FP4,
     TUNE,
     USES,
@@ -117,7 +118,12 @@ def _findings() -> Iterator[Finding]:
 
 def _use(use: Use, triton: str) -> Finding:
     if not supports(use, triton):
-        return use.name, False, f"{use.lacks}; {remedy()}"
+        return use.name, False, f"{use.lacks}; {remedy(use)}"
+    if use is PROVE:
+        from autotune.tuning.interpreter.releases import missing_names
+
+        if missing := missing_names():
+            return use.name, False, f"the interpreter of triton {triton} has no {', '.join(missing)}; {remedy(use)}"
     if use is TUNE and not any(map(back_end, _BACK_ENDS)):
         return use.name, False, f"triton {triton} was built without a back end for either vendor; {remedy()}"
     return use.name, True, f"triton {triton}{'' if was_tried(triton) else f', newer than any tried; {remedy()}'}"

@@ -17,6 +17,7 @@ from autotune import arch as archs
 from autotune.config import Config, Problem, Scalar, build
 from autotune.device import Device
 from autotune.errors import SpaceError, UsageError, did_you_mean
+from autotune.toolchain import back_end
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
@@ -96,13 +97,16 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
     return Space(values, check, models, reduction)
 
 
-def launch_options(vendor: str) -> frozenset[str]:
-    """Options that the backend of `vendor` takes beside the constexprs, from the installed Triton."""
-    if vendor == "amd":
-        from triton.backends.amd.compiler import HIPOptions as Options
-    else:
-        from triton.backends.nvidia.compiler import CUDAOptions as Options
-    return frozenset(field.name for field in dataclasses.fields(Options))
+def launch_options(vendor: str) -> frozenset[str] | None:
+    """Options that the back end of `vendor` takes beside the constexprs; None where this Triton was built without it.
+
+    ROCm's and CUDA's own builds of Triton may hold one vendor's back end alone; they tune for that vendor.
+    """
+    compiler = back_end(vendor)
+    if compiler is None:
+        return None
+    options = compiler.HIPOptions if vendor == "amd" else compiler.CUDAOptions
+    return frozenset(field.name for field in dataclasses.fields(options))
 
 
 def _vendors(part: str) -> tuple[str, ...]:
@@ -118,8 +122,9 @@ def _constexprs(kernel: Kernel[Any]) -> set[str]:
 
 
 def _lists(part: Any, kernel: Kernel[Any], vendors: tuple[str, ...], place: str) -> None:  # noqa: ANN401
-    known = _constexprs(kernel).union(frozenset.intersection(*map(launch_options, vendors)))
-    _keys(part, known, place)
+    options = [names for vendor in vendors if (names := launch_options(vendor)) is not None]
+    if options:  # else the part is of a vendor for which nothing can be compiled here
+        _keys(part, _constexprs(kernel).union(frozenset.intersection(*options)), place)
     for name, values in part.items():
         if not isinstance(values, list) or not values:
             raise SpaceError(f"{place}: {name} must be a list with at least one value, got {values!r}")

@@ -16,8 +16,9 @@ import torch
 import triton
 import triton.language as tl
 
-from autotune.errors import UsageError
-from autotune.toolchain import remedy
+from autotune.errors import ToolchainError, UsageError
+from autotune.toolchain import PROVE, remedy, require
+from autotune.tuning.interpreter.releases import ARITHMETIC, fill_gaps, missing_names
 
 _FP8 = {
     tl.float8e4nv: torch.float8_e4m3fn,
@@ -26,33 +27,25 @@ _FP8 = {
     tl.float8e5b16: torch.float8_e5m2fnuz,
 }
 
-_COMPARISONS = [f"create_fcmp{order}{relation}" for order in "OU" for relation in ("LT", "GT", "LE", "GE", "EQ", "NE")]
-_COMPARISONS.remove("create_fcmpONE")
-_ARITHMETIC = [
-    *("create_fadd", "create_fsub", "create_fmul", "create_fdiv", "create_frem", "create_fneg", "create_fma"),
-    *("create_precise_divf", "create_minimumf", "create_minnumf", "create_maximumf", "create_maxnumf", "create_clampf"),
-    *("create_cos", "create_sin", "create_exp", "create_exp2", "create_log", "create_log2", "create_floor"),
-    *("create_ceil", "create_sqrt", "create_precise_sqrt", "create_rsqrt", "create_erf"),
-    *(*_COMPARISONS, "create_fcmpONE"),
-]
-
 
 @cache
 def correct_interpreter() -> None:
     """Wraps the interpreter's operations, once a process.
 
-    Raises UsageError where TRITON_INTERPRET was not set, or this Triton's interpreter lacks an operation named here.
+    Raises UsageError where TRITON_INTERPRET was not set, ToolchainError where this Triton is too old or its interpreter
+    lacks a name that is used here.
     """
     if not triton.knobs.runtime.interpret:
         raise UsageError("validation runs in the interpreter: set TRITON_INTERPRET=1 before Triton is imported")
+    require(PROVE, triton.__version__)
+    if missing := missing_names():
+        raise ToolchainError(f"the interpreter of triton {triton.__version__} has no {', '.join(missing)}; {remedy()}")
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-    needed = [*_ARITHMETIC, "cast_impl", "create_fp_to_fp", "create_dot", "create_atomic_rmw"]
-    missing = [name for name in needed if not hasattr(InterpreterBuilder, name)]
-    if missing:
-        raise UsageError(f"the interpreter of triton {triton.__version__} has no {', '.join(missing)}; {remedy()}")
-    for name in _ARITHMETIC:
-        setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))
+    fill_gaps()
+    for name in (*ARITHMETIC, "create_fneg"):
+        if hasattr(InterpreterBuilder, name):
+            setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))
     InterpreterBuilder.cast_impl = _corrected_cast(InterpreterBuilder.cast_impl, TensorHandle)
     InterpreterBuilder.create_fp_to_fp = _corrected_conversion(InterpreterBuilder.create_fp_to_fp, TensorHandle)
     InterpreterBuilder.create_dot = _corrected_dot(TensorHandle)

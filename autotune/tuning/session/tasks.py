@@ -9,7 +9,7 @@ from typing import Any
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Key, build
-from autotune.errors import CandidateFailed, CompileFailed, WrongResult
+from autotune.errors import CandidateFailed, CompileFailed, ToolchainError, WrongResult
 from autotune.tuning.measurement.bench import Bench, Check, Measurement, Meter, OutOfMemory, Sticky
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.workers.process import LastAnswer
@@ -45,6 +45,8 @@ def validate_job(job: Job) -> dict[str, Any]:
         return {"error": validate(kernel, problem, job.config, device, cases)}
     except WrongResult as failure:
         return {"failed": str(failure)}
+    except ToolchainError:  # no config is to blame for the Triton that is installed
+        raise
     except Exception as error:  # an interpreter crash is a failed proof
         return {"failed": _brief(error)}
 
@@ -85,6 +87,8 @@ def rows_job(job: RowsJob) -> dict[str, Any]:
         return {"no rows": str(absent)}
     except WrongResult as failure:
         return {"failed": str(failure)}
+    except ToolchainError:  # no config is to blame for the Triton that is installed
+        raise
     except Exception as error:  # an interpreter crash is a failed proof
         return {"failed": _brief(error)}
 
