@@ -97,7 +97,8 @@ class Kernel(Generic[P]):
             try:
                 return self._served[self._key(args)]
             except LookupError:  # a call that is new, or that leaves out defaults
-                args = self.signature.complete(args)
+                pass
+        args = self.signature.complete(args)
         found = self._served.get(known := (device, self._key(args)) if device else self._key(args))
         if found is None:
             device = device or self.home(args)

@@ -89,9 +89,8 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
         for row in self.rows:
             fields = dict(row.problem)
-            if fields.keys() == set(
-                self._names
-            ):  # others are of an older form of the problem: `autotune lint` names them
+            # Rows of an older form of the problem serve nothing: `autotune lint` names them.
+            if fields.keys() == set(self._names):
                 self._alike.setdefault(self._fixed(fields), []).append(row)
         if self._keeps_an_order:
             self._check_orders()

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -327,6 +328,39 @@ def test_a_compiler_that_dies_or_hangs_is_a_finding_and_the_next_call_goes_on():
     with Processes(compilers.installed(), Limits(processes=1, timeout_s=0.01)) as processes:
         answers = dict(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))
     assert answers["a"]["late"]
+
+
+FAKE_PYTHON = """#!/bin/sh
+sleep 600 < /dev/null > /dev/null 2>&1 &
+echo $! >> {pids}
+echo '{{"ready": {{}}}}'
+read request
+{then}
+"""
+
+
+def is_alive(pid):
+    """A killed process whose parent died may be a zombie for a moment, and in some containers for ever."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(("then", "failure"), [("sleep 600", "was killed"), ("exit 3", "died (exit code 3)")])
+def test_compilers_of_a_process_end_with_it(tmp_path, then, failure):
+    pids, python = tmp_path / "pids", tmp_path / "python"
+    python.write_text(FAKE_PYTHON.format(pids=pids, then=then))
+    python.chmod(0o755)
+    faked = dataclasses.replace(toolchain.installed(), python=str(python))
+    with Processes(faked, Limits(processes=1, timeout_s=2)) as processes:
+        for _ in range(2):  # the second call starts a process in place of the first
+            ((_, answer),) = processes.run("compile", {"a": CALLS["compile"]}, lambda _, answer: answer)
+            assert failure in answer["failed"]
+    deadline = time.monotonic() + 30
+    started = pids.read_text().split()
+    while any(map(is_alive, started)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(started) == 2
+    assert not [pid for pid in started if is_alive(pid)]
 
 
 def test_what_is_no_compiler_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from autotune import device, misses, registry, runtime, table
 from autotune.errors import TableError, UsageError
@@ -33,6 +34,16 @@ def row(m, tier="modeled", **changes):
 
     config = Config({**KERNEL.default(problem(m), MI355X), **changes})
     return Row(key(problem(m)), config, tier, {}, "triton", "code")
+
+
+@pytest.mark.parametrize("given", [None, MI355X])
+def test_a_call_may_leave_out_defaults(tables, monkeypatch, given):
+    kernel = registry.load("norm/rms_norm")
+    monkeypatch.setattr(type(kernel), "home", lambda self, args: MI355X)
+    x, weight = torch.empty(64, 1536, dtype=torch.bfloat16), torch.ones(1536)
+    served = kernel.serve((x, weight), given)
+    assert served is kernel.serve((x, weight, None), given)
+    assert served.config == kernel.default(kernel.problem.of(x, weight), MI355X)
 
 
 def test_no_table_means_default(tables):

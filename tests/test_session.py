@@ -98,6 +98,8 @@ def test_a_second_session_compiles_nothing_and_writes_the_same_table(tables, cap
         (["explain", "gemm/fp8_block_scaled", "m=1,n=2,k=100", "--device", "mi355x"], "multiple of 128"),
         (["compile", "gemm/fp8_block_scaled", "--target", "sm_91"], "did you mean 'sm_90'"),
         (["compile", "gemm/fp8_block_scaled", "--config", "BLOCK=3"], "did you mean 'BLOCK_"),
+        (["compile", "gemm/fp8_block_scaled", "--config", "BLOCK_M=--64"], "must be an integer or true/false"),
+        (["compile", "gemm/fp8_block_scaled", "--config", "BLOCK_M=\u00b2"], "must be an integer or true/false"),
     ],
 )
 def test_usage_errors_exit_2_with_a_remedy(arguments, message, capsys, tables):

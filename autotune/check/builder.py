@@ -107,9 +107,8 @@ class Builder:
 
     def times(self, toolchain: Toolchain, calls: Mapping[str, Call]) -> dict[str, Answer]:
         """Checked and timed on the GPU of this machine; times are of today and not kept."""
-        limits = Limits(
-            processes=1, timeout_s=self._limits.timeout_s, memory_gb=64
-        )  # CUDA maps much and touches little
+        # CUDA maps much memory and touches little.
+        limits = Limits(processes=1, timeout_s=self._limits.timeout_s, memory_gb=64)
         found: dict[str, Answer] = {}
         with Processes(toolchain, limits) as processes:
             for name, answer in processes.run("time", calls, lambda _, answer: answer):

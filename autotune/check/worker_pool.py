@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -50,7 +53,10 @@ class Processes:
     def _ask(self, action: str, call: Call) -> Answer:
         child = self._idle.get()
         try:
-            if child is None or not child.alive:
+            if child is not None and not child.alive:
+                child.stop()  # the compilers that it had started may live
+                child = None
+            if child is None:
                 child = _Child(self._toolchain, self._environment(), self._limits)
             return child.ask(call.request(action), self._limits.timeout_s)
         finally:
@@ -109,7 +115,7 @@ class _Child:
 
         def kill() -> None:
             late.set()
-            self._process.kill()
+            self._kill()
 
         timer = threading.Timer(timeout_s, kill)
         timer.start()
@@ -128,7 +134,12 @@ class _Child:
         lines = self._errors.read().strip().splitlines()
         return f"the process died (exit code {code}){': ' + lines[-1][:300] if lines else ''}"
 
+    def _kill(self) -> None:
+        """Kills the whole group: the compilers that the process started die too, though it may have died before."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def stop(self) -> None:
-        self._process.kill()
+        self._kill()
         self._process.wait()
         self._errors.close()

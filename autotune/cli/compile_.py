@@ -113,10 +113,17 @@ def _over(default: Config, text: str) -> Config:
         name, _, value = part.partition("=")
         if name not in default:
             raise UsageError(f"--config: unknown parameter {name!r}{did_you_mean(name, default)}")
-        if not value.lstrip("-").isdigit() and value.lower() not in ("true", "false"):
-            raise UsageError(f"--config: {name} must be an integer or true/false, got {value!r}")
-        changes[name] = int(value) if value.lstrip("-").isdigit() else value.lower() == "true"
+        changes[name] = _value(name, value)
     return Config({**default, **changes})
+
+
+def _value(name: str, text: str) -> int | bool:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--config: {name} must be an integer or true/false, got {text!r}") from None
 
 
 def _columns(result: dict[str, Any] | str) -> dict[str, Any]:

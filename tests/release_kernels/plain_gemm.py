@@ -154,7 +154,7 @@ ROWS = {256 + 16 * i: fault for i, fault in enumerate(FAULTS)}
 """The m of the call that has each fault."""
 
 
-@tunable(Problem, jit=_plain_gemm, reference=_reference, decode=_decode, rules=(_default, _reject, _work))
+@tunable(Problem, jit=_plain_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
 def plain_gemm(
     a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, format: str, *, config: Config, device: Device
 ) -> Tensor:
