@@ -121,5 +121,5 @@ def write(manifest: Manifest, folder: Path) -> None:
         for s in manifest.specialisations
     ]
     head = {"format": FORMAT, "arch": manifest.arch, "device": manifest.device, "triton": manifest.triton}
-    text = json.dumps({**head, "tables": manifest.tables, "specialisations": rows}, indent=1) + "\n"
+    text = json.dumps({**head, "tables": manifest.tables, "specialisations": rows}, indent=1, allow_nan=False) + "\n"
     files.write(folder / MANIFEST, text)

@@ -45,7 +45,6 @@ class Device:
     shared_bytes_per_unit: int
     launch_us: float
     pci_ids: tuple[str, ...]
-    usd_per_hour: float | None
     confidence: str
     aliases: tuple[tuple[str, tuple[str, ...]], ...]
     """(project, its names of this GPU, the usual one first)."""
@@ -108,6 +107,14 @@ def named(name: str) -> Device:
     return record
 
 
+def filed(folder: str) -> Device:
+    """The device whose tables lie in `folder`: of its own name, or of a rehearsal's, `mi355x.simulated-7`.
+
+    Raises DeviceError.
+    """
+    return named(folder.partition(".")[0])
+
+
 def called(alias: str) -> str | None:
     """The device that another project calls `alias`, in any case and with any spaces or marks between."""
     return _aliases().get(_plain(alias))
@@ -136,7 +143,6 @@ def of_arch(arch: str) -> Device:
         shared_bytes_per_block=record.shared_bytes_per_block,
         shared_bytes_per_unit=record.shared_bytes_per_unit,
         pci_ids=(),
-        usd_per_hour=None,
         confidence=f"placeholder: compile only, rates copied from {lender.name}",
         aliases=(),
     )
@@ -237,7 +243,6 @@ def _record(name: str, data: dict[str, Any]) -> Device:
         shared_bytes_per_unit=int(shared["bytes_per_unit"]),
         launch_us=float(data["launch_us"]),
         pci_ids=tuple(data.get("pci_ids", ())),
-        usd_per_hour=data.get("usd_per_hour"),
         confidence=data["confidence"],
         aliases=tuple((project, tuple(called)) for project, called in data.get("aliases", {}).items()),
         figures=tuple(data["figures"].items()),

@@ -52,7 +52,7 @@ def record(path: Path) -> Callable[[], None]:
         line = {"kernel": kernel.name, "device": device.name, "how": choice.how, "problem": dict(key(problem))}
         try:
             if os.fstat(file).st_size < LIMIT_BYTES:
-                os.write(file, (json.dumps(line) + "\n").encode())
+                os.write(file, (json.dumps(line, allow_nan=False) + "\n").encode())
         except OSError as error:  # serving goes on without its notes
             logging.getLogger(__name__).warning("%s: misses are no longer recorded (%s)", path, error)
             stop()

@@ -16,7 +16,10 @@ from autotune.errors import TableError, did_you_mean
 
 FORMAT = 1
 TIERS = ("measured", "sibling", "imported", "modeled", "simulated")
-"""Where a row comes from, best first; a simulated one is a rehearsal, filed under no real device."""
+"""Where a row comes from, best first; a simulated one is a rehearsal, filed under no real device.
+
+`sibling` is reserved: nothing writes it yet, and readers take it.
+"""
 
 ANY_ORDER = "any"
 """The order of a config whose kernel adds nothing up."""
@@ -100,9 +103,9 @@ def dumps(table: Table) -> str:
         head["proof"] = table.proof
     if table.deterministic:
         head["deterministic"] = True
-    lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
+    lines = [f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}," for name, value in head.items()]
     ordered = sorted(table.rows, key=lambda row: _order(row.problem))
-    rows = ",\n".join("    " + json.dumps(_plain(row)) for row in ordered)
+    rows = ",\n".join("    " + json.dumps(_plain(row), allow_nan=False) for row in ordered)
     return "{\n" + "\n".join(lines) + '\n  "rows": [\n' + rows + "\n  ]\n}\n"
 
 

@@ -78,7 +78,8 @@ def drawn_rope_table(theta: float, yarn: tuple[int, int, int, int], device: str 
 def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bool = False) -> Tensor:
     """float64 x [..., n] whose last 64 columns are turned by table rows [..., 64].
 
-    Or the `first`, in pairs (i, i + 32), as V3.2's indexer has them (DeepSeek-V3.2-Exp inference/model.py, `Indexer`).
+    Or the `first`, in pairs (i, i + 32), as V3.2's indexer has them (transformers models/deepseek_v32: "NON-interleaved
+    (half-split)"; DeepSeek-V3.2-Exp inference/model.py at 3b99a53 still turns interleaved pairs there).
     """
     if first:
         low, high, rest = x.split((ROPE_DIM // 2, ROPE_DIM // 2, x.shape[-1] - ROPE_DIM), -1)

@@ -14,7 +14,7 @@ import torch
 
 from autotune import device as devices
 from autotune import registry, table
-from autotune.check import artifact, compilers, html_report, releases, report, reproduce, timing
+from autotune.check import artifact, compilers, html_report, releases, report, reproduce, served_rows, timing
 from autotune.check.bisect import bisect, comparing
 from autotune.check.builder import Builder
 from autotune.check.call import Call
@@ -270,6 +270,15 @@ def tables(tmp_path, monkeypatch, shared_state):
     return path
 
 
+def test_rows_of_a_rehearsal_are_checked_for_their_device(tables):
+    rehearsal = dataclasses.replace(table.load(tables), device="mi355x.simulated-7")
+    root = tables.parents[3]
+    table.save(rehearsal, table.path_of(root, rehearsal.arch, rehearsal.device, rehearsal.kernel))
+    tables.unlink()
+    found = served_rows.of_tables(root, [rehearsal.kernel], [rehearsal.arch], ["mi355x"])
+    assert [subject.device.name for subject in found] == ["mi355x"] * 3
+
+
 def test_an_edited_row_is_not_what_was_proved(tables, capsys):
     assert main(["check", "--json", "--jobs", "1"]) == 1
     found = json.loads(capsys.readouterr().out)
@@ -350,7 +359,7 @@ def test_compilers_of_a_process_end_with_it(tmp_path, then, failure):
     pids, python = tmp_path / "pids", tmp_path / "python"
     python.write_text(FAKE_PYTHON.format(pids=pids, then=then))
     python.chmod(0o755)
-    faked = dataclasses.replace(toolchain.installed(), python=str(python))
+    faked = dataclasses.replace(compilers.installed(), python=str(python))
     with Processes(faked, Limits(processes=1, timeout_s=2)) as processes:
         for _ in range(2):  # the second call starts a process in place of the first
             ((_, answer),) = processes.run("compile", {"a": CALLS["compile"]}, lambda _, answer: answer)

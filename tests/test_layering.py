@@ -175,3 +175,31 @@ def test_explain_and_show_import_torch_at_most(options):
         loaded, exit_code = heavy_modules_after([*words, "--device", "mi355x", *options])
         assert exit_code == 0
         assert loaded <= {"torch", "triton", "numpy"}, words
+
+
+def test_optuna_keeps_the_verbosity_that_its_user_chose():
+    code = """
+import logging, optuna
+from autotune.tuning.search.study import Search
+logged = []
+optuna.logging._get_library_root_logger().addFilter(lambda record: logged.append(record) or True)
+Search(optuna.storages.InMemoryStorage(), "one", {"BLOCK": [16, 32]}, 0)
+assert optuna.logging.get_verbosity() == optuna.logging.INFO
+assert not logged
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_json_for_other_readers_refuses_what_json_lacks():
+    folders = [ROOT / "interchange", ROOT / "cli"]
+    sources = [*(path for folder in folders for path in folder.rglob("*.py")), ROOT / "table.py", ROOT / "misses.py"]
+    sources += [ROOT / "bundle.py", ROOT / "check/html_report.py"]
+    lax = [
+        f"{path}:{call.lineno}"
+        for path in sources
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("json.dumps", "json.dump")
+        if "allow_nan" not in {keyword.arg for keyword in call.keywords} and ast.unparse(call.args[0]) != "name"
+    ]
+    assert len(sources) > 20
+    assert not lax

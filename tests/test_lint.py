@@ -94,6 +94,13 @@ def test_one_of_each_kind_is_found(tmp_path, plant, kind):
     assert main(["lint", "--tables", str(tmp_path)]) == 1
 
 
+def test_rows_of_a_rehearsal_are_checked_like_others(tmp_path):
+    folder = f"{GPU.name}.simulated-7"
+    loaded = Table(MOE.name, GPU.arch, folder, MOE.identity.kernel, (*GOOD, row(16, routing="one_expert")))
+    table.save(loaded, table.path_of(tmp_path, GPU.arch, folder, MOE.name))
+    assert kinds(tmp_path) == ["dead"]  # the one row, and not the folder
+
+
 def test_a_config_that_the_rules_refuse_is_dead(tmp_path):
     planted_refused(tmp_path)
     assert "dead" in kinds(tmp_path)

@@ -15,8 +15,6 @@ from autotune.tuning.search.sampler import SAMPLERS, FeasibleSampler, RandomSamp
 from autotune.tuning.search.storage import journal
 from autotune.tuning.search.study import Search
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 LISTS = {"BLOCK": (16, 32, 48, 64, 96, 128), "WARPS": (1, 2, 4, 8), "MODE": ("a", "b", "c"), "PAD": (False, True)}
 CONFIGS = [
     Config(dict(zip(LISTS, values, strict=True)))

@@ -28,7 +28,12 @@ def html(report: Report) -> str:
     }
     for build in data["builds"]:
         del build["loop"]
-    text = json.dumps(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = (
+        json.dumps(data, allow_nan=False)
+        .replace("<", "\\u003c")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
     return _TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +45,13 @@ def tables(root: Path) -> Iterator[Finding]:
     yield from _names(root)
     for path in sorted(root.glob("*/*/*/*.json")):
         loaded = table.load(path)
-        home = (path.parts[-4], path.parts[-3])
-        if home[1] not in devices.names() or loaded.kernel not in registry.names():
+        arch, folder = path.parts[-4], path.parts[-3]
+        if not _is_device(folder) or loaded.kernel not in registry.names():
             if loaded.kernel not in registry.names():
                 yield Finding("dead", str(path), f"there is no kernel {loaded.kernel}")
             continue
-        device = devices.named(home[1])
-        if home[0] != device.arch:
+        device = replace(devices.filed(folder), name=folder)  # a rehearsal is looked up under its own name
+        if arch != device.arch:
             yield Finding("dead", str(path), f"{device.name} is {device.arch}: the lookup reads {device.arch}/")
             continue
         yield from _table(registry.load(loaded.kernel), device, root)
@@ -131,10 +131,15 @@ def _outside(row: Row, lists: space.Lists) -> str | None:
 def _names(root: Path) -> Iterator[Finding]:
     """Folders that are no record: under another name of a device no lookup finds them."""
     plain = {re.sub(r"[^a-z0-9]", "", name): name for name in devices.names()}
-    for folder in sorted(path for path in root.glob("*/*") if path.is_dir() and path.name not in devices.names()):
+    for folder in sorted(path for path in root.glob("*/*") if path.is_dir() and not _is_device(path.name)):
         word = re.sub(r"[^a-z0-9]", "", folder.name.lower())
         device = plain.get(word) or devices.called(folder.name)
         if device:
             yield Finding("alias", str(folder), f"is {device}: move its tables to {device}/")
         else:
             yield Finding("dead", str(folder), "no device record has this name")
+
+
+def _is_device(folder: str) -> bool:
+    """True for the name of a device record, and for a rehearsal's folder: `mi355x` and `mi355x.simulated-7`."""
+    return folder.partition(".simulated-")[0] in devices.names()

@@ -19,9 +19,13 @@ def command(finding: Finding) -> list[str]:
     subject = finding.subject
     problem = describe(subject.call.problem)
     words = ["tune", subject.kernel.name, "--device", subject.device.name, "--problem", problem]
-    if subject.table and table.load(subject.table).deterministic:
-        words += ["--deterministic", "--tables", str(runtime.tables_root())]
-    return words
+    if subject.table is None:
+        return words
+    deterministic = table.load(subject.table).deterministic
+    _, _, seed = subject.table.parts[-3].partition(".simulated-")
+    words += ["--deterministic"] if deterministic else []
+    words += ["--bench", f"simulated:{seed}"] if seed else []  # a rehearsal stays one
+    return [*words, "--tables", str(runtime.tables_root())] if deterministic or seed else words
 
 
 def run(words: list[str], against: Toolchain) -> bool:

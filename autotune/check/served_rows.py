@@ -60,17 +60,20 @@ def of_tables(root: Path, kernels: Sequence[str], archs: Iterable[str], names: I
     """Rows of the tables under `root` for these kernels, archs and device names. Raises TableError and UsageError."""
     found: list[Subject] = []
     for path in sorted(root.glob("*/*/*/*.json")):
-        arch, device, family, stem = path.relative_to(root).parts
+        arch, folder, family, stem = path.relative_to(root).parts
         kernel = f"{family}/{stem.removesuffix('.json')}"
-        if kernel in kernels and arch in archs and (not names or device in names):
-            found += of_table(path, registry.load(kernel), devices.named(device))
+        if kernel not in kernels or arch not in archs:
+            continue
+        device = devices.filed(folder)
+        if not names or device.name in names:
+            found += of_table(path, registry.load(kernel), device)
     return found
 
 
 def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[Subject]:
     """Rows of one table. Raises TableError."""
     loaded = table.load(path)
-    if (loaded.kernel, loaded.device) != (kernel.name, device.name):
+    if (loaded.kernel, loaded.device) != (kernel.name, path.parts[-3]):
         raise TableError(f"{path}: is a table of {loaded.kernel} for {loaded.device}; move it to that folder")
     return [
         Subject(

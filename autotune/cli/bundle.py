@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from autotune import device as devices
-from autotune import registry, runtime, workload
+from autotune import registry, runtime
 from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.cli.progress import progress_bar
+from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.errors import UsageError
 from autotune.tuning.workers.worker import Limits
 
@@ -23,11 +25,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("words", nargs="*", metavar="KERNEL", help="default: what the model calls; or: verify FOLDER")
     parser.add_argument("--device", help="name of a device record")
-    parser.add_argument("--model", default="deepseek-v4-pro")
-    parser.add_argument("--scenario", default="8k1k")
-    parser.add_argument("--tp", type=int, default=8)
-    parser.add_argument("--ep", type=int, default=1)
-    parser.add_argument("--dp-attention", action="store_true")
+    add_workload(parser)
     parser.add_argument("--jobs", type=int, default=Limits.processes)
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER")
     parser.set_defaults(run=run)
@@ -43,20 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.device or not arguments.output:
         raise UsageError("bundle needs --device and -o FOLDER")
     device = devices.named(arguments.device)
-    served = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)
-    model, scenario = workload.models.named(arguments.model), workload.scenario.named(arguments.scenario)
     problems = {}
     for name in kernel_names(arguments.words):
-        called = list(workload.problems(registry.load(name), model, scenario, served, device))
+        called = list(workload_problems(arguments, registry.load(name), device))
         if called or runtime.rows(name, device):
             problems[name] = called
 
-    def progress(done: int, total: int) -> None:
-        if done % 25 == 0 or done == total:
-            print(f"{done}/{total} compiled", file=sys.stderr, flush=True)
-
     limits = Limits(processes=arguments.jobs)
-    manifest, failed = bundle_builder.make(arguments.output, device, problems, limits, progress)
+    with progress_bar() as update:
+
+        def progress(done: int, total: int) -> None:
+            update(f"compile for {device.name}", done, total)
+
+        manifest, failed = bundle_builder.make(arguments.output, device, problems, limits, progress)
     rows = [
         {
             "kernel": name,

@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 from autotune import device as devices
-from autotune import misses, registry, runtime, workload
+from autotune import misses, registry, runtime
 from autotune.check import lint
 from autotune.cli.output import Commands, command, show_rows
+from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.errors import UsageError
 
 
@@ -24,11 +25,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--device", help="with --model: the device whose holes are asked for")
-    parser.add_argument("--model")
-    parser.add_argument("--scenario", default="8k1k")
-    parser.add_argument("--tp", type=int, default=8)
-    parser.add_argument("--ep", type=int, default=1)
-    parser.add_argument("--dp-attention", action="store_true")
+    add_workload(parser, model=None)
     parser.add_argument("--from-misses", type=Path, metavar="FILE", help="what autotune.misses.record wrote")
     parser.set_defaults(run=run)
 
@@ -42,12 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.device:
             raise UsageError("--model needs --device, whose holes are asked for")
         device = devices.named(arguments.device)
-        model, scenario = workload.models.named(arguments.model), workload.scenario.named(arguments.scenario)
-        served = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)
-        problems = {
-            name: list(workload.problems(registry.load(name), model, scenario, served, device))
-            for name in registry.names()
-        }
+        problems = {name: list(workload_problems(arguments, registry.load(name), device)) for name in registry.names()}
         found += lint.holes(root, device, problems)
     if arguments.from_misses:
         for name, asked in lint.missed(misses.read(arguments.from_misses)).items():

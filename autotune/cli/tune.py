@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import files, misses, registry, runtime, workload
+from autotune import files, misses, registry, runtime
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
 from autotune.cli.progress import progress_bar
+from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.config import Problem, build, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
@@ -46,11 +47,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--device", action="append", help="name of a device record; may be repeated (default: this machine's GPU)"
     )
-    parser.add_argument("--model", default="deepseek-v4-pro")
-    parser.add_argument("--scenario", default="8k1k")
-    parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default 8)")
-    parser.add_argument("--ep", type=int, default=1, help="expert parallelism (default 1: experts are split by width)")
-    parser.add_argument("--dp-attention", action="store_true", help="attention is data-parallel over the --tp ranks")
+    add_workload(parser)
     parser.add_argument("--from-misses", type=Path, metavar="FILE", help="tune what serving missed (misses.record)")
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
     parser.add_argument(
@@ -160,7 +157,8 @@ def _sampler(name: str) -> str:
 
 
 def _tables(bench: Bench | None, deterministic: bool) -> Path:
-    """Rehearsals and deterministic rows are served only to whoever names their folder in AUTOTUNE_TABLES."""
+    """The folder for new tables; deterministic rows are served only to whoever names theirs in AUTOTUNE_TABLES, a
+    rehearsal's to nobody: they are filed under no real device."""
     if bench is not None and bench.tier == "simulated":
         return state_root() / ("simulated-deterministic" if deterministic else "simulated")
     return state_root() / "deterministic" if deterministic else runtime.tables_root()
@@ -192,13 +190,7 @@ def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace
         missed = lint.missed(misses.read(arguments.from_misses))
         found = dict.fromkeys(missed.get(device.name, {}).get(kernel.name, ()), 1)
     else:
-        found = workload.problems(
-            kernel,
-            workload.models.named(arguments.model),
-            workload.scenario.named(arguments.scenario),
-            workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention),
-            device,
-        )
+        found = workload_problems(arguments, kernel, device)
     drawn = dict(_drawn(kernel, text) for text in arguments.inputs)
     if not drawn:
         return found

@@ -100,7 +100,9 @@ def write(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
             else:
                 file = f"{table.arch}-{family}-N={fields['n']}-K={fields['k']}.json"
                 files.setdefault(file, {})[name] = _entry(row)
-    return {name: json.dumps(content, indent=2) + "\n" for name, content in sorted(files.items())}, left
+    return {
+        name: json.dumps(content, indent=2, allow_nan=False) + "\n" for name, content in sorted(files.items())
+    }, left
 
 
 def read_csv(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:

@@ -1,4 +1,7 @@
-"""Our tables inside a running vLLM or SGLang: plugins that their own plugin systems load, with no source patched.
+"""Our tables inside a running vLLM or SGLang: plugins that their own plugin systems load.
+
+SGLang has a registry of hooks for this. vLLM has none: there the lookup functions of two modules are replaced by
+wrappers when the engine loads the plugin. No file of either engine is changed.
 
 Installing this package registers both. They do nothing until AUTOTUNE_TABLES names a folder of tables; then the
 engine's block-FP8 and MoE lookups answer from measured rows there, and from their own files where there are none.

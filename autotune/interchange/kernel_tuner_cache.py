@@ -41,7 +41,7 @@ def write(sessions: Iterable[Trials]) -> tuple[dict[str, str], list[Unmapped]]:
     left = []
     for one in sessions:
         if one.study.measured:
-            files[f"{one.label}.json"] = json.dumps(_cache_file(one), indent=0) + "\n"
+            files[f"{one.label}.json"] = json.dumps(_cache_file(one), indent=0, allow_nan=False) + "\n"
         else:
             left.append(without_times(one))
     return files, left

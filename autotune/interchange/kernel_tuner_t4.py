@@ -92,7 +92,7 @@ def _parsed(result: Any, place: str) -> tuple[dict[str, Any], float | None]:  # 
 
 def _text(results: Iterable[dict[str, Any]], metadata: dict[str, str]) -> str:
     more = {"timeunit": "milliseconds", **metadata}
-    return json.dumps({"schema_version": SCHEMA, "results": list(results), "metadata": more}) + "\n"
+    return json.dumps({"schema_version": SCHEMA, "results": list(results), "metadata": more}, allow_nan=False) + "\n"
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def write_triton(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
                 continue
             content = {"key": [v for _, v in row.problem], "configs_timings": [[_triton_config(row), [us / 1e3] * 3]]}
             folder = hashlib.sha256(place.encode()).hexdigest()[:16]
-            files[f"{table.device}/{folder}/{function}.autotune.json"] = json.dumps(content) + "\n"
+            files[f"{table.device}/{folder}/{function}.autotune.json"] = json.dumps(content, allow_nan=False) + "\n"
     return files, left
 
 
@@ -87,14 +87,14 @@ def write_fla(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
         entries = {}
         for row in table.rows:
             key = [value for _, value in row.problem]
-            text = json.dumps(key, separators=(",", ":"), sort_keys=True)
+            text = json.dumps(key, separators=(",", ":"), sort_keys=True, allow_nan=False)
             digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()  # FLA's own key
             entries[digest] = {"autotune_key": key, "config": _triton_config(row)}
         versions = {version for row in table.rows if (version := recorded_triton(row.toolchain))}
         version = versions.pop() if len(versions) == 1 else None
         name = _function(table.kernel)
         content = {"kernel_name": name, "triton_version": version, "autotune_entries": entries}
-        files[f"{table.device}/{name}.json"] = json.dumps(content, indent=2) + "\n"
+        files[f"{table.device}/{name}.json"] = json.dumps(content, indent=2, allow_nan=False) + "\n"
     return files, []
 
 

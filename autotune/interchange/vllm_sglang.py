@@ -112,7 +112,9 @@ def write(tables: list[Table], engine: str) -> tuple[dict[str, str], list[Unmapp
             reason = _place(files, table, row, entry, engine)
             if reason:
                 left.append(Unmapped(place, reason))
-    return {name: json.dumps(content, indent=4) + "\n" for name, content in sorted(files.items())}, left
+    return {
+        name: json.dumps(content, indent=4, allow_nan=False) + "\n" for name, content in sorted(files.items())
+    }, left
 
 
 def _shape(name: str) -> _Shape | str:

@@ -246,7 +246,8 @@ V4_PRO = Model(
 
 V4_FLASH = Model(
     name="deepseek-v4-flash",
-    source="transformers configuration_deepseek_v4.py defaults",
+    source="transformers configuration_deepseek_v4.py defaults; layer ratios as Megatron's public recipe for V4-Flash,"
+    " whose order is not that of transformers' default layer types",
     hidden_size=4096,
     num_hidden_layers=43,
     num_attention_heads=64,

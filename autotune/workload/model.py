@@ -65,9 +65,6 @@ class Model:
     compress_rope_theta: int = 0
     yarn: Yarn | None = None
     max_position_embeddings: int = 163840
-    rms_norm_eps: float = 1e-6
-    topk_method: str = "noaux_tc"
-    norm_topk_prob: bool = True
     n_group: int = 1
     topk_group: int = 1
     intermediate_size: int = 0
@@ -78,8 +75,6 @@ class Model:
     """The activation between the expert GEMMs is scaled by the routing weight; else the sum over experts is."""
     qk_nope_head_dim: int = 0
     v_head_dim: int = 0
-    weight_block_size: tuple[int, int] = (128, 128)
-    scale_fmt: str = "ue8m0"
 
     @property
     def layer_ratios(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ def load_sum(x_ptr, residual_ptr, offs, mask, HAS_RESIDUAL: tl.constexpr):
     h = tl.load(x_ptr + offs, mask=mask, other=0.0).to(tl.float32)
     if HAS_RESIDUAL:
         # The sum is stored in bf16 and normed as stored, so that the next layer sees what this one normed.
+        # DeepSeek-V3.2-Exp norms the fp32 sum and rounds only what it stores: up to 5.3e-3 apart.
         h += tl.load(residual_ptr + offs, mask=mask, other=0.0).to(tl.float32)
         h = h.to(tl.bfloat16).to(tl.float32)
     return h

@@ -2,7 +2,8 @@
 
 A row keeps its k largest logits, then the fewest of these whose softmax reaches p; what equals the last kept one is
 kept too. Its token is where the running sum of what is kept, in the order of the vocabulary, passes u. Weights are
-integers, 2^30 for the largest logit: sums are exact, whatever their order.
+integers, 2^30 for the largest logit: sums are exact, whatever their order. p is a share of what top-k left, as in
+transformers; SGLang's torch sampler takes it of the whole distribution.
 
 Both cuts are found bit by bit: 2^BITS thresholds a pass, 32 / BITS passes each. Triton is a poor tool for this: a row
 is read 2 x 32 / BITS + 3 times by one program (with BITS=2, 35 times 517 kB; 64 registers a thread, 8 warps, on sm_90),

@@ -18,8 +18,6 @@ from autotune.tuning.search.feasible_set import FeasibleSetSampler
 from autotune.tuning.search.sampler import FeasibleSampler
 from autotune.tuning.space import Lists
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 Outcomes = Mapping[Config, dict[str, Any]]
 """Result of each config that was tried: it has `us`, or `failed` with a reason."""
 
@@ -41,7 +39,7 @@ class Search:
         self._make_sampler = sampler
         self._feasible: frozenset[Config] = frozenset()
         self._seed = seed
-        self._study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        self._study = _study(storage, name)
         self._distributions: dict[str, BaseDistribution] = {
             param: CategoricalDistribution(values) for param, values in lists.items()
         }
@@ -137,6 +135,16 @@ class Search:
 
     def _is_tried(self, config: Config) -> bool:
         return config in self.outcomes or config in self._asked
+
+
+def _study(storage: BaseStorage, name: str) -> optuna.Study:
+    """The study called `name`, new or resumed; Optuna logs a line for each, which a session of many has no use for."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        return optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _times(outcomes: Outcomes) -> list[tuple[Config, float]]:

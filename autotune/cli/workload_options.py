@@ -1,0 +1,33 @@
+"""The options that choose a workload: a model, how it is served, and on how many GPUs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from autotune import workload
+from autotune.config import Problem
+from autotune.device import Device
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
+
+
+def add_workload(parser: argparse.ArgumentParser, model: str | None = "deepseek-v4-pro") -> None:
+    """Adds --model, --scenario, --tp, --ep and --dp-attention; `model` is the one taken where none is named."""
+    parser.add_argument("--model", default=model, help=f"default: {model or 'none'}")
+    parser.add_argument("--scenario", default="8k1k", help="prompt and answer lengths (default: 8k1k)")
+    parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default: 8)")
+    parser.add_argument("--ep", type=int, default=1, help="expert parallelism (default: 1, experts are split by width)")
+    parser.add_argument("--dp-attention", action="store_true", help="attention is data-parallel over the --tp ranks")
+
+
+def workload_problems(arguments: argparse.Namespace, kernel: Kernel[Any], device: Device) -> dict[Problem, int]:
+    """The distinct problems of `kernel` in the chosen workload, with launches a step as weights. Raises UsageError."""
+    return workload.problems(
+        kernel,
+        workload.models.named(arguments.model),
+        workload.scenario.named(arguments.scenario),
+        workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention),
+        device,
+    )
