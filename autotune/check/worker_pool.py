@@ -23,7 +23,7 @@ from autotune.errors import UsageError
 from autotune.toolchain import remedy
 from autotune.tuning.workers.worker import Limits
 
-_CHILD = Path(__file__).with_name("child.py")
+_CHILD = Path(__file__).with_name("worker_main.py")
 _STARTING_S = 300.0
 
 T = TypeVar("T")
