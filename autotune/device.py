@@ -14,7 +14,7 @@ from autotune import arch as archs
 from autotune.arch import Arch
 from autotune.errors import DeviceError
 
-CONFIDENCE = ("read", "derived", "estimated", "unconfirmed")
+CONFIDENCE = ("measured", "read", "derived", "estimated", "unconfirmed")
 DEVICES = Path(__file__).parent / "devices"
 
 

@@ -1,0 +1,19 @@
+"""`autotune doctor --timing`: a kernel raced against itself at three sizes."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.gpu_run.commands import autotune
+from benchmarks.gpu_run.context import Context, Skipped
+
+
+def run(context: Context) -> None:
+    if context.is_rehearsal:
+        raise Skipped("no GPU: times of the stand-in are none")
+    words = [f"--bench={context.bench_name}", *([] if context.is_gpu else [f"--device={context.device.name}"])]
+    told = autotune(context, "doctor", "--timing", *words, "--json")
+    if told.returncode:
+        raise RuntimeError(f"autotune doctor --timing ended with {told.returncode}")
+    for row in json.loads(told.stdout):
+        context.add(row["problem"], **row)

@@ -1,0 +1,36 @@
+"""A short session on one GEMM of a decode step, as an engineer would begin."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmarks.gpu_run.commands import autotune
+from benchmarks.gpu_run.context import Context, Skipped
+
+_PROBLEMS = {
+    "gemm/fp8_block_scaled": "m=64,n=2048,k=7168",
+    "norm/rms_norm_quant": "rows=512,cols=7168",
+}
+_TRIALS = 40
+
+
+def run(context: Context) -> None:
+    if context.is_rehearsal:
+        raise Skipped("no GPU: times of the stand-in are none")
+    kernel = next((name for name in _PROBLEMS if name in context.kernels), None)
+    if kernel is None:
+        raise Skipped(f"none of {', '.join(_PROBLEMS)} is among --kernels")
+    for unit, words in context.units([(kernel, [kernel, f"--problem={_PROBLEMS[kernel]}", f"--trials={_TRIALS}"])]):
+        context.add(unit, problem=_PROBLEMS[kernel], **session(context, *words))
+
+
+def session(context: Context, *words: str) -> dict[str, Any]:
+    """What `autotune tune WORDS --json` says of its session, or `failed`; it ends a few seconds before its step."""
+    minutes = f"--minutes={max(0.05, (context.left() - 10) / 60):.2f}"
+    bench = [f"--bench={context.bench_name}", f"--device={context.device.name}"]
+    told = autotune(context, "tune", *words, *bench, minutes, "--json")
+    if told.returncode:
+        return {"failed": f"autotune tune ended with {told.returncode}; see {context.step}.log"}
+    (row,) = json.loads(told.stdout)
+    return dict(row)
