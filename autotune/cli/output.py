@@ -31,8 +31,8 @@ def command(commands: Commands, name: str, about: str, examples: str) -> argpars
     return parser
 
 
-def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
-    """Prints dicts with the same keys, one a line."""
+def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "", width: int = 160) -> None:
+    """Prints dicts with the same keys, one a line; a table is at most `width` columns wide where no terminal is."""
     if as_json:
         print_json(rows)
         return
@@ -49,7 +49,7 @@ def show_rows(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") ->
         drawn.add_row(*(_cell(value) for value in row.values()))
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=width)
     console.print(drawn)
 
 

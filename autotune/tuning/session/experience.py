@@ -22,10 +22,12 @@ from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
 from autotune.tuning.cost_model import calibration, prior
+from autotune.tuning.cost_model.agreement import Timed
 from autotune.tuning.cost_model.calibration import Calibration
 from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.cost_model.prior_training import Lesson
+from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session import trials
 
 Times = Mapping[Config, float]
@@ -46,14 +48,37 @@ class Measured:
     times: Times
 
 
-def measured(state: Path) -> list[Measured]:
-    """Of every kernel and device, by name."""
+def measured(state: Path, names: Sequence[str] = ()) -> list[Measured]:
+    """Of every kernel and of the devices called `names`, all of them by default; in the order of their names."""
     return [
         Measured(kernel, device, problem, times)
         for kernel in map(registry.load, registry.names())
-        for device in map(devices.named, devices.names())
+        for device in map(devices.named, names or devices.names())
         for problem, times in _measured(state, kernel, device).items()
     ]
+
+
+def rehearsed(state: Path, bench: Bench, names: Sequence[str]) -> list[Measured]:
+    """The trials of a simulated bench, whose times are of no device: for looking at, never for lessons."""
+    return [
+        Measured(kernel, device, problem, times)
+        for kernel in map(registry.load, registry.names())
+        for device in map(devices.named, names)
+        for problem, times in _of_trials(state, kernel, bench.table_device(device.name), bench.name)
+        if times
+    ]
+
+
+def by_family(found: Sequence[Measured]) -> dict[str, list[Timed]]:
+    """Modeled beside measured times by `calibration.family`. The model knows no binaries, as where a search asks it."""
+    families: dict[str, list[Timed]] = defaultdict(list)
+    for one in found:
+        calls = calls_of(one.kernel, one.problem, list(one.times), one.device)
+        modeled = predict_all(calls, one.device)
+        bounds = tuple(modeled[at].bound for at in range(len(one.times)))
+        us = np.array(list(one.times.values()))
+        families[calibration.family(one.kernel, one.device, calls.dtype)].append(Timed(modeled.us, us, bounds))
+    return dict(families)
 
 
 def lessons(found: Sequence[Measured]) -> dict[str, list[Lesson]]:
@@ -87,17 +112,18 @@ def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem,
         if row.tier == "measured":
             problem = build(kernel.problem, dict(row.problem), kernel.name)
             found[problem] = {row.config: float(row.evidence["us"])}
-    tried = _of_trials(state, kernel, device)
+    tried = _of_trials(state, kernel, device.name, _BENCH)
     return found | {problem: times for problem, times in tried if len(times) >= _FEWEST}
 
 
-def _of_trials(state: Path, kernel: Kernel[Any], device: Device) -> Iterator[tuple[Problem, Times]]:
+def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iterator[tuple[Problem, Times]]:
+    """Times of each study of `bench` among the trials filed under the device name `filed`."""
     try:
-        studies = list(trials.read(state, device.name, kernel))
+        studies = list(trials.read(state, filed, kernel))
     except UsageError:  # another session is writing it, or it is damaged: its own session says so
         return
     for one in studies:
-        if one.study.bench == _BENCH:
+        if one.study.bench == bench:
             yield one.problem, {config: outcome["us"] for config, outcome in one.outcomes if "us" in outcome}
 
 
