@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
 import json
 import lzma
@@ -17,7 +19,11 @@ from autotune.errors import UsageError
 LIMIT_BYTES = 64 << 20
 """The largest shipped file is under 1 MB, a whole recorded space of 18,000 configs 10 MB."""
 
-_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+_OPEN: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
+"""By the first bytes: a name tells less, once a file was downloaded or renamed."""
+
+_ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""By byte order mark; editors on Windows and its shell write them."""
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
@@ -26,24 +32,23 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 
 
 def read_text(path: Path) -> str:
-    """Unpacks `.gz` and `.xz`. Raises UsageError."""
+    """Unpacks gzip, xz and bzip2, and leaves out a byte order mark. Raises UsageError."""
     try:
-        with _OPEN.get(path.suffix, Path.open)(path, "rb") as file:
+        with path.open("rb") as file:
+            head = file.read(8)
+        opener = next((found for magic, found in _OPEN.items() if head.startswith(magic)), Path.open)
+        with opener(path, "rb") as file:
             content: bytes = file.read(LIMIT_BYTES + 1)  # of what is unpacked: a small file can hold a very large one
         if len(content) > LIMIT_BYTES:
             raise UsageError(f"{path}: larger than {LIMIT_BYTES >> 20} MiB; that is no table of configs")
-        return content.decode("utf-8")
+        encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
+        return content.decode(encoding)
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from error
 
 
 def parse_json(text: str, place: str) -> Any:  # noqa: ANN401
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return found
-
+    """Raises UsageError for what is not JSON, numbers that JSON does not have, and a key that stands twice."""
     try:
         return json.loads(text, object_pairs_hook=once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -55,6 +60,14 @@ def scalars(data: Any, place: str) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(data, dict) or not all(v is None or isinstance(v, int | str | bool) for v in data.values()):
         raise UsageError(f"{place}: must be an object of integers, strings and true/false, got {str(data)[:80]}")
     return data
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of one JSON text. Raises ValueError for a key that stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
 
 
 def _no_constant(name: str) -> float:

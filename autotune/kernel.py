@@ -120,6 +120,20 @@ class Kernel(Generic[P]):
         place = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
         return devices.at(place.index) if place.type == "cuda" and place.index is not None else devices.current()
 
+    def forbids(self, problem: P, config: Config, device: Device) -> str | None:
+        """Why a config cannot run on `problem`, or would compute something wrong; None also where it is only slow.
+
+        `reject` refuses threads without work too, a rule of speed. A refusal that fewer warps lift is of that kind:
+        every other rule holds for any number of warps, or for more of them.
+        """
+        reason = self.reject(problem, config, device)
+        warps = int(config.get("num_warps", 1))
+        while warps > 1 and reason is not None:
+            warps //= 2
+            if self.reject(problem, Config(config, num_warps=warps), device) is None:
+                return None
+        return reason
+
     @cached_property
     def op(self) -> Callable[..., Any]:
         """This kernel as an op of torch: `torch.ops.autotune.<family>_<kernel>`."""

@@ -112,7 +112,9 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         wanted = dict(key(problem))
         alike = self._alike.get(self._fixed(wanted), [])
         for fit, row in sorted(((_fit(row, wanted, problem.VARYING), row) for row in alike), key=itemgetter(0)):
-            if kernel.reject(problem, row.config, device) is None:
+            # A winner that somebody measured serves its own sizes though our rules of speed dislike it.
+            refusal = kernel.reject if fit.misses else kernel.forbids
+            if refusal(problem, row.config, device) is None:
                 return _answer(problem, row, fit)
         why = "no row agrees in every fixed field" if not alike else f"none of {len(alike)} near rows is allowed"
         return self._without(problem, why)

@@ -22,6 +22,10 @@ def pytest_runtest_call():
         raise
 
 
+def pytest_addoption(parser):
+    parser.addoption("--shipped", help="folder of other projects' tables for benchmarks/serving/interchange.py")
+
+
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOTUNE_STATE", str(tmp_path / "state"))

@@ -18,8 +18,8 @@ from autotune.config import Config, key
 from autotune.errors import UsageError
 from autotune.interchange import engine_plugins
 from autotune.interchange.entries import Hints
-from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
+from autotune.interchange.rows import rows as rows_of
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.measurement.replay import read_cache_file
@@ -46,7 +46,7 @@ def imported(name, path, **hints):
 def exported(name, rows):
     tables = [Table(k, device.named(d).arch, d, "s", ()).merged(ours) for (k, d), ours in rows.items()]
     files, left = FORMATS[name].write([table.loads(table.dumps(one), "here") for one in tables])
-    return {file: json.loads(text) for file, text in files.items()}, [one.reason for one in left]
+    return {file: json.loads(text.text) for file, text in files.items()}, [one.reason for one in left]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_dense_files_of_engines_come_back(tmp_path, engine, name, gpu, content):
     assert [home for home in rows] == [("gemm/fp8_block_scaled", gpu)]
     assert {row.tier for row in rows["gemm/fp8_block_scaled", gpu]} == {"imported"}
     assert rows["gemm/fp8_block_scaled", gpu][0].evidence["from"] == engine
-    assert exported(engine, rows) == ({name: content}, [])
+    assert exported(engine, rows) == ({("configs/" if engine == "sglang" else "") + name: content}, [])
 
 
 def test_expert_files_need_a_model_and_come_back(tmp_path):
@@ -84,8 +84,8 @@ def test_expert_files_need_a_model_and_come_back(tmp_path):
     files, left = exported("sglang", both)
     assert not left
     assert files == {
-        f"triton_3_4_0/{up}": {"16": TILE},
-        f"triton_3_4_0/{down}": {"16": {**wide, "USE_TMA": True}},
+        f"configs/triton_3_4_0/{up}": {"16": TILE},
+        f"configs/triton_3_4_0/{down}": {"16": {**wide, "USE_TMA": True}},
     }
     only = exported("vllm", both)
     assert only[1] == ["vLLM takes the first expert GEMM's config for the second one too"]
@@ -131,9 +131,9 @@ def test_measured_rows_go_out_and_come_in(tmp_path, name):
     ours = [row(8192, "h200", us=12.5)]
     files, left = FORMATS[name].write([Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", tuple(ours))])
     assert not left
-    ((file, text),) = files.items()
+    ((file, written),) = files.items()
     hints = {"kernel": "gemm/fp8_block_scaled", "device": "h200", "key": ("m", "n", "k", "dtype")}
-    rows, left = imported(name, write(tmp_path / Path(file).name, text), **hints)
+    rows, left = imported(name, write(tmp_path / Path(file).name, written.text), **hints)
     assert not left
     ((found,),) = rows.values()
     assert (found.problem, found.config, found.tier) == (ours[0].problem, ours[0].config, "imported")
@@ -195,8 +195,8 @@ def test_flas_own_lookup_finds_what_we_export(tmp_path, monkeypatch):
     spec.loader.exec_module(fla)
     ours = row(8192, "mi355x", us=12.5)
     files, _ = FORMATS["fla"].write([Table("gemm/fp8_block_scaled", "gfx950", "mi355x", "s", (ours,))])
-    ((name, text),) = files.items()
-    write(tmp_path / name, text)
+    ((name, file),) = files.items()
+    write(tmp_path / name, file.text)
     values = tuple(value for _, value in ours.problem)
     found = fla.load_cached_config(Path(name).stem, fla.AutotuneKey(values))
     assert (found["num_warps"], found["num_ctas"], found["maxnreg"]) == (ours.config["num_warps"], 1, None)
@@ -209,8 +209,8 @@ def test_a_modelled_range_is_never_written_as_a_time():
     files, left = FORMATS["triton"].write([ours])
     assert not files
     assert "has no time" in left[0].reason
-    ((_, text),) = FORMATS["t4"].write([ours])[0].items()
-    assert json.loads(text)["results"][0]["times"]["runtimes"] == []
+    ((_, file),) = FORMATS["t4"].write([ours])[0].items()
+    assert json.loads(file.text)["results"][0]["times"]["runtimes"] == []
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_what_cannot_be_mapped_is_listed(tmp_path, name, content, reason):
         "\x00\xff",
     ],
 )
-def test_hostile_files_are_refused_with_their_name(tmp_path, name, text):
+def test_hostile_files_give_no_row_and_are_named(tmp_path, name, text):
     suffix = "csv" if name == "aiter-csv" else "json"
     aiter = "gfx950-GEMM-A8W8_BLOCKSCALE-N=2048-K=7168"
     file = {"vllm": DENSE.format("NVIDIA_H200", "")[:-5], "sglang": DENSE.format("NVIDIA_H200", " ")[:-5]}
@@ -259,23 +259,29 @@ def test_hostile_files_are_refused_with_their_name(tmp_path, name, text):
     path.write_text(text, encoding="latin-1")
     hints = {"kernel": "gemm/fp8_block_scaled", "key": ("m", "n", "k")}
     hints |= {} if name == "aiter" else {"device": "h200"}
-    with pytest.raises(UsageError, match=r"N=2048"):
-        imported(name, path, **hints)
+    try:
+        entries, left = FORMATS[name].read(path, Hints(**hints))
+    except UsageError as error:
+        assert str(path) in str(error)
+    else:
+        assert not entries
+        assert {one.place for one in left} == {str(path)}
 
 
-def test_the_command_line_imports_all_or_nothing(tmp_path, capsys):
+def test_a_bad_file_among_good_ones_is_named_and_left_out(tmp_path, capsys):
     folder = tmp_path / "theirs"
     write(folder / DENSE.format("NVIDIA_H200", ""), {"64": TILE})
     tables = tmp_path / "tables"
     bad = write(folder / DENSE.format("NVIDIA_B200", ""), "{")
-    assert main(["import", "vllm", str(folder), "--tables", str(tables)]) == 2
-    assert str(bad) in capsys.readouterr().err
+    assert main(["import", "vllm", str(bad), "--tables", str(tables)]) == 2
+    assert f"{bad}: not JSON" in capsys.readouterr().err
     assert not tables.exists()
-    bad.unlink()
+    assert main(["import", "vllm", str(folder), "--tables", str(tables)]) == 0
+    assert f"left out: {bad}: not JSON" in capsys.readouterr().out
     assert main(["import", "vllm", str(folder), "--tables", str(tables)]) == 0
     out = tmp_path / "out"
     assert main(["export", "sglang", "--device", "h200", "--tables", str(tables), "-o", str(out)]) == 0
-    assert json.loads((out / DENSE.format("NVIDIA_H200", " ")).read_text()) == {"64": TILE}
+    assert json.loads((out / "configs" / DENSE.format("NVIDIA_H200", " ")).read_text()) == {"64": TILE}
     assert main(["import", "vllm", str(tmp_path / "absent"), "--tables", str(tables)]) == 2
 
 
@@ -313,8 +319,8 @@ def test_the_engines_own_lookup_finds_what_we_export(tmp_path, engine, monkeypat
     files, _ = FORMATS[engine].write([Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", tuple(dense))])
     peer = peers.load(engine, Path(folder), tmp_path, "NVIDIA H200")
     home, _ = (tmp_path / path for path in peer.modules)
-    for name, text in files.items():
-        write(home.parent / "configs" / name, text)
+    for name, file in files.items():
+        write(home.parent / ("" if engine == "sglang" else "configs") / name, file.text)
     found = peer.block_fp8(2048, 7168, 128, 128)
     assert {m: config["BLOCK_SIZE_M"] for m, config in found.items()} == {
         dict(one.problem)["m"]: one.config["BLOCK_M"] for one in dense

@@ -15,7 +15,7 @@ ROOT = Path(autotune.__file__).resolve().parent
 LAYERS = [
     {"errors"},
     {"arch"},
-    {"files", "toolchain"},
+    {"files", "foreign_text", "toolchain"},
     {"config", "device"},
     {"table"},
     {"runtime"},

@@ -115,7 +115,7 @@ def _dead(kernel: Kernel[Any], device: Device, row: Row) -> str | None:
     for name in getattr(problem, "DRAWN", ()):
         if name != "dtype" and getattr(problem, name) != fields[name].default:
             return f"{name}={getattr(problem, name)}: a call cannot be told by it, and is {fields[name].default!r}"
-    refusal = kernel.reject(problem, row.config, device)
+    refusal = kernel.forbids(problem, row.config, device)
     return f"the kernel's rules refuse it: {refusal}" if refusal else None
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from autotune import device as devices
 from autotune import files, registry, runtime, table
+from autotune.cli.import_ import show
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.errors import UsageError
+from autotune.foreign_text import parse_loose_json
+from autotune.interchange.entries import File, LeftOut
 from autotune.interchange.formats import FORMATS
 from autotune.table import Table
 from autotune.tuning.session import trials
@@ -21,7 +24,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "export",
-        "our rows as files that vLLM, SGLang, AITER, FLA, Triton or Kernel Tuner read; our trials as one table",
+        "our rows as files that vLLM, SGLang, AITER, FLA, Triton, Inductor or Kernel Tuner read; our trials as a table",
         "  autotune export vllm --device h200 -o configs/\n"
         "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/\n"
         "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode\n"
@@ -32,6 +35,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--trials", action="store_true", help="all that sessions here tried (t4, cachefile)")
+    parser.add_argument("--overwrite", action="store_true", help="also files that are there with other content")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of `trials`: one file")
     parser.set_defaults(run=run)
 
@@ -41,18 +45,40 @@ def run(arguments: argparse.Namespace) -> int:
         return _table_of_trials(arguments)
     form = FORMATS[arguments.format]
     if not arguments.trials:
-        files, left = form.write(_tables(arguments))
+        made, left = form.write(_tables(arguments))
     elif form.write_trials is not None:
-        files, left = form.write_trials(_trials(arguments))
+        made, left = form.write_trials(_trials(arguments))
     else:
         raise UsageError(f"--trials: {arguments.format} holds winners only; t4 and cachefile hold what was tried")
-    for name, text in files.items():
-        _save(arguments.output / name, text)
-    written = [{"what": str(arguments.output / name), "rows": 1, "reason": "written"} for name in files]
-    reasons = Counter(one.reason for one in left)
-    listed = [{"what": "left out", "rows": count, "reason": reason} for reason, count in reasons.most_common()]
-    show_rows([*written, *listed], arguments.json)
-    return 0 if files else 1
+    written, left = [], list(left)
+    for name, file in made.items():
+        path, tiers = arguments.output / name, ", ".join(f"{count} {tier}" for tier, count in file.tiers.items())
+        there = None if arguments.overwrite else _other(path, file)
+        if there is not None:
+            reason = f"there is a file {there}; ours has {tiers}: --overwrite puts it in its place"
+            left.append(LeftOut(str(path), "", reason))
+            continue
+        _save(path, file.text)
+        written.append({"what": str(path), "rows": file.rows, "reason": f"written: {tiers}"})
+    show(written, left, arguments.json, "exported")
+    return 0 if written else 1
+
+
+def _other(path: Path, file: File) -> str | None:
+    """How large a file of other content is that is there already; None where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error}); name another folder with -o") from error
+    if text == file.text:
+        return None
+    try:
+        there: Any = parse_loose_json(text, str(path))
+    except UsageError:
+        there = None
+    return f"of {len(there)} entries" if isinstance(there, dict) else "of other content"
 
 
 def _table_of_trials(arguments: argparse.Namespace) -> int:

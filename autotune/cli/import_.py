@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
-from autotune.errors import UsageError
-from autotune.interchange.entries import Entry, Hints, Unmapped
-from autotune.interchange.entries import rows as rows_of
+from autotune.config import describe_key
+from autotune.interchange import importing
+from autotune.interchange.entries import Hints, LeftOut
 from autotune.interchange.formats import FORMATS
 from autotune.table import Row, Table
 
-SUFFIXES = {"aiter-csv": (".csv",), "cachefile": (".json", ".json.gz")}
+SHOWN = 8
+"""Entries of a file that are named for one reason; --json names all."""
 
 
 def add(commands: Commands) -> None:
@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("format", choices=sorted(FORMATS))
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files, or folders to walk")
     parser.add_argument("--model", default="", help="whose experts the MoE files of vLLM and SGLang are")
-    parser.add_argument("--device", default="", help="the device, where the file names none")
+    parser.add_argument("--device", default="", help="the device, where the file names none that is known")
     parser.add_argument("--kernel", default="", help="the kernel, where the file names none of ours")
     parser.add_argument("--key", default="", help="fields of the problem in the order of a Triton key: m,n,k")
     parser.add_argument("--tables", type=Path, help="where tables go (default: where the runtime reads them)")
@@ -48,42 +48,56 @@ def run(arguments: argparse.Namespace) -> int:
         registry.load(arguments.kernel)
     key = tuple(name for name in arguments.key.split(",") if name)
     hints = Hints(arguments.device, arguments.model, arguments.kernel, key)
-    entries: list[Entry] = []
-    left: list[Unmapped] = []
-    for path in _files(arguments.paths, SUFFIXES.get(arguments.format, (".json",))):
-        more, less = FORMATS[arguments.format].read(path, hints)
-        entries, left = entries + more, left + less
-    rows, refused = rows_of(entries)
+    report = importing.read(FORMATS[arguments.format], arguments.paths, hints)
     root = arguments.tables or runtime.tables_root()
-    merged = {home: _merged(root, *home, found) for home, found in rows.items()}
-    if not arguments.dry_run:  # only after every file was read and mapped: a bad one leaves all tables as they are
-        for path, made in merged.values():
-            table.save(made, path)
-    imported = [
-        {"what": f"{kernel} on {device}", "rows": len(found), "reason": str(merged[kernel, device][0])}
-        for (kernel, device), found in sorted(rows.items())
-    ]
-    reasons = Counter(one.reason if arguments.json else re.sub(r"\d+", "#", one.reason) for one in (*left, *refused))
-    unmapped = [{"what": "not mapped", "rows": count, "reason": reason} for reason, count in reasons.most_common()]
-    show_rows([*imported, *unmapped], arguments.json, "dry run" if arguments.dry_run else "imported")
-    return 0 if rows else 1
+    imported, left = [], report.left
+    merged = [_merged(root, *home, rows) for home, rows in sorted(report.rows.items())]
+    for path, made, taken, beaten in merged:
+        what = f"{made.kernel} on {made.device}"
+        imported.append({"what": what, "rows": taken, "reason": str(path)})
+        left += [LeftOut(what, one, "a row of a better tier serves it already") for one in beaten]
+    if not arguments.dry_run:
+        for path, made, taken, _ in merged:
+            if taken:
+                table.save(made, path)
+    show(imported, left, arguments.json, "dry run" if arguments.dry_run else "imported")
+    return 0 if report.rows else 1
 
 
-def _files(paths: list[Path], suffixes: tuple[str, ...]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            found = [one for one in path.rglob("*") if one.name.endswith(suffixes)]
-            # SGLang's `_down` files speak for the second expert GEMM, and so come after those that speak for both.
-            yield from sorted(found, key=lambda one: (one.stem.endswith("_down"), str(one)))
-        elif path.is_file():
-            yield path
-        else:
-            raise UsageError(f"{path}: no such file or folder")
+def show(done: list[dict[str, Any]], left: Iterable[LeftOut], as_json: bool, title: str) -> None:
+    """What was done, then a line for each file and reason of what was left out."""
+    groups = list(_grouped(left))
+    if as_json:
+        listed = [
+            {"what": "left out", "file": place, "entries": entries, "reason": reason}
+            for place, entries, reason in groups
+        ]
+        show_rows([*done, *listed], as_json)
+        return
+    show_rows(done, as_json, title)
+    for place, entries, reason in groups:
+        shown = ", ".join(entries[:SHOWN]) + (f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else "")
+        print(f"left out: {place}{': ' if shown else ''}{shown}: {reason}")
 
 
-def _merged(root: Path, kernel: str, device: str, rows: list[Row]) -> tuple[Path, Table]:
+def _grouped(left: Iterable[LeftOut]) -> Iterator[tuple[str, list[str], str]]:
+    """(place, its entries, reason), in the order in which they came."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in left:
+        entries = groups.setdefault((one.place, one.reason), [])
+        if one.entry:
+            entries.append(one.entry)
+    for (place, reason), entries in groups.items():
+        yield place, list(dict.fromkeys(entries)), reason
+
+
+def _merged(root: Path, kernel: str, device: str, rows: list[Row]) -> tuple[Path, Table, int, list[str]]:
+    """(path, table, rows that were taken into it, problems that a better row serves already)."""
     home = devices.named(device)
     path = table.path_of(root, home.arch, home.name, kernel)
     source = registry.load(kernel).identity.kernel
     old = table.load(path) if path.exists() else Table(kernel, home.arch, home.name, source, ())
-    return path, old.merged(rows)
+    made = old.merged(rows)
+    now = {row.problem: row for row in made.rows}
+    beaten = [describe_key(row.problem) for row in rows if now[row.problem] is not row]
+    return path, made, len(rows) - len(beaten), beaten

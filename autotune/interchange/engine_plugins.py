@@ -24,7 +24,7 @@ from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.device import Device
 from autotune.errors import AutotuneError
-from autotune.interchange import vllm_sglang
+from autotune.interchange import vllm_sglang, vllm_sglang_write
 
 Configs = dict[int, dict[str, Any]]
 Lookup = Callable[..., Configs | None]
@@ -84,10 +84,10 @@ def _of(engine: str, device: Device) -> dict[tuple[Any, ...], Configs]:
         if name in registry.names() and path.exists():
             loaded = table.load(path)
             tables.append(replace(loaded, rows=tuple(row for row in loaded.rows if row.tier in TRUSTED)))
-    files, _ = vllm_sglang.write(tables, engine)
+    files, _ = vllm_sglang_write.write(tables, engine)
     found = {}
-    for name, text in files.items():
-        content = {int(m): config for m, config in json.loads(text).items() if m != "triton_version"}
+    for name, file in files.items():
+        content = {int(m): config for m, config in json.loads(file.text).items() if m != "triton_version"}
         found[vllm_sglang.identity(name.rpartition("/")[2])] = content
     return found
 

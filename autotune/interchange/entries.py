@@ -1,22 +1,21 @@
-"""What every format shares: keys and times, and making rows of tier `imported` from foreign entries."""
+"""What every format shares: foreign entries in our names, what was left out and why, keys and times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from autotune import device as devices
 from autotune import registry
-from autotune.config import Config, Problem, Scalar, build, field_names, key
+from autotune.config import Scalar, describe_key, field_names
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.files import scalars
-from autotune.table import Row
+from autotune.foreign_text import plausible_us
+from autotune.table import Row, Table
 from autotune.tuning.session.trials import Trials
-
-if TYPE_CHECKING:
-    from autotune.kernel import Kernel
 
 NEUTRAL: dict[str, Scalar] = {
     "SPLIT_K": 1,
@@ -35,14 +34,12 @@ def neutral(device: Device) -> dict[str, Scalar]:
     return {**NEUTRAL, "num_warps": 4, "num_stages": 2 if device.is_amd else 3}
 
 
-POWERS_OF_TWO = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK", "ROWS", "BLOCK_D", "num_warps", "num_ctas")
-
-
 @dataclass(frozen=True)
-class Unmapped:
-    """A file or an entry of one that has no row here, and why."""
+class LeftOut:
+    """A file, or a table of ours, or one `entry` of it that was not taken over, and why."""
 
     place: str
+    entry: str
     reason: str
 
 
@@ -50,7 +47,9 @@ class Unmapped:
 class Entry:
     """One foreign config in our names. `kept` has no parameter here: it changes nothing, and is exported again."""
 
-    place: str
+    file: Path
+    name: str
+    """Which entry of the file it is, as the file calls it."""
     kernel: str
     device: str
     problem: Mapping[str, Scalar]
@@ -60,50 +59,81 @@ class Entry:
     """`from`, `file`, and what else the format needs to write the entry again."""
     serves: tuple[tuple[str, int, int], ...] = ()
     toolchain: str = "unknown"
+    rank: int = 0
+    """Where several entries speak of one problem, the lowest is taken."""
+
+    def left_out(self, reason: str) -> LeftOut:
+        return LeftOut(str(self.file), self.name, reason)
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user says where a file does not: the model of MoE files, the kernel and key of Triton's caches."""
+    """What the user says where a file does not: the model of MoE files, the kernel and key of Triton's caches.
+
+    `named`: the user named the file itself, it was not found by walking a folder.
+    """
 
     device: str = ""
     model: str = ""
     kernel: str = ""
     key: tuple[str, ...] = ()
+    named: bool = False
 
 
-Home = tuple[str, str]
-"""(kernel, device)"""
+Read = tuple[list[Entry], list[LeftOut]]
 
 
-def rows(entries: Iterable[Entry]) -> tuple[dict[Home, list[Row]], list[Unmapped]]:
-    """Rows by kernel and device; an entry that our kernel's rules refuse is listed."""
-    found: dict[Home, list[Row]] = {}
-    refused: list[Unmapped] = []
-    for entry in entries:
-        kernel, device = registry.load(entry.kernel), devices.named(entry.device)
-        result = _row(entry, kernel, device)
-        if isinstance(result, str):
-            refused.append(Unmapped(entry.place, result))
-        else:
-            found.setdefault((kernel.name, device.name), []).append(result)
-    return found, refused
+@dataclass(frozen=True)
+class File:
+    """One file to write: its text, and the rows in it by tier."""
+
+    text: str
+    tiers: Mapping[str, int]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.tiers.values())
+
+
+Written = tuple[dict[str, File], list[LeftOut]]
+"""Files by relative name, and the rows that are not in them."""
+
+
+def tiers_of(rows: list[Row]) -> Mapping[str, int]:
+    return Counter(row.tier for row in rows)
+
+
+def reason_of(error: UsageError, place: str) -> str:
+    """The error's words without the place, which a LeftOut names itself."""
+    return str(error).removeprefix(f"{place}: ")
+
+
+def table_name(table: Table) -> str:
+    return f"{table.kernel} on {table.device}"
+
+
+def row_left_out(table: Table, row: Row, reason: str) -> LeftOut:
+    return LeftOut(table_name(table), describe_key(row.problem), reason)
 
 
 def keyed(values: Any, hints: Hints, place: str) -> dict[str, Scalar]:  # noqa: ANN401
-    """Triton appends the dtypes of tensors to the key: they are left out; an FP8 problem is the device's own."""
+    """The fields of a problem from a list of values, in the order of `hints.key`. Raises UsageError.
+
+    Triton appends the dtypes of tensors to the list: they are left out; an FP8 problem is the device's own.
+    """
     if not isinstance(values, list) or len(values) < len(hints.key):
         raise UsageError(f"{place}: the key must be a list that gives {', '.join(hints.key)}, got {str(values)[:80]}")
     found = dict(zip(hints.key, values, strict=False))
-    return dict(scalars(found, f"{place}: key"))
+    return dict(scalars(found, place))
 
 
 def measured_us(row: Row) -> float | None:
     """Measured microseconds, ours or another tool's; a modelled range is no time."""
     for name in ("us", "foreign_us"):
         value = row.evidence.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+        us = plausible_us(value, 1.0)
+        if us is not None:
+            return us
     return None
 
 
@@ -112,43 +142,14 @@ def problem_fields(kernel: str) -> Iterator[str]:
     yield from field_names(problem_type)
 
 
-def of_a_rehearsal(bench: Any, place: str) -> Unmapped | None:  # noqa: ANN401
+def of_a_rehearsal(bench: Any, file: Path) -> LeftOut | None:  # noqa: ANN401
     """A file that we wrote from a simulated GPU: its times are of no device."""
     if isinstance(bench, str) and bench.startswith("simulated"):
-        return Unmapped(place, f"its times are of a {bench} bench, of no device")
+        return LeftOut(str(file), "", f"its times are of a {bench} bench, of no device")
     return None
 
 
-def without_times(trials: Trials) -> Unmapped:
-    place = f"{trials.kernel} on {trials.device}: {trials.study.problem}"
-    return Unmapped(place, "the session ended at the model; a predicted time is no result")
-
-
-def _row(entry: Entry, kernel: Kernel[Any], device: Device) -> Row | str:
-    try:
-        problem: Problem = build(kernel.problem, entry.problem, entry.place)
-    except UsageError as error:
-        return str(error)
-    config = _config(entry, kernel.default(problem, device), neutral(device))
-    if isinstance(config, str):
-        return config
-    refusal = kernel.reject(problem, config, device)
-    if refusal is not None:
-        return f"{kernel.name} refuses it on {device.name}: {refusal}"
-    unused = {name: value for name, value in entry.options.items() if name not in config}
-    evidence = {**entry.origin, **({"kept": kept} if (kept := {**entry.kept, **unused}) else {})}
-    return Row(key(problem), config, "imported", evidence, entry.toolchain, "", entry.serves)
-
-
-def _config(entry: Entry, default: Config, absent: Mapping[str, Scalar]) -> Config | str:
-    for name, value in entry.options.items():
-        if type(value) is not type(default.get(name, value)):
-            return f"{name} must be {type(default[name]).__name__}, got {value!r}"
-        if isinstance(value, int) and not 0 <= value <= 65536:
-            return f"{name}={value} is no size that Triton compiles"
-        if name in POWERS_OF_TWO and (not isinstance(value, int) or value < 1 or value & (value - 1)):
-            return f"{name}={value} is no power of two"
-    missing = [name for name in default if name not in entry.options and name not in absent]
-    if missing:
-        return f"the entry lacks {', '.join(missing)}"
-    return Config({name: entry.options[name] if name in entry.options else absent[name] for name in default})
+def without_times(trials: Trials) -> LeftOut:
+    """A session whose trials are times of the static model."""
+    reason = "the session ended at the model; a predicted time is no result"
+    return LeftOut(f"{trials.kernel} on {trials.device}", trials.study.problem, reason)

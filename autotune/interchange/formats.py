@@ -8,25 +8,37 @@ from functools import partial
 from pathlib import Path
 
 from autotune.errors import UsageError
-from autotune.interchange import aiter, kernel_tuner_cache, triton_cache
-from autotune.interchange import kernel_tuner_t4 as t4
-from autotune.interchange import vllm_sglang as engine
-from autotune.interchange.entries import Entry, Hints, Unmapped
+from autotune.interchange import (
+    aiter,
+    fla,
+    inductor,
+    kernel_tuner_cache,
+    kernel_tuner_t4,
+    triton_cache,
+    vllm_sglang,
+    vllm_sglang_write,
+)
+from autotune.interchange.entries import Entry, Hints, Read, Written
 from autotune.table import Table
 from autotune.tuning.session.trials import Trials
 
-Written = tuple[dict[str, str], list[Unmapped]]
-"""Contents by file name, and what is left out."""
+
+def _all(entries: Iterable[Entry]) -> Read:
+    return list(entries), []
 
 
 @dataclass(frozen=True)
 class Format:
     about: str
-    read: Callable[[Path, Hints], tuple[list[Entry], list[Unmapped]]]
+    read: Callable[[Path, Hints], Read]
     write: Callable[[list[Table]], Written]
     """Of the rows of tables."""
     write_trials: Callable[[Iterable[Trials]], Written] | None = None
     """Of all that sessions tried."""
+    suffix: str = ".json"
+    """How the names of its files end; in a folder, others are passed over."""
+    asked: Callable[[Iterable[Entry]], Read] = _all
+    """Those of many files' entries that the format's own lookup would come to, and the others with the reason."""
 
 
 def _not_written(tables: list[Table]) -> Written:
@@ -37,13 +49,19 @@ def _no_rows(tables: list[Table]) -> Written:
     raise UsageError("cachefile holds what a session tried, not a table's rows: add --trials")
 
 
+def _engine(about: str, engine: str) -> Format:
+    read, write = partial(vllm_sglang.read, engine=engine), partial(vllm_sglang_write.write, engine=engine)
+    return Format(about, read, write, asked=vllm_sglang.asked)
+
+
 FORMATS = {
-    "vllm": Format("vLLM's JSON", partial(engine.read, engine="vllm"), partial(engine.write, engine="vllm")),
-    "sglang": Format("SGLang's JSON", partial(engine.read, engine="sglang"), partial(engine.write, engine="sglang")),
+    "vllm": _engine("vLLM's JSON", "vllm"),
+    "sglang": _engine("SGLang's JSON", "sglang"),
     "aiter": Format("AITER's JSON of Triton GEMMs", aiter.read, aiter.write),
-    "aiter-csv": Format("AITER's CSV", aiter.read_csv, _not_written),
-    "fla": Format("FLA's config cache", triton_cache.read_fla, triton_cache.write_fla),
-    "triton": Format("Triton's *.autotune.json", triton_cache.read_triton, triton_cache.write_triton),
-    "t4": Format("Kernel Tuner's T4 results", t4.read, t4.write, t4.write_trials),
-    "cachefile": Format("Kernel Tuner's cache files", kernel_tuner_cache.read, _no_rows, kernel_tuner_cache.write),
+    "aiter-csv": Format("AITER's CSV", aiter.read_csv, _not_written, suffix=".csv"),
+    "fla": Format("FLA's config cache", fla.read, fla.write),
+    "triton": Format("Triton's cache", triton_cache.read, triton_cache.write, suffix=".autotune.json"),
+    "inductor": Format("torch._inductor's lookup table", inductor.read, inductor.write),
+    "t4": Format("Kernel Tuner's T4", kernel_tuner_t4.read, kernel_tuner_t4.write, kernel_tuner_t4.write_trials),
+    "cachefile": Format("Kernel Tuner's cache", kernel_tuner_cache.read, _no_rows, kernel_tuner_cache.write),
 }

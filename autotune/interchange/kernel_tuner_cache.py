@@ -10,38 +10,51 @@ from typing import Any
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Scalar, describe, key, parse
-from autotune.interchange.entries import Entry, Hints, Unmapped, keyed, of_a_rehearsal, problem_fields, without_times
+from autotune.interchange.entries import (
+    Entry,
+    File,
+    Hints,
+    LeftOut,
+    Read,
+    Written,
+    keyed,
+    of_a_rehearsal,
+    problem_fields,
+    without_times,
+)
 from autotune.tuning.measurement.replay import CacheFile, read_cache_file
 from autotune.tuning.session.trials import Trials
 
 
-def read(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
+def read(path: Path, hints: Hints) -> Read:
     """The fastest config of the space. Raises UsageError."""
     found = read_cache_file(path)
-    kernel, device = hints.kernel or _kernel(found), hints.device or _device(found)
+    left = [LeftOut(str(path), name[:80], reason) for name, reason in found.damaged]
+    kernel, device = _kernel(found) or hints.kernel, _device(found) or hints.device
     if not kernel or not device:
-        return [], [Unmapped(str(path), "names no kernel or no device of ours: say --kernel and --device")]
-    rehearsal = of_a_rehearsal(found.header.get("bench"), str(path))
+        return [], [*left, LeftOut(str(path), "", "names no kernel or no device of ours: say --kernel and --device")]
+    rehearsal = of_a_rehearsal(found.header.get("bench"), path)
     if rehearsal:
         return [], [rehearsal]
     timed = [(us, config) for config, us in found.outcomes.items() if isinstance(us, float)]
     if not timed:
-        return [], [Unmapped(str(path), "no config has a time")]
+        return [], [*left, LeftOut(str(path), "", "no config has a time that a kernel can take")]
     us, config = min(timed, key=lambda one: one[0])
     fields = set(problem_fields(kernel))
     problem = {**_sizes(found, hints, kernel, str(path)), **{n: v for n, v in config.items() if n in fields}}
     options = {name: value for name, value in config.items() if name not in fields}
     origin = {"from": "cachefile", "file": path.name, "foreign_us": round(us, 4), "configs": len(found.outcomes)}
-    return [Entry(str(path), kernel, device, problem, options, {}, origin)], []
+    return [Entry(path, "the fastest", kernel, device, problem, options, {}, origin)], left
 
 
-def write(sessions: Iterable[Trials]) -> tuple[dict[str, str], list[Unmapped]]:
+def write(sessions: Iterable[Trials]) -> Written:
     """One file a study that was measured."""
     files = {}
     left = []
     for one in sessions:
         if one.study.measured:
-            files[f"{one.label}.json"] = json.dumps(_cache_file(one), indent=0, allow_nan=False) + "\n"
+            text = json.dumps(_cache_file(one), indent=0, allow_nan=False) + "\n"
+            files[f"{one.label}.json"] = File(text, {"trials": len(one.outcomes)})
         else:
             left.append(without_times(one))
     return files, left

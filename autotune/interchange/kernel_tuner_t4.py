@@ -12,14 +12,20 @@ from typing import Any
 
 from autotune.config import Config, Problem, Scalar, key
 from autotune.errors import UsageError
-from autotune.files import read_json, scalars
+from autotune.files import scalars
+from autotune.foreign_text import plausible_us, read_loose_json
 from autotune.interchange.entries import (
     Entry,
+    File,
     Hints,
-    Unmapped,
+    LeftOut,
+    Read,
+    Written,
     measured_us,
     of_a_rehearsal,
     problem_fields,
+    reason_of,
+    tiers_of,
     without_times,
 )
 from autotune.table import Row, Table
@@ -30,64 +36,91 @@ INVALID = ("timeout", "compile", "runtime", "correctness", "constraints")
 _INVALIDITY = {"hang": "timeout", "wrong": "correctness"}
 """Of our kinds of failure; all others happen at run time."""
 
+_UNIT_US = {
+    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-3),
+    **dict.fromkeys(("us", "\u00b5s", "\u03bcs", "microsecond", "microseconds"), 1.0),
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 1e3),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1e6),
+}
 
-def read(path: Path, hints: Hints) -> tuple[list[Entry], list[Unmapped]]:
+
+def read(path: Path, hints: Hints) -> Read:
     """The fastest correct config of each problem among the results. Raises UsageError."""
-    data = read_json(path)
+    data = read_loose_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("results"), list):
         raise UsageError(f"{path}: not T4: it has no list of results")
     if not hints.kernel or not hints.device:
-        return [], [Unmapped(str(path), "names no kernel and device of ours: say them with --kernel and --device")]
-    metadata = data.get("metadata")
-    rehearsal = of_a_rehearsal(metadata.get("bench") if isinstance(metadata, dict) else None, str(path))
+        return [], [LeftOut(str(path), "", "names no kernel and device of ours: say them with --kernel and --device")]
+    stated = data.get("metadata")
+    metadata: dict[str, Any] = stated if isinstance(stated, dict) else {}
+    rehearsal = of_a_rehearsal(metadata.get("bench"), path)
     if rehearsal:
         return [], [rehearsal]
+    unit = metadata.get("timeunit") or "milliseconds"
     fields = set(problem_fields(hints.kernel))
     best: dict[tuple[tuple[str, Scalar], ...], tuple[float, str, dict[str, Any]]] = {}
-    left: list[Unmapped] = []
+    left: list[LeftOut] = []
     for number, result in enumerate(data["results"], 1):
-        place = f"{path}: result {number}"
-        config, ms = _parsed(result, place)
-        problem = tuple(sorted((name, value) for name, value in config.items() if name in fields))
-        if result["invalidity"] != "correct" or ms is None:
-            left.append(Unmapped(place, f"no time: {result['invalidity']}"))
-        elif problem not in best or ms < best[problem][0]:
-            best[problem] = (ms, place, {name: value for name, value in config.items() if name not in fields})
+        name = f"result {number}"
+        try:
+            config, us = _parsed(result, unit, name)
+        except UsageError as error:
+            left.append(LeftOut(str(path), name, reason_of(error, name)))
+            continue
+        problem = tuple(sorted((field, value) for field, value in config.items() if field in fields))
+        if problem not in best or us < best[problem][0]:
+            best[problem] = (us, name, {field: value for field, value in config.items() if field not in fields})
     entries = []
-    for problem, (ms, place, options) in best.items():
-        origin = {"from": "t4", "file": path.name, "foreign_us": round(ms * 1e3, 4)}
-        entries.append(Entry(place, hints.kernel, hints.device, dict(problem), options, {}, origin))
+    for problem, (us, name, options) in best.items():
+        origin = {"from": "t4", "file": path.name, "foreign_us": round(us, 4)}
+        entries.append(Entry(path, name, hints.kernel, hints.device, dict(problem), options, {}, origin))
     return entries, left
 
 
-def write(tables: list[Table]) -> tuple[dict[str, str], list[Unmapped]]:
+def write(tables: list[Table]) -> Written:
     """One file a table: problem and config of a row are one configuration; only measured times are written as times."""
-    return {f"{one.device}/{one.kernel}.t4.json": _text(map(_row, one.rows), {}) for one in tables}, []
+    files = {}
+    for table in tables:
+        text = _text(map(_row, table.rows), {})
+        files[f"{table.device}/{table.kernel}.t4.json"] = File(text, tiers_of(list(table.rows)))
+    return files, []
 
 
-def write_trials(sessions: Iterable[Trials]) -> tuple[dict[str, str], list[Unmapped]]:
+def write_trials(sessions: Iterable[Trials]) -> Written:
     """One file a study that was measured: every trial, also those that failed, and how."""
     files, left = {}, []
     for one in sessions:
         if one.study.measured:
             metadata = {"kernel": one.kernel, "device": one.device, "bench": one.study.bench}
             results = (_trial(one.problem, config, outcome) for config, outcome in one.outcomes)
-            files[f"{one.label}.t4.json"] = _text(results, {**metadata, "toolchain": one.study.toolchain})
+            text = _text(results, {**metadata, "toolchain": one.study.toolchain})
+            files[f"{one.label}.t4.json"] = File(text, {"trials": len(one.outcomes)})
         else:
             left.append(without_times(one))
     return files, left
 
 
-def _parsed(result: Any, place: str) -> tuple[dict[str, Any], float | None]:  # noqa: ANN401
-    """(configuration, milliseconds or None)."""
+def _parsed(result: Any, unit: str, place: str) -> tuple[dict[str, Any], float]:  # noqa: ANN401
+    """(configuration, microseconds) of a result that is correct. Raises UsageError for any other."""
     if not isinstance(result, dict) or result.get("invalidity") not in (*INVALID, "correct"):
         raise UsageError(f"{place}: not a T4 result: invalidity must be correct or one of {', '.join(INVALID)}")
     config = scalars(result.get("configuration"), place)
+    if result["invalidity"] != "correct":
+        raise UsageError(f"{place}: no time: {result['invalidity']}")
     measurements = result.get("measurements") or []
     if not isinstance(measurements, list) or not all(isinstance(one, dict) for one in measurements):
         raise UsageError(f"{place}: measurements must be a list of objects")
-    times = [m["value"] for m in measurements if m.get("name") == "time" and isinstance(m.get("value"), int | float)]
-    return config, float(times[0]) if times and times[0] > 0 else None
+    time = next((one for one in measurements if one.get("name") == "time"), None)
+    if time is None:
+        raise UsageError(f"{place}: no measurement is called time")
+    stated = time.get("unit") or unit
+    scale = _UNIT_US.get(stated.strip().lower()) if isinstance(stated, str) else None
+    if scale is None:
+        raise UsageError(f"{place}: the unit of its time must be ns, us, ms or s, got {str(stated)[:40]!r}")
+    us = plausible_us(time.get("value"), scale)
+    if us is None:
+        raise UsageError(f"{place}: {str(time.get('value'))[:40]} {stated} is no time that a kernel can take")
+    return config, us
 
 
 def _text(results: Iterable[dict[str, Any]], metadata: dict[str, str]) -> str:

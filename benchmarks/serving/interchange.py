@@ -1,9 +1,10 @@
 """Imports every shipped foreign table, exports it again, and compares content.
 
-    python -m benchmarks.serving.interchange --data FOLDER
+    python benchmarks/serving/interchange.py --data FOLDER [--wheel sglang=FOLDER]
 
-FOLDER holds `vllm_sglang_best.csv.xz` (rows of the JSON files of vLLM and SGLang) and `aiter_configs.tar.xz`. Prints
-how many files and entries are mapped, how many are not and why, and every file that does not come back as it was.
+FOLDER holds `vllm_sglang_best.csv.xz` (rows of the JSON files of vLLM and SGLang) and `aiter_configs.tar.xz`; the
+wheel is unpacked. Prints how many files and entries are taken, how many are not and why, and every file that does
+not come back as it was.
 """
 
 from __future__ import annotations
@@ -16,87 +17,124 @@ import re
 import tarfile
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autotune import device as devices
 from autotune import table
-from autotune.interchange.entries import Hints, Home
-from autotune.interchange.entries import rows as rows_of
+from autotune.config import describe_key
+from autotune.interchange import importing
+from autotune.interchange.entries import Hints, table_name
 from autotune.interchange.formats import FORMATS
 
 TEXT = {"source", "family", "E", "N", "K", "H", "headdim", "dstate", "device", "dtype", "block_shape", "per_channel"}
 TEXT |= {"down", "triton", "M", "file"}
+MODEL = "deepseek-v3.2"
 
 
-def engine_files(archive: Path, folder: Path) -> list[tuple[str, Path]]:
-    """Writes the JSON files from the CSV of their rows."""
+@dataclass(frozen=True)
+class Survey:
+    """One folder of one format: what was taken, what was left out, and the files that do not come back."""
+
+    files: int
+    report: importing.Report
+    different: list[str]
+
+    def lines(self, name: str) -> Iterator[str]:
+        rows = [row for rows in self.report.rows.values() for row in rows]
+        yield (
+            f"{name}: {self.files} files, {len({str(row.evidence['file']) for row in rows})} taken, {len(rows)} rows, "
+            f"{len(self.report.left)} left out, {len(self.different)} that do not come back"
+        )
+        yield from (f"  DIFFERENT {one}" for one in self.different)
+        reasons = Counter(re.sub(r"\d+", "#", one.reason) for one in self.report.left)
+        yield from (f"  {count:6} {reason}" for reason, count in reasons.most_common())
+
+
+def survey(name: str, folder: Path, model: str = MODEL) -> Survey:
+    """Imports the folder, exports the rows through tables as they lie on disk, and compares every file."""
+    form = FORMATS[name]
+    report = importing.read(form, [folder], Hints(model=model))
+    tables = []
+    for (kernel, device), rows in report.rows.items():
+        made = table.Table(kernel, devices.named(device).arch, device, "s", ()).merged(rows)
+        tables.append(table.loads(table.dumps(made), kernel))
+    files = [path for path in folder.rglob("*") if path.name.lower().endswith(form.suffix)]
+    if name == "aiter-csv":
+        return Survey(len(files), report, [])
+    written: dict[str, dict[str, Any]] = {}
+    unwritten: set[tuple[str, str]] = set()
+    for device in {made.device for made in tables}:
+        content, left = form.write([one for one in tables if one.device == device])
+        written |= {Path(file).name: json.loads(one.text) for file, one in content.items()}
+        unwritten |= {(one.place, one.entry) for one in left}
+    return Survey(len(files), report, sorted(_different(written, unwritten, tables, files)))
+
+
+def _different(
+    written: dict[str, Any], unwritten: set[tuple[str, str]], tables: list[table.Table], files: list[Path]
+) -> Iterator[str]:
+    """Files whose entries are not what was written, but for those that the export names with a reason.
+
+    A `_down` file may have more: it covers the other's sizes.
+    """
+    taken: dict[str, set[str]] = {}
+    for one in tables:
+        for row in one.rows:
+            if (table_name(one), describe_key(row.problem)) in unwritten:
+                continue
+            for origin in (row.evidence, *row.evidence.get("also", ())):
+                taken.setdefault(str(origin["file"]), set()).add(str(origin["entry"]))
+    alike: dict[str, list[Path]] = {name: [path for path in files if path.name == name] for name in taken}
+    for name, paths in alike.items():  # of several releases' files the newest was taken
+        if not any(_holds(written.get(name, {}), path, taken[name]) for path in paths):
+            yield name
+
+
+def _holds(got: dict[str, Any], path: Path, entries: set[str]) -> bool:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    want = {name: content[name] for name in entries if name in content}
+    return bool(want) and {name: got.get(name) for name in want} == want
+
+
+def engine_folders(archive: Path, folder: Path) -> None:
+    """Writes the JSON files of both engines from the CSV of their rows, in a folder an engine."""
     contents: dict[tuple[str, str], dict[str, dict[str, object]]] = {}
     with lzma.open(archive, "rt") as text:
         for row in csv.DictReader(text):
             fields = {n: json.loads(v.lower()) for n, v in row.items() if v and n not in TEXT}
             contents.setdefault((row["source"], row["file"]), {})[row["M"]] = fields
-    found = []
     for (engine, name), content in contents.items():
-        path = folder / name
+        path = folder / engine / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
-        found.append((engine, path))
-    return found
 
 
-def aiter_files(archive: Path, folder: Path) -> list[tuple[str, Path]]:
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".csv"))
-    return [("aiter-csv" if path.suffix == ".csv" else "aiter", path) for path in files]
+def surveys(data: Path, folder: Path) -> Iterator[tuple[str, Survey]]:
+    """Of the archives that lie in `data`; `folder` is an empty one to unpack them in."""
+    best, configs = data / "vllm_sglang_best.csv.xz", data / "aiter_configs.tar.xz"
+    if best.exists():
+        engine_folders(best, folder)
+        yield from ((engine, survey(engine, folder / engine)) for engine in ("vllm", "sglang"))
+    if configs.exists():
+        with tarfile.open(configs) as tar:
+            tar.extractall(folder / "aiter", filter="data")
+        yield from ((name, survey(name, folder / "aiter")) for name in ("aiter", "aiter-csv"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="deepseek-v3.2", help="whose experts the MoE files are")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--wheel", action="append", default=[], metavar="ENGINE=FOLDER")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for archive, files in (
-            ("vllm_sglang_best.csv.xz", engine_files),
-            ("aiter_configs.tar.xz", aiter_files),
-        ):
-            if not (arguments.data / archive).exists():
-                print(f"{arguments.data / archive}: absent, left out")
-                continue
-            report(files(arguments.data / archive, Path(folder) / archive), arguments.model)
-
-
-def report(files: list[tuple[str, Path]], model: str) -> None:
-    for name in sorted({name for name, _ in files}):
-        counts: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-        for path in (path for one, path in files if one == name):
-            entries, left = FORMATS[name].read(path, Hints(model=model))
-            rows, refused = rows_of(entries)
-            kind = "whole" if rows and not (left or refused) else "in part" if rows else "not mapped"
-            counts[f"files {kind}"] += 1
-            counts["rows"] += sum(map(len, rows.values()))
-            for one in (*left, *refused):
-                reasons[re.sub(r"\d+", "#", one.reason)] += 1
-            if rows:
-                counts["files that come back equal" if comes_back(name, path, rows) else f"DIFFERENT {path}"] += 1
-        print(f"{name}: " + ", ".join(f"{key} {count}" for key, count in sorted(counts.items())))
-        for reason, count in reasons.most_common():
-            print(f"  {count:6} {reason}")
-
-
-def comes_back(name: str, path: Path, rows: dict[Home, list[table.Row]]) -> bool:
-    """Whether the mapped entries, through tables on disk and back, are those of the file."""
-    tables = []
-    for (kernel, device), ours in rows.items():
-        made = table.Table(kernel, devices.named(device).arch, device, "s", ()).merged(ours)
-        tables.append(table.loads(table.dumps(made), kernel))
-    written, _ = FORMATS[name].write(tables)
-    got = [json.loads(text) for file, text in written.items() if Path(file).name == path.name]
-    asked = {row.evidence["entry"] for ours in rows.values() for row in ours}
-    want = {key: value for key, value in json.loads(path.read_text()).items() if key in asked}
-    return got == [want]
+        for name, found in surveys(arguments.data, Path(folder)) if arguments.data else ():
+            print("\n".join(found.lines(name)))
+    for wheel in arguments.wheel:
+        engine, _, place = wheel.partition("=")
+        print("\n".join(survey(engine, Path(place)).lines(engine)))
 
 
 if __name__ == "__main__":

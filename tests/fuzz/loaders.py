@@ -9,8 +9,8 @@ from command_line import LINES, read_line
 from autotune import bundle, device, misses, registry, table
 from autotune.check import lint
 from autotune.config import describe, key, parse
+from autotune.interchange import importing
 from autotune.interchange.entries import Hints
-from autotune.interchange.entries import rows as rows_of
 from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
 from autotune.tuning.cost_model import calibration, prior
@@ -153,13 +153,18 @@ def read_calibration(text, folder):
     assert calibration.written(found)
 
 
-def foreign_format(name, texts, hints):
+EXPERTS = "E=257,N=256,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json"
+
+
+def foreign_format(name, texts, hints, file=EXPERTS):
     def read(text, folder):
-        path = folder / "E=8,N=2048,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json"
+        path = folder / file
         raw = written(path, text)
-        entries, _ = FORMATS[name].read(path, hints)
-        for (kernel, device_name), rows in rows_of(entries)[0].items():
+        report = importing.read(FORMATS[name], [path], hints)
+        for (kernel, device_name), rows in report.rows.items():
             good(registry.load(kernel), device.named(device_name), rows)
+        # Among other files it is left out, whatever it holds.
+        assert importing.read(FORMATS[name], [folder], hints).rows.keys() == report.rows.keys()
         assert path.read_bytes() == raw
 
     return (lambda: texts), read
@@ -171,11 +176,11 @@ def good(kernel, gpu, rows):
     assert table.dumps(table.loads(table.dumps(made), "again")) == table.dumps(made)
     for row in rows:
         problem = kernel.problem(**dict(row.problem))
-        assert kernel.reject(problem, row.config, gpu) is None
+        assert kernel.forbids(problem, row.config, gpu) is None
 
 
 def exported(name, *tables):
-    return list(FORMATS[name].write(list(tables))[0].values())
+    return [file.text for file in FORMATS[name].write(list(tables))[0].values()]
 
 
 BLOCKS = {"BLOCK_SIZE_M": 16, "BLOCK_SIZE_N": 128, "BLOCK_SIZE_K": 128, "GROUP_SIZE_M": 1, "num_warps": 4}
@@ -198,7 +203,10 @@ MANIFEST = {
     "specialisations": [{"kernel": GEMM.name, "problem": {"m": 1}, "config": {"BLOCK_M": 16}, "keys": ["ABC"]}],
 }  # fmt: skip
 FIT = calibration.Calibration(1.2, 1.4, 50)
-HINTS = Hints("h100", "deepseek-v4-pro", GEMM.name, tuple(name for name, _ in GEMMS.rows[0].problem))
+HINTS = Hints("h100", "deepseek-v3.2", GEMM.name, tuple(name for name, _ in GEMMS.rows[0].problem))
+LINEAR = registry.load("gemm/bf16_linear")
+LINEARS = one_table(LINEAR, [LINEAR.problem(m, 2048, 7168) for m in (512, 4096)])
+AITER_HINTS = Hints("mi300x")
 LOADERS = {
     "table": (lambda: [table.dumps(GEMMS), table.dumps(one_table(GEMM, [SMALL], True))], read_table),
     "space": (lambda: [(space.SPACES / f"{NORM.name}.yaml").read_text()], read_space),
@@ -212,12 +220,13 @@ LOADERS = {
     "calibration": (lambda: [calibration.written({"h100 fp8 gemm": FIT})], read_calibration),
     "vllm": foreign_format("vllm", [ENGINE, *exported("vllm", GEMMS, MOES)], HINTS),
     "sglang": foreign_format("sglang", [ENGINE, *exported("sglang", GEMMS, MOES)], HINTS),
-    "aiter": foreign_format("aiter", [AITER], HINTS),
+    "aiter": foreign_format("aiter", [AITER], AITER_HINTS, "MI300X-GEMM-A8W8_BLOCKSCALE-N=2048-K=7168.json"),
     "aiter-csv": foreign_format(
-        "aiter-csv", ["cu_num,M,N,K,kernelId,splitK,us,kernelName\n256,64,2048,7168,1,0,9.5,a\n"], HINTS
+        "aiter-csv", ["cu_num,M,N,K,kernelId,splitK,us,kernelName\n256,64,2048,7168,1,0,9.5,a\n"], HINTS, "t.csv"
     ),
     "t4": foreign_format("t4", exported("t4", GEMMS), HINTS),
-    "triton": foreign_format("triton", exported("triton", GEMMS), HINTS),
+    "triton": foreign_format("triton", exported("triton", GEMMS), HINTS, "_gemm.autotune.json"),
+    "inductor": foreign_format("inductor", exported("inductor", LINEARS), Hints("h100")),
     "fla": foreign_format("fla", exported("fla", GEMMS), HINTS),
     "cachefile": foreign_format("cachefile", [KERNEL_TUNER], HINTS),
 }  # fmt: skip

@@ -7,7 +7,6 @@ JSON (perhaps .gz): Kernel Tuner's cache file, which its simulation mode replays
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +16,18 @@ from typing import Any
 
 from autotune.config import Config
 from autotune.errors import UsageError
-from autotune.files import parse_json, read_text, scalars
+from autotune.files import read_text, scalars
+from autotune.foreign_text import closed, parse_loose_json, plausible_us
 from autotune.tuning.measurement.bench import NoLibrary
 from autotune.tuning.workers.worker import Job
 
 FAILURES = ("ErrorConfig", "InvalidConfig", "CompilationFailedConfig", "RuntimeFailedConfig")
 """What Kernel Tuner writes in place of a time."""
+
+_NO_TIME = "has no time that a kernel can take"
+
+_DEPTH_OF_ENTRIES = 2
+"""An entry of `cache` lies two brackets deep."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,14 @@ class Replay:
 
 @dataclass(frozen=True)
 class CacheFile:
-    """Kernel Tuner's cache file: its header, and microseconds by config, or the failure's name."""
+    """Kernel Tuner's cache file: its header, and microseconds by config, or the failure's name.
+
+    `damaged`: the names of entries that say neither, and why.
+    """
 
     header: Mapping[str, Any]
     outcomes: Mapping[Config, float | str]
+    damaged: tuple[tuple[str, str], ...] = ()
 
 
 @cache
@@ -73,30 +82,42 @@ def recorded(path: Path) -> Mapping[Config, float | None]:
 
 
 def read_cache_file(path: Path) -> CacheFile:
-    """A session of theirs that was cut short leaves the last brackets open, which is no error. Raises UsageError."""
-    data = parse_json(_closed(read_text(path)), str(path))
+    """A session of theirs that was cut short leaves the last entry torn, or its brackets open. Raises UsageError."""
+    text = read_text(path)
+    try:
+        data = parse_loose_json(text, str(path))
+    except UsageError:
+        data = parse_loose_json(closed(text, _DEPTH_OF_ENTRIES), str(path))
     if not isinstance(data, dict) or not isinstance(data.get("cache"), dict):
         raise UsageError(f"{path}: not a cache file of Kernel Tuner: it has no object cache")
     names = data.get("tune_params_keys")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{path}: tune_params_keys must be the list of the parameters' names, got {str(names)[:80]}")
-    found = (_outcome(entry, names, f"{path}: cache entry {key!r}") for key, entry in data["cache"].items())
-    return CacheFile({name: value for name, value in data.items() if name != "cache"}, dict(found))
+    outcomes: dict[Config, float | str] = {}
+    damaged = []
+    for name, entry in data["cache"].items():
+        config, result = _outcome(entry, names)
+        if config is not None:
+            outcomes[config] = result
+        if config is None or result == _NO_TIME:
+            damaged.append((name, str(result)))
+    header = {name: value for name, value in data.items() if name != "cache"}
+    return CacheFile(header, outcomes, tuple(damaged))
 
 
-def _closed(text: str) -> str:
-    end = text.rstrip()
-    return end.removesuffix(",") + "}}" if end.endswith(",") else text
-
-
-def _outcome(entry: Any, names: list[str], place: str) -> tuple[Config, float | str]:  # noqa: ANN401
+def _outcome(entry: Any, names: list[str]) -> tuple[Config | None, float | str]:  # noqa: ANN401
+    """(config, microseconds or how it failed); no config, and why, of an entry that names none."""
     if not isinstance(entry, dict) or not set(names) <= entry.keys():
-        raise UsageError(f"{place}: must be an object with {', '.join(names)}, got {str(entry)[:80]}")
-    config = Config(scalars({name: entry[name] for name in names}, place))
+        return None, f"must be an object with {', '.join(names)}, got {str(entry)[:80]}"
+    try:
+        config = Config(scalars({name: entry[name] for name in names}, "parameters"))
+    except UsageError as error:
+        return None, str(error)
     failures = [value for value in entry.values() if isinstance(value, str) and value in FAILURES]
     if failures:
         return config, failures[0]
     ms = entry.get("time")
-    if isinstance(ms, bool) or not isinstance(ms, int | float) or not (0 < ms < math.inf):
-        raise UsageError(f"{place}: time must be a positive number of milliseconds, got {str(ms)[:80]}")
-    return config, 1e3 * float(ms)
+    if isinstance(ms, str):  # a later release's name of a failure
+        return config, ms
+    us = plausible_us(ms, 1e3)
+    return config, _NO_TIME if us is None else us
