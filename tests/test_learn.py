@@ -17,7 +17,7 @@ from autotune.tuning import space
 from autotune.tuning.cost_model import calibration, prior
 from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
-from autotune.tuning.cost_model.prior import opinions
+from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search import storage
 from autotune.tuning.session.experience import calibrations, lessons, measured
 from autotune.tuning.session.trials import Study, journal_path
@@ -60,7 +60,7 @@ def measure(state, problem, bench="gpu", count=40, time_us=odd):
 def good_of_first(problem, believed):
     """Of the first 32 configs that the prior at `believed` would try, the share that is good."""
     everything = configs(problem)
-    times = opinions(KERNEL, problem, everything, GPU, believed)[1]
+    times = predicted_times(KERNEL, problem, everything, GPU, believed)[1]
     return np.mean([odd(everything[at]) < 11 for at in np.argsort(times, kind="stable")[:32]])
 
 
@@ -150,16 +150,16 @@ def test_what_is_no_calibration_says_how_to_get_one(text, state, capsys):
 
 
 def test_what_is_no_prior_any_more_says_how_to_get_one(state):
-    path = prior.own(state)
+    path = prior.learned_path(state)
     path.parent.mkdir(parents=True)
     path.write_text("{}")
     with pytest.raises(UsageError, match="autotune learn"):
-        opinions(KERNEL, PROBLEMS[0], configs(PROBLEMS[0])[:2], GPU, prior.chosen(state))
+        predicted_times(KERNEL, PROBLEMS[0], configs(PROBLEMS[0])[:2], GPU, prior.chosen(state))
 
 
 @pytest.mark.slow
 def test_rows_say_that_a_prior_of_ones_own_helped(state, tables):
-    path = prior.own(state)
+    path = prior.learned_path(state)
     path.parent.mkdir(parents=True)
     path.write_text(prior.PATH.read_text())
     tune = ["--device", "mi355x", "--jobs", "2", "--trials", "2", "--problem"]

@@ -12,7 +12,7 @@ from autotune.tuning import space
 from autotune.tuning.compilation import launch, resources
 from autotune.tuning.cost_model.call_batch import side_by_side, works
 from autotune.tuning.cost_model.model import constants, model_name, predict, predict_all
-from autotune.tuning.cost_model.program_cost import footprint
+from autotune.tuning.cost_model.program_cost import program_cost
 from autotune.tuning.cost_model.tile_cost import tiles
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
@@ -26,7 +26,7 @@ def case(gpu, m=4096, n=2048, k=7168, **changes):
 
 
 def used_by(work, config, gpu, found=None):
-    return footprint(side_by_side([work], [config]), gpu, [found])
+    return program_cost(side_by_side([work], [config]), gpu, [found])
 
 
 @pytest.mark.parametrize("gpu", [H100, B200, MI300X], ids=lambda g: g.name)

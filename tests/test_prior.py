@@ -10,7 +10,7 @@ from autotune.config import Config
 from autotune.errors import UsageError
 from autotune.tuning.cost_model import prior
 from autotune.tuning.cost_model.call_batch import side_by_side
-from autotune.tuning.cost_model.prior import opinions
+from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.space import feasible, load
 
 KERNEL = registry.load("gemm/fp8_block_scaled")
@@ -70,7 +70,7 @@ def small(gpu, m):
 def test_both_opinions_cover_every_config_on_any_device(name):
     gpu = device.named(name)
     problem, configs = small(gpu, 64)
-    modelled, believed = opinions(KERNEL, problem, configs, gpu)
+    modelled, believed = predicted_times(KERNEL, problem, configs, gpu)
     assert len(modelled) == len(believed) == len(configs)
     assert min(modelled) > 0 < min(believed)
     assert len(set(believed)) > 10
@@ -79,7 +79,7 @@ def test_both_opinions_cover_every_config_on_any_device(name):
 def test_the_prior_sends_narrow_tiles_to_prefill_last():
     gpu = device.named("h100")
     problem, configs = small(gpu, 4096)
-    _, believed = opinions(KERNEL, problem, configs, gpu)
+    _, believed = predicted_times(KERNEL, problem, configs, gpu)
     best, worst = configs[int(np.argmin(believed))], configs[int(np.argmax(believed))]
     assert best["BLOCK_M"] >= 64 and best["BLOCK_N"] >= 128
     assert worst["BLOCK_M"] * worst["BLOCK_N"] < best["BLOCK_M"] * best["BLOCK_N"] or worst["num_warps"] == 2
@@ -88,7 +88,7 @@ def test_the_prior_sends_narrow_tiles_to_prefill_last():
 def test_kernels_of_another_kind_get_the_model_alone():
     kernel, gpu = registry.load("norm/rms_norm_quant"), device.named("h100")
     problem = load(kernel, gpu).check[0]
-    assert len(opinions(kernel, problem, feasible(load(kernel, gpu), kernel, problem, gpu), gpu)) == 1
-    assert not prior.speaks_of(
+    assert len(predicted_times(kernel, problem, feasible(load(kernel, gpu), kernel, problem, gpu), gpu)) == 1
+    assert not prior.applies_to(
         side_by_side([kernel.work(problem, kernel.default(problem, gpu), gpu)], [Config(num_warps=4)])
     )

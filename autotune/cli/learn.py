@@ -13,7 +13,7 @@ from autotune.tuning.session.cache import state_root
 
 if TYPE_CHECKING:
     from autotune.tuning.cost_model.calibration import Calibration
-    from autotune.tuning.cost_model.prior_training import Lesson
+    from autotune.tuning.cost_model.prior_training import MeasuredProblem
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = measured(state)
     taught, fits = lessons(found), calibrations(found)
     if taught:
-        files.write(prior.own(state), written(taught))
+        files.write(prior.learned_path(state), written(taught))
         prior.load.cache_clear()
     if fits:
         files.write(calibration.path(state), calibration.written(fits))
@@ -51,13 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if rows else 1
 
 
-def _tell(state: Path, taught: dict[str, list[Lesson]], fits: dict[str, Calibration]) -> None:
+def _tell(state: Path, taught: dict[str, list[MeasuredProblem]], fits: dict[str, Calibration]) -> None:
     from autotune.tuning.cost_model import prior
 
     for name, some in sorted(taught.items()):
         print(f"{name}: {len(some)} problems")
     if taught:
-        path = prior.own(state)
+        path = prior.learned_path(state)
         trees, kb = len(prior.load(path).value), path.stat().st_size / 1e3
         print(f"{path}: {trees} trees, {kb:.0f} kB; remove it to forget")
     for name, one in sorted(fits.items()):

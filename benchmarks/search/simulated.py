@@ -30,7 +30,7 @@ from autotune.device import Device
 from autotune.tuning import space
 from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model.model import predict
-from autotune.tuning.cost_model.prior import opinions
+from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search.acquisition import log_expected_improvement
 from autotune.tuning.search.encoding import encode
 from autotune.tuning.search.study import Search
@@ -113,7 +113,7 @@ def search_once(kernel_name: str, device_name: str, seed: int) -> Found:
     modelled = np.array([predict(kernel.work(problem, c, other), c, other).us for c in configs])
     times = modelled * np.exp(SMOOTH * smooth(configs, rng) + ROUGH * rng.standard_normal(len(configs)))
     truth = dict(zip(configs, times.tolist(), strict=True))
-    views = opinions(kernel, problem, configs, device)
+    views = predicted_times(kernel, problem, configs, device)
     goal = times.min() / GOAL
     search = Search(optuna.storages.InMemoryStorage(), "simulated", loaded.lists, seed)
     search.set_feasible(configs, views)

@@ -138,7 +138,7 @@ def few_trees():
 
 def read_prior(text, folder):
     """What is read scores every config with a number."""
-    path = prior.own(folder)
+    path = prior.learned_path(folder)
     raw = written(path, text)
     taught = prior.load.__wrapped__(path)
     assert path.read_bytes() == raw

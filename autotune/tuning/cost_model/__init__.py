@@ -1,1 +1,1 @@
-"""What is believed before anything is measured: the static model and the prior of shipped winners."""
+"""Predictions before anything is measured: the static cost model and the prior trained on shipped winners."""

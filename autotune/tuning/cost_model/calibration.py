@@ -1,6 +1,6 @@
-"""How the static model's times compare with what was measured here: a factor and a spread a device, dtype and family.
+"""Calibration of modeled times by measurements of this machine: a factor and a spread per device, dtype and family.
 
-Neither changes the order of configs; `autotune learn` fits them, and `autotune predict` shows times by them.
+Neither changes the ranking of configs; `autotune learn` fits them, and `autotune predict` applies them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from autotune.kernel import Kernel
 from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model.model import Prediction
 
-FEWEST = 16
-"""Times below which a spread would be luck."""
+FEWEST_TIMES = 16
+"""Fewer measured times do not determine a spread."""
 _WITHIN = 0.9
-"""Share of the times that lie within the spread."""
+"""Fraction of the measured times within the spread."""
 _LEAST_SPREAD = 1.05
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of measured over modelled time; `times` it was fitted on."""
+    """Ratio of measured to modeled time, and the number of times that it was fitted on."""
 
     factor: float
     spread: float
@@ -39,23 +39,23 @@ class Calibration:
         if not (self.factor > 0 and self.spread >= 1 and self.times >= 1):
             raise ValueError(f"factor must be positive, spread and times 1 or more, got {self}")
 
-    def of(self, modelled: Prediction) -> Prediction:
-        scaled = tuple((name, self.factor * us) for name, us in modelled.terms)
+    def of(self, modeled: Prediction) -> Prediction:
+        scaled = tuple((name, self.factor * us) for name, us in modeled.terms)
         return Prediction(
-            self.factor * modelled.us, scaled, self.spread, f"calibrated on {self.times} times measured here"
+            self.factor * modeled.us, scaled, self.spread, f"calibrated on {self.times} times measured here"
         )
 
 
-def fitted(modelled_us: Floats, us: Floats) -> Calibration:
-    """The median of the ratio, and what nine of ten lie within."""
-    logs = np.log(us / modelled_us)
+def fitted(modeled_us: Floats, us: Floats) -> Calibration:
+    """Fit the median of the ratio, and the spread that nine of ten lie within."""
+    logs = np.log(us / modeled_us)
     middle = float(np.median(logs))
     off = float(np.quantile(np.abs(logs - middle), _WITHIN))
     return Calibration(round(float(np.exp(middle)), 4), round(max(_LEAST_SPREAD, float(np.exp(off))), 4), len(us))
 
 
 def family(kernel: Kernel[Any], device: Device, dtype: str) -> str:
-    """What shares a calibration: `h100 fp8 gemm`."""
+    """Key of a calibration: `h100 fp8 gemm`."""
     return f"{device.name} {dtype} {kernel.name.partition('/')[0]}"
 
 
@@ -68,7 +68,7 @@ def written(found: Mapping[str, Calibration]) -> str:
 
 
 def load(state: Path) -> dict[str, Calibration]:
-    """By `family`; empty before anything was learned. Raises UsageError for what `written` never wrote."""
+    """Read calibrations by `family`; empty before anything was learned. Raises UsageError for a damaged file."""
     if not path(state).is_file():
         return {}
     remedy = "fit it again: autotune learn (or remove the file)"

@@ -1,4 +1,4 @@
-"""Calls side by side, as columns: what the static model's formulas are written over. One call is a column of one."""
+"""A batch of calls as columns, over which the formulas of the cost model are written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from autotune.device import Device
 from autotune.kernel import Kernel, Work
 from autotune.tuning.arrays import Floats
 
-_READ = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
-"""What is read of a config beside its work."""
+_PARAMETERS = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
+"""Config parameters that `Calls` reads beside the work."""
 
 
 @dataclass(frozen=True)
 class Calls:
-    """Of one device and operand dtype. Each column has one number a call; units as in `Work`."""
+    """Calls on one device with one operand dtype. Each column has one number per call, in the units of `Work`."""
 
     dtype: str
     programs: Floats
@@ -39,12 +39,12 @@ class Calls:
 
     @property
     def step_bytes(self) -> Floats:
-        """Of one program and iteration."""
+        """Bytes of one iteration of one program."""
         return self.bytes_per_program / self.iterations
 
 
 def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
-    """Raises ValueError where there is nothing, or the works differ in their dtype."""
+    """Batch works and their configs. Raises ValueError for an empty batch or works of different dtypes."""
     (dtype,) = {work.dtype for work in works}
 
     def of_works(name: str) -> Floats:
@@ -73,30 +73,30 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
 
 
 def calls_of(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> Calls:
-    """Of `configs` on one problem, in their order. Raises ValueError for none."""
+    """Batch `configs` on one problem, in their order. Raises ValueError for none."""
     return side_by_side(works(kernel, problem, configs, device), configs)
 
 
 def distinct(works: Sequence[Work], configs: Sequence[Config]) -> tuple[list[int], list[int]]:
-    """Places of calls that differ in some column, and for every call the number of its like among them."""
-    known: dict[tuple[Any, ...], int] = {}
-    first: list[int] = []
-    like: list[int] = []
+    """Return positions of calls that differ in some column, and for every call the index of its equal among them."""
+    numbers: dict[tuple[Any, ...], int] = {}
+    positions: list[int] = []
+    equal_to: list[int] = []
     for at, (work, config) in enumerate(zip(works, configs, strict=True)):
-        number = known.setdefault((id(work), *map(config.get, _READ)), len(first))
-        if number == len(first):
-            first.append(at)
-        like.append(number)
-    return first, like
+        number = numbers.setdefault((id(work), *map(config.get, _PARAMETERS)), len(positions))
+        if number == len(positions):
+            positions.append(at)
+        equal_to.append(number)
+    return positions, equal_to
 
 
 def works(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> list[Work]:
-    """`kernel.work` of every config, asked once for all configs that are equal in what it reads of them."""
+    """Return `kernel.work` of every config, evaluated once per distinct set of the parameters that it reads."""
     return _once(lambda config: kernel.work(problem, config, device), configs)
 
 
 class _Watched(Config):
-    """Notes which parameters are read, in order."""
+    """A config that records which parameters are read, in order."""
 
     __slots__ = ("read",)
 
@@ -119,22 +119,18 @@ class _Watched(Config):
 
 
 def _once(ask: Callable[[Config], Work], configs: Sequence[Config]) -> list[Work]:
-    """Answers are kept by the names read and their values: a name read only after another's value is still right,
-    since a function that finds the same values reads the same names."""
-    known: dict[tuple[str, ...], dict[tuple[Scalar | None, ...], Work]] = {}
-    found: list[Work] = []
+    """Evaluate `ask`, memoized by the names that it reads and their values.
+
+    Names that are read only after some value was seen are covered too: equal values lead to equal reads.
+    """
+    memo: dict[tuple[str, ...], dict[tuple[Scalar | None, ...], Work]] = {}
+    answers: list[Work] = []
     for config in configs:
-        answer = next(
-            (
-                kept
-                for names, by_value in known.items()
-                if (kept := by_value.get(tuple(map(config.get, names)))) is not None
-            ),
-            None,
-        )
+        hits = (by_value.get(tuple(map(config.get, names))) for names, by_value in memo.items())
+        answer = next((hit for hit in hits if hit is not None), None)
         if answer is None:
             watched = _Watched(config)
             answer = ask(watched)
-            known.setdefault(tuple(watched.read), {})[tuple(watched.read.values())] = answer
-        found.append(answer)
-    return found
+            memo.setdefault(tuple(watched.read), {})[tuple(watched.read.values())] = answer
+        answers.append(answer)
+    return answers

@@ -33,39 +33,41 @@ from autotune.kernel import Work
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.cost_model.call_batch import Calls, side_by_side
-from autotune.tuning.cost_model.program_cost import UNIT_BYTES_PER_CLOCK, Footprint, footprint
+from autotune.tuning.cost_model.program_cost import UNIT_BYTES_PER_CLOCK, ProgramCost, program_cost
 from autotune.tuning.cost_model.tile_cost import WIDTH
 
 _LATENCY_US = {"nvidia": 0.35, "amd": 0.175}
-"""Of loads that mostly hit L2, under load."""
+"""Latency of loads that mostly hit L2, under load."""
 _DRAM_LATENCY_US = 0.4
 _PAGE_LOSS = 0.035
-"""Share of streaming that is lost each time the rows that a program reads at once double, or what it reads of each
-halves: it opens more of DRAM's pages for the same bytes. A device's record may know its own."""
+"""Fraction of streaming bandwidth lost per doubling of the DRAM pages that a program opens for the same bytes: when it
+reads twice the rows at once, or half as much of each. A device record may have its own value."""
 _SHARED_BYTES_PER_CLOCK = 128
 _SHARED_LINES = 1.5
 """Requests of neighbouring units for one line reach L2 once: Hopper's and Blackwell's coalescer, CDNA's."""
-_ISSUED = 0.8
-"""Instructions a clock of a scheduler that has one warp only, which waits for its own results."""
-_VISIBLE = {"compute": 0.5, "issue": 0.5, "shared": 0.7, "l2": 0.5, "chain": 0.7, "latency": 0.2}
-"""Share of each of an iteration's terms that stays visible beside the longest: nothing waits for loads that came in
-time, and little covers a program's own chain. With half of each, B200's winners of GEMM rank at 3.5 % in place of 3.0.
-"""
-_BEHIND = 0.3
-"""Share of the units' time that stays visible behind DRAM's, or the other way round."""
+_SINGLE_WARP_ISSUE = 0.8
+"""Instructions per clock of a scheduler with a single warp, which waits for its own results."""
+_NOT_OVERLAPPED = {"compute": 0.5, "issue": 0.5, "shared": 0.7, "l2": 0.5, "chain": 0.7, "latency": 0.2}
+"""Fraction of each term of an iteration that does not overlap with the longest term: loads that arrive in time cost
+little, a program's own dependency chain much. With 0.5 for all, B200's GEMM winners rank at 3.5 % instead of 3.0 %."""
+_DRAM_NOT_OVERLAPPED = 0.3
+"""Fraction of the shorter of compute-unit time and DRAM time that does not overlap with the longer."""
+
+
+_CONSTANTS = Path(__file__).with_name("constants.toml")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Modelled microseconds, never measured ones; the truth is expected within `range_us`."""
+    """Modeled time in microseconds, never a measured one; the measured time is expected within `range_us`."""
 
     us: float
     terms: tuple[tuple[str, float], ...]
-    """(name, us) of what could bound the call, were it alone."""
+    """(name, us) of each resource, as if it alone bound the call."""
     spread: float
-    """The truth is expected in [us / spread, us * spread]: 2 where nothing was measured on this arch and dtype."""
+    """The measured time is expected in [us / spread, us * spread]; 2 without measurements on this arch and dtype."""
     source: str
-    """What the times were calibrated on."""
+    """Measurements that the times were calibrated on."""
 
     @property
     def bound(self) -> str:
@@ -78,7 +80,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The same of calls side by side."""
+    """Predictions for a batch of calls, as columns."""
 
     us: Floats
     terms: dict[str, Floats]
@@ -102,109 +104,110 @@ def model_name(device: Device) -> str:
 
 
 def predict(work: Work, config: Config, device: Device, resources: Resources | None = None) -> Prediction:
-    """Time of one call. `resources` of the binary replace the estimates made from the config."""
+    """Predict the time of one call. `resources` of the binary replace the estimates made from the config."""
     return predict_all(side_by_side([work], [config]), device, [resources])[0]
 
 
 def predict_all(
     calls: Calls,
     device: Device,
-    found: Sequence[Resources | None] = (),
+    resources: Sequence[Resources | None] = (),
     reuse_bytes: Floats | float = np.inf,
 ) -> Predictions:
-    """Times of many calls; `found` holds what is known of their binaries, in the same order. `reuse_bytes` is what
-    passes through the caches from one call to the next on the same operands: where the last level holds that much,
-    none of it comes from DRAM. Engines and our own benches leave nothing; tuners that repeat one call leave it all.
+    """Predict the times of many calls on one device.
+
+    `resources` of their binaries, in the same order, replace the estimates made from the configs. `reuse_bytes` is the
+    data that passes through the caches between two calls on the same operands: if the last-level cache holds that much,
+    nothing comes from DRAM. Caches are cold (inf) in engines and on our benches, warm for tuners that repeat one call.
     """
-    known = constants(device.arch, calls.dtype if (calls.rows > 0).all() else "*")
-    used = footprint(calls, device, found)
-    resident = np.minimum(used.programs_per_unit, np.ceil(calls.programs / device.compute_units))
-    whole, left = np.divmod(calls.programs, device.compute_units * resident)
-    last = np.ceil(left / device.compute_units)
-    first, second = (_iteration(calls, device, used, together) for together in (resident, last))
+    fitted = constants(device.arch, calls.dtype if (calls.rows > 0).all() else "*")
+    cost = program_cost(calls, device, resources)
+    resident = np.minimum(cost.programs_per_unit, np.ceil(calls.programs / device.compute_units))
+    full_waves, remainder = np.divmod(calls.programs, device.compute_units * resident)
+    last = np.ceil(remainder / device.compute_units)
+    in_full, in_last = (_iteration(calls, device, cost, programs) for programs in (resident, last))
     clocks_us = device.clock_ghz * 1e3
 
-    def both(full: Floats, rest: Floats) -> Floats:
-        return (whole * full + np.where(last > 0, rest, 0.0)) * calls.iterations / clocks_us
+    def all_waves(full: Floats, final: Floats) -> Floats:
+        return (full_waves * full + np.where(last > 0, final, 0.0)) * calls.iterations / clocks_us
 
-    terms = {name: both(first[name], second[name]) for name in first}
-    loop = both(_visible(first), _visible(second))
-    edge = _LATENCY_US[device.vendor] / 2 + used.edge_clocks / clocks_us
-    edges = edge * (whole + (last > 0))
-    kept = np.less_equal(reuse_bytes, device.last_level_bytes)
+    terms = {name: all_waves(in_full[name], in_last[name]) for name in in_full}
+    loop = all_waves(_overlapped(in_full), _overlapped(in_last))
+    edge = _LATENCY_US[device.vendor] / 2 + cost.edge_clocks / clocks_us
+    edges = edge * (full_waves + (last > 0))
+    cached = np.less_equal(reuse_bytes, device.last_level_bytes)
     from_cache = calls.unique_bytes / (device.last_level_tb_s * 1e6)
-    dram = np.where(kept, from_cache, _dram_us(calls, device, used, resident))
-    launch = calls.launches * known.launch_us
+    dram = np.where(cached, from_cache, _dram_us(calls, device, cost, resident))
+    launch = calls.launches * fitted.launch_us
     reduction = calls.reduction_bytes / (device.l2_tb_s * 1e6)
     units = loop + edges
-    rest = np.maximum(units, dram) + _BEHIND * np.minimum(units, dram) + reduction
+    rest = np.maximum(units, dram) + _DRAM_NOT_OVERLAPPED * np.minimum(units, dram) + reduction
     terms |= {"dram": dram, "edges": edges, "reduction": reduction}
-    terms = {name: known.factor * us for name, us in terms.items()} | {"launch": launch}
-    return Predictions(launch + known.factor * rest, terms, known.spread, known.source)
+    terms = {name: fitted.factor * us for name, us in terms.items()} | {"launch": launch}
+    return Predictions(launch + fitted.factor * rest, terms, fitted.spread, fitted.source)
 
 
-def _iteration(calls: Calls, device: Device, used: Footprint, together: Floats) -> dict[str, Floats]:
-    """Clocks of one iteration of `together` programs a unit: of what they share, and of what each does alone."""
-    lanes = 32 * _ISSUED * np.maximum(1.0, calls.warps)
-    alone, shared = np.minimum(128, lanes), np.minimum(128, lanes * np.maximum(1.0, together))
+def _iteration(calls: Calls, device: Device, cost: ProgramCost, programs: Floats) -> dict[str, Floats]:
+    """Return clocks per term of one iteration with `programs` resident per compute unit: shared terms and own ones."""
+    lanes = 32 * _SINGLE_WARP_ISSUE * np.maximum(1.0, calls.warps)
+    alone, shared = np.minimum(128, lanes), np.minimum(128, lanes * np.maximum(1.0, programs))
     latency = _LATENCY_US[device.vendor] * device.clock_ghz * 1e3
     return {
-        "compute": together * used.matrix_clocks,
-        "issue": together * used.issue_clocks * 128 / shared,
-        "shared": together * used.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
-        "l2": _l2_clocks(calls, device, used, together),
-        "chain": used.matrix_clocks + used.issue_clocks * 128 / alone + used.sync_clocks,
-        "latency": (latency + used.tile_bytes / UNIT_BYTES_PER_CLOCK) / used.loads_in_flight,
+        "compute": programs * cost.matrix_clocks,
+        "issue": programs * cost.issue_clocks * 128 / shared,
+        "shared": programs * cost.shared_bytes_moved / _SHARED_BYTES_PER_CLOCK,
+        "l2": _l2_clocks(calls, device, cost, programs),
+        "chain": cost.matrix_clocks + cost.issue_clocks * 128 / alone + cost.sync_clocks,
+        "latency": (latency + cost.tile_bytes / UNIT_BYTES_PER_CLOCK) / cost.loads_in_flight,
     }
 
 
-def _visible(clocks: dict[str, Floats]) -> Floats:
+def _overlapped(clocks: dict[str, Floats]) -> Floats:
     stacked = np.stack(list(clocks.values()))
-    shares = np.array([_VISIBLE[name] for name in clocks])
+    shares = np.array([_NOT_OVERLAPPED[name] for name in clocks])
     longest = stacked.argmax(0)
-    visible: Floats = shares @ stacked + (1 - shares[longest]) * stacked.max(0)
-    return visible
+    total: Floats = shares @ stacked + (1 - shares[longest]) * stacked.max(0)
+    return total
 
 
-def _l2_clocks(calls: Calls, device: Device, used: Footprint, together: Floats) -> Floats:
-    """Of one iteration of all programs on the device, at the rate that few units reach alone at most."""
-    active = np.minimum(calls.programs, device.compute_units * together)
+def _l2_clocks(calls: Calls, device: Device, cost: ProgramCost, programs: Floats) -> Floats:
+    """Return L2 clocks of one iteration of all resident programs; a few compute units alone reach only a part of its
+    rate."""
+    active = np.minimum(calls.programs, device.compute_units * programs)
     units = np.minimum(calls.programs, device.compute_units)
     lines = _SHARED_LINES if device.is_amd or device.architecture.group_mma else 1.0
     per_clock = np.minimum(device.l2_tb_s * 1e3 / device.clock_ghz, UNIT_BYTES_PER_CLOCK * units)
-    clocks: Floats = active * used.tile_bytes / lines / per_clock
+    clocks: Floats = active * cost.tile_bytes / lines / per_clock
     return clocks
 
 
-def _dram_us(calls: Calls, device: Device, used: Footprint, resident: Floats) -> Floats:
-    """At the rate of streaming, or what the bytes under way at once allow (Little's law); near both, slower still."""
-    run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * used.loads_in_flight)
+def _dram_us(calls: Calls, device: Device, cost: ProgramCost, resident: Floats) -> Floats:
+    """Return DRAM time: at streaming bandwidth, or at what the bytes in flight allow (Little's law); the root of both
+    squares, so that two close limits add up."""
+    run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * cost.loads_in_flight)
     rows = np.where(calls.depth > 0, calls.columns, 0.0)
     pages = np.log2(np.maximum(1.0, rows / 32 * 8192 / run))
     loss = _PAGE_LOSS if device.page_loss is None else device.page_loss
     streaming = calls.unique_bytes / (device.dram_tb_s * 1e6) * (1 + loss * pages)
-    at_once = np.minimum(calls.programs, device.compute_units * resident) * used.tile_bytes * used.loads_in_flight
+    at_once = np.minimum(calls.programs, device.compute_units * resident) * cost.tile_bytes * cost.loads_in_flight
     waiting = calls.unique_bytes / at_once * _DRAM_LATENCY_US
-    together: Floats = np.hypot(streaming, waiting)
-    return together
-
-
-_PATH = Path(__file__).with_name("constants.toml")
+    us: Floats = np.hypot(streaming, waiting)
+    return us
 
 
 @dataclass(frozen=True)
 class Constants:
-    """The cost of a launch, a factor on the rest that keeps its order, and how far predictions lie off."""
+    """Cost of a launch, and a factor on all other time, which leaves the ranking unchanged."""
 
     launch_us: float
     factor: float
     spread: float
-    """The truth is expected within a factor of this."""
+    """The measured time is expected within a factor of this."""
     source: str
 
 
 @cache
 def constants(arch: str, dtype: str) -> Constants:
-    """The entry of this arch and dtype, or the rest's."""
-    entries = tomllib.loads(_PATH.read_text())
+    """Return the constants of this arch and dtype, or the general ones."""
+    entries = tomllib.loads(_CONSTANTS.read_text())
     return Constants(**entries.get(arch, {}).get(dtype, entries["*"]["*"]))

@@ -1,8 +1,8 @@
-"""What shipped winners have in common: a small ensemble of trees over features of problem, config and device record.
+"""A prior for the search: a small tree ensemble trained on configs that vLLM and SGLang ship.
 
-It knows no kernel and no device by name, so that it speaks of both before anyone tuned them. The artefact is JSON,
-evaluated by numpy; `tools/train_prior.py` makes it and writes into it which winners it was trained on, and
-`autotune learn` leaves one in the state folder that was taught further by what was measured here.
+Its features come from the problem, the config and the device record; it knows no kernel or device by name, so it also
+applies to those that nobody tuned. The artifact is JSON, evaluated by numpy. `tools/train_prior.py` makes the packaged
+one and records its training data; `autotune learn` continues its training on measurements of this machine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from autotune.errors import UsageError
 from autotune.files import read_json
 from autotune.kernel import Kernel
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model import prior
 from autotune.tuning.cost_model.call_batch import Calls, distinct, side_by_side, works
 from autotune.tuning.cost_model.model import Predictions, predict_all
-from autotune.tuning.cost_model.program_cost import footprint
+from autotune.tuning.cost_model.program_cost import program_cost
 
 Indices = NDArray[np.intp]
 
@@ -38,28 +37,28 @@ SHAPE = (
     *("resident", "ring", "iterations", "accumulators", "loads", "reuse", "intensity"),
     *("flops_a_byte", "units", "shared", "wave_width", "narrow_rows"),
 )
-_MOST = 100.0
-"""Log odds of any one tree, and of all together where they become a time: e^100 to one is certain."""
+_MAX_LOG_ODDS = 100.0
+"""Limit on the value of one tree, and on their sum where it becomes a time."""
 TERMS = ("compute", "issue", "shared", "l2", "chain", "latency", "dram")
 MODEL = ("behind", "place", *(f"{name}_time" for name in TERMS))
 FEATURES = (*SHAPE, *MODEL)
 
 
 def features(calls: Calls, device: Device, predictions: Predictions) -> Floats:
-    """One row a config of one problem, columns as in FEATURES; the model's columns are relative to its best config."""
+    """Return one row per config of one problem, columns as in FEATURES; times of the model are relative to its best."""
     best = predictions.us.min()
     place = np.argsort(np.argsort(predictions.us, kind="stable"), kind="stable") / max(1, len(predictions.us) - 1)
     model = [np.log(predictions.us / best), place, *(predictions.terms[name] / best for name in TERMS)]
     return np.stack([*_shape(calls, device), *model], 1)
 
 
-def speaks_of(calls: Calls) -> bool:
-    """Whether a kernel is of the kind that the winners are of: tiles on the matrix units."""
+def applies_to(calls: Calls) -> bool:
+    """True for kernels like those it was trained on: BLOCK_M x BLOCK_N tiles on the matrix units."""
     return bool((calls.rows > 0).all() and (calls.depth > 0).all())
 
 
 def _shape(calls: Calls, device: Device) -> list[Floats]:
-    resident = footprint(calls, device).programs_per_unit
+    resident = program_cost(calls, device).programs_per_unit
     threads = calls.warps * device.warp_size
     waves = calls.programs / device.compute_units
     resident_waves = waves / resident
@@ -97,7 +96,7 @@ def _log2(values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Prior:
-    """Trees as arrays [trees, nodes]; a leaf's children are itself."""
+    """Trees as arrays [trees, nodes]; a leaf is its own child."""
 
     trained_on: dict[str, Any]
     feature: Indices
@@ -107,7 +106,7 @@ class Prior:
     value: Floats
 
     def score(self, rows: Floats) -> Floats:
-        """Log odds of being a winner, higher is better, for the rows of `features`."""
+        """Return the log odds of being a shipped winner for each row of `features`; higher is better."""
         total = np.zeros(len(rows))
         for feature, threshold, left, right, value in zip(
             self.feature, self.threshold, self.left, self.right, self.value, strict=True
@@ -119,8 +118,8 @@ class Prior:
         return total
 
     def times(self, rows: Floats) -> Floats:
-        """The scores as an opinion for the search: positive, smaller is better."""
-        times: Floats = np.exp(-np.clip(self.score(rows), -_MOST, _MOST))
+        """Return the scores as relative times for the search: positive, smaller is better."""
+        times: Floats = np.exp(-np.clip(self.score(rows), -_MAX_LOG_ODDS, _MAX_LOG_ODDS))
         return times
 
 
@@ -130,25 +129,25 @@ def _step(rows: Floats, node: Indices, feature: Indices, threshold: Floats, left
     return step
 
 
-def own(state: Path) -> Path:
-    """Where `autotune learn` leaves what it learned."""
+def learned_path(state: Path) -> Path:
+    """Path of the prior that `autotune learn` writes."""
     return state / "prior.json"
 
 
 def chosen(state: Path) -> Path:
-    """The prior that holds for who keeps trials in `state`: their own, where they taught one."""
-    return own(state) if own(state).is_file() else PATH
+    """Path of the prior to use: the one learned in `state` if present, else the packaged one."""
+    return learned_path(state) if learned_path(state).is_file() else PATH
 
 
 def name(path: Path) -> str:
-    """As rows say which prior of one's own helped to find them."""
+    """Identifier of a learned prior, recorded in rows."""
     return f"learned:{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
 @cache
 def load(path: Path = PATH) -> Prior:
-    """The artefact. Raises UsageError where it is another version's, or not one at all."""
-    remedy = "python tools/train_prior.py" if path == PATH else "autotune learn (or remove the file)"
+    """Read a prior. Raises UsageError for another version's file and for anything else."""
+    remedy = "python -m tools.train_prior" if path == PATH else "autotune learn (or remove the file)"
     try:
         data = read_json(path)
     except UsageError as error:
@@ -162,19 +161,21 @@ def load(path: Path = PATH) -> Prior:
 
 
 def from_trees(trees: Sequence[Sequence[Sequence[float]]], trained_on: dict[str, Any]) -> Prior:
-    """Each tree is its nodes (feature, threshold, left, right, value). Raises IndexError for a child that is none, and
-    ValueError for a value that is no log odds."""
+    """Build a prior from trees of nodes (feature, threshold, left, right, value).
+
+    Raises IndexError for children that do not follow their parent, and ValueError for values out of range.
+    """
     nodes = max(map(len, trees))
     table = np.zeros((len(trees), nodes, 5))
     for tree, rows in enumerate(trees):
         table[tree, : len(rows)] = rows
         children = table[tree, : len(rows), 2:4]
-        own = np.arange(len(rows))[:, None]
-        # Children lie behind their parents, so that every walk ends.
-        if not ((children < len(rows)) & ((children > own) | (children == own))).all():
+        itself = np.arange(len(rows))[:, None]
+        # Children stand after their parents, so that every walk ends.
+        if not ((children < len(rows)) & (children >= itself)).all():
             raise IndexError(f"tree {tree} has a child that does not follow its parent")
-    if not np.isfinite(table).all() or np.abs(table[:, :, 4]).max() > _MOST:
-        raise ValueError(f"a threshold that is no number, or a value beyond {_MOST:g}")
+    if not np.isfinite(table).all() or np.abs(table[:, :, 4]).max() > _MAX_LOG_ODDS:
+        raise ValueError(f"a threshold that is no number, or a value beyond {_MAX_LOG_ODDS:g}")
     feature = table[:, :, 0].astype(np.intp)
     if feature.min() < 0 or feature.max() >= len(FEATURES):
         raise IndexError("a feature that is none of FEATURES")
@@ -182,24 +183,26 @@ def from_trees(trees: Sequence[Sequence[Sequence[float]]], trained_on: dict[str,
     return Prior(trained_on, feature, table[:, :, 1], left, right, table[:, :, 4])
 
 
-def opinions(
-    kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device, believed: Path = prior.PATH
+def predicted_times(
+    kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device, learned: Path = PATH
 ) -> tuple[list[float], ...]:
-    """Predicted times of all configs, one list a source, for `Search.allow`. The prior that lies at `believed`, trained
-    on winners of GEMM and fused MoE, speaks of kernels with BLOCK_M x BLOCK_N tiles on the matrix units only."""
+    """Return predicted times of all configs, one list per source: the cost model, then the prior where it applies.
+
+    `learned` is the path of the prior to use.
+    """
     if not configs:
         return ([],)
-    asked = works(kernel, problem, configs, device)
-    first, like = distinct(asked, configs)
-    calls = side_by_side([asked[at] for at in first], [configs[at] for at in first])
+    all_works = works(kernel, problem, configs, device)
+    positions, equal_to = distinct(all_works, configs)
+    calls = side_by_side([all_works[at] for at in positions], [configs[at] for at in positions])
     predictions = predict_all(calls, device)
-    found = [predictions.us]
-    if prior.speaks_of(calls):
-        found.append(prior.load(believed).times(prior.features(calls, device, predictions)))
-    return tuple(times[like].tolist() for times in found)
+    sources = [predictions.us]
+    if applies_to(calls):
+        sources.append(load(learned).times(features(calls, device, predictions)))
+    return tuple(times[equal_to].tolist() for times in sources)
 
 
-def believes(kernel: Kernel[Any], problem: Problem, device: Device) -> bool:
-    """Whether the prior has a view of this kernel."""
+def has_prior(kernel: Kernel[Any], problem: Problem, device: Device) -> bool:
+    """True where the prior applies to this kernel."""
     config = kernel.default(problem, device)
-    return prior.speaks_of(side_by_side([kernel.work(problem, config, device)], [config]))
+    return applies_to(side_by_side([kernel.work(problem, config, device)], [config]))

@@ -1,4 +1,4 @@
-"""What one iteration of one program asks of its unit: from the binary where it is compiled, else from the config."""
+"""Cost of one iteration of one program on its compute unit: from the binary if it is compiled, else from the config."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ from autotune.tuning.cost_model.tile_cost import FP8, SCALED, WIDTH, Tiles, tile
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
 _SYNC_RATE = 0.4
-"""Of the warp-group instructions' rate: mma.sync reaches 0.6 alone (Luo et al. 2024, arXiv 2402.13499)."""
+"""Rate of mma.sync relative to warp-group instructions; alone it reaches 0.6 (Luo et al. 2024, arXiv 2402.13499)."""
 _LANES = 128
-"""fp32 operations a clock and unit, NVIDIA and CDNA alike."""
-_LOOP = 140
-"""Instructions of a warp and iteration beside products and operands: addresses, scales, predicates."""
-_STAGE = 100
-"""Clocks in which the loads of one stage are issued."""
+"""fp32 operations per clock and compute unit, NVIDIA and CDNA alike."""
+_LOOP_INSTRUCTIONS = 140
+"""Instructions per warp and iteration beside products and operands: addresses, scales, predicates."""
+_STAGE_CLOCKS = 100
+"""Clocks to issue the loads of one pipeline stage."""
 UNIT_BYTES_PER_CLOCK = 40
-"""Of L2, that one unit takes: of the 64 that its port is wide, what loads of many warps reach."""
+"""L2 bandwidth of one compute unit: loads of many warps reach 40 of the 64 bytes that its port is wide."""
 _SCALING = 4
-"""Operations that scale a product and add it to the sum."""
+"""Operations to scale one product and add it to the accumulator."""
 _ROW_SCALING = 32
-"""Operations for the scale of a row of A: each of the four lanes that share the row addresses, loads and multiplies."""
+"""Operations per row of A for its scale: each of the four lanes of a row computes an address, loads and multiplies."""
 
 
 @dataclass(frozen=True)
-class Footprint:
-    """Of one program; counts are for one iteration, columns as in `Calls`."""
+class ProgramCost:
+    """Cost of one program; counts are per iteration, columns as in `Calls`."""
 
     programs_per_unit: Floats
     tile_bytes: Floats
-    """Loaded from L2."""
+    """Bytes loaded from L2."""
     matrix_clocks: Floats
-    """Of the unit's matrix pipes, at their datasheet rate."""
+    """Clocks of the compute unit's matrix pipes, at their datasheet rate."""
     issue_clocks: Floats
-    """Of all the unit's schedulers."""
+    """Clocks of all the unit's schedulers."""
     shared_bytes_moved: Floats
     sync_clocks: Floats
-    """Barriers, and waits for the matrix unit, which overlap with nothing of the same program."""
+    """Barriers and waits for the matrix unit, which overlap with nothing in the same program."""
     loads_in_flight: Floats
-    """Iterations whose loads are under way."""
+    """Iterations whose loads are in flight at once."""
     edge_clocks: Floats
-    """Before the first iteration, where the ring is filled one stage after another, and behind the last."""
+    """Prologue, in which pipeline stages are filled one after another, and epilogue."""
 
 
-def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = ()) -> Footprint:
-    """Estimates hold for kernels with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only."""
+def program_cost(calls: Calls, device: Device, resources: Sequence[Resources | None] = ()) -> ProgramCost:
+    """Estimate the cost of programs with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only.
+
+    `resources` of compiled binaries replace estimates, in the order of the calls.
+    """
     tile = tiles(calls, device)
     resident = tile.programs_per_unit
     excess = np.maximum(0, tile.registers - device.architecture.limits.thread_registers)
@@ -60,17 +63,17 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
     outside = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype not in SCALED)
     spilled = np.where(outside, 0.0, spilled)
     rows, rate = _instruction(calls, device, tile)
-    for at, resources in enumerate(found):
-        if resources is not None:
-            resident[at] = resources.programs_per_unit
-            spilled[at] = resources.stack_bytes * tile.threads[at] * ~outside[at]
-            if calls.dtype != "fp32" and resources.matrix_instructions:
-                rows[at], rate[at] = _emitted(calls.dtype, device, resources)
+    for at, binary in enumerate(resources):
+        if binary is not None:
+            resident[at] = binary.programs_per_unit
+            spilled[at] = binary.stack_bytes * tile.threads[at] * ~outside[at]
+            if calls.dtype != "fp32" and binary.matrix_instructions:
+                rows[at], rate[at] = _emitted(calls.dtype, device, binary)
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
     a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
     tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
     loads, port = np.clip(calls.stages - 1, 1.0, calls.iterations), tile_bytes / UNIT_BYTES_PER_CLOCK
-    return Footprint(
+    return ProgramCost(
         programs_per_unit=np.maximum(1.0, resident),
         tile_bytes=tile_bytes,
         # A unit has four matrix pipes, each fed by its own warps.
@@ -79,12 +82,12 @@ def footprint(calls: Calls, device: Device, found: Sequence[Resources | None] = 
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
         sync_clocks=_sync_clocks(calls, device, tile),
         loads_in_flight=loads,
-        edge_clocks=calls.rows * calls.columns / 8 + 200 + np.where(tile.tiled, loads * (_STAGE + port), 0.0),
+        edge_clocks=calls.rows * calls.columns / 8 + 200 + np.where(tile.tiled, loads * (_STAGE_CLOCKS + port), 0.0),
     )
 
 
 def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
-    """Rows of the matrix instruction, and its dense flop/us: of the one that the compiler takes for such tiles."""
+    """Return rows and dense flop/us of the matrix instruction that the compiler chooses for such tiles."""
     rate = np.full(len(calls.rows), device.rate(calls.dtype))
     if device.architecture.group_mma and calls.dtype != "fp32":
         # fp8 below 64 rows becomes fp16; tcgen05 devices have no faster mma.sync than Hopper's a clock.
@@ -94,7 +97,7 @@ def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Flo
 
 
 def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, float]:
-    """The same of the instruction that a binary holds, not of the operands' dtype."""
+    """Return rows and dense flop/us of the matrix instruction that the binary contains."""
     names = " ".join(name for name, _ in resources.matrix_instructions)
     narrow = any(mark in names for mark in _NARROW)
     by_group = "wgmma" in names or "tcgen05" in names
@@ -104,9 +107,9 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
 
 
 def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
-    """fp32 lane operations; an instruction without lanes is counted with those that its warp has."""
+    """Return fp32 lane operations; scalar instructions count as a whole warp's."""
     scaling = calls.rows * (_SCALING * calls.columns + _ROW_SCALING) if calls.dtype in SCALED else 0.0
-    loop = _LOOP * tile.threads
+    loop = _LOOP_INSTRUCTIONS * tile.threads
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
     else:
@@ -119,6 +122,6 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
 
 
 def _sync_clocks(calls: Calls, device: Device, tile: Tiles) -> Floats:
-    """tcgen05 leaves its products in tensor memory, from where they are read back each time they are scaled."""
+    """Return clocks of waits. tcgen05 leaves products in tensor memory, to be read back each time they are scaled."""
     through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype in SCALED)
     return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)

@@ -10,7 +10,7 @@ from autotune.kernel import Kernel
 
 
 def roofline_us(kernel: Kernel[Any], problem: Problem, device: Device) -> float:
-    """Microseconds of the problem's flops at the dense peak of its dtype, or of its bytes at the rate of streaming.
+    """Return the microseconds of the problem's flops at the dense peak of its dtype, or of its bytes at streaming rate.
 
     The longer of the two; inputs come from DRAM once, and launching costs nothing.
     """

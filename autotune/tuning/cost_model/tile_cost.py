@@ -1,4 +1,4 @@
-"""How the warps of a program share its tile: bytes loaded and read again, registers, and how many programs fit."""
+"""Cost of a tile before compiling: bytes loaded and re-read, registers, and how many programs fit on a unit."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from autotune.tuning.cost_model.call_batch import Calls
 
 FP8 = ("fp8", "fp8_tensor")
 SCALED = ("fp8", "fp4")
-"""Operands whose products are scaled before they are added: products and sum are both held."""
+"""Operands whose products are scaled before accumulation, so that products and accumulators are both live."""
 WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
 """Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Columns as in `Calls`; of kernels without BLOCK_M x BLOCK_N x BLOCK_K tiles only `threads` holds."""
+    """Columns as in `Calls`; only `threads` is meaningful for kernels without BLOCK_M x BLOCK_N x BLOCK_K tiles."""
 
     tiled: NDArray[np.bool_]
     by_group: NDArray[np.bool_]
-    """Whether four warps together run instructions that read shared memory themselves: wgmma, tcgen05."""
+    """True where four warps together run instructions that read shared memory directly: wgmma, tcgen05."""
     threads: Floats
     bytes: Floats
-    """Of both operands in one iteration, out-of-range rows included: kernels load some row again in their place."""
+    """Bytes of both operands in one iteration, out-of-range rows included: kernels re-read a valid row instead."""
     read: Floats
-    """Bytes of them read from shared memory: by every warp, or group of four, that needs an operand."""
+    """Bytes read from shared memory, by every warp or group of four that needs an operand."""
     registers: Floats
-    """Of a thread, before any limit."""
+    """Registers per thread, before any limit."""
     programs_per_unit: Floats
 
 
 def tiles(calls: Calls, device: Device) -> Tiles:
-    """Before compiling: what the config says."""
+    """Estimate tiles from the configs, before compiling."""
     tiled = (calls.rows > 0) & (calls.depth > 0)
     grouped = device.architecture.group_mma is not None
     by_group = tiled & (calls.rows >= 64) & grouped
@@ -62,7 +62,7 @@ def tiles(calls: Calls, device: Device) -> Tiles:
 
 
 def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """How often each operand is read from shared memory in one iteration, as Triton 3.9 lays out the warps.
+    """Return how often A and B are read from shared memory in one iteration, by Triton 3.9's layout of warps.
 
     Single warps (mma.sync, MFMA) are put down the rows while a warp's part is at least twice as high as wide, else
     across. wgmma reads B for every 64 rows and A for every group of four warps across; tcgen05 B for every 128 rows.
@@ -81,8 +81,8 @@ def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tupl
 
 
 def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
-    """Fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9), to 4 registers of wgmma kernels,
-    8 of mma.sync ones and 11 of MFMA ones (root mean square), where nothing spilled; 12 more for other authors'."""
+    """Estimate registers per thread, fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9) that
+    spill nothing. Root mean square error: 4 registers for wgmma, 8 for mma.sync, 11 for MFMA; 12 more for other kernels."""
     held = 2 if calls.dtype in SCALED else 1
     accumulators = calls.rows * calls.columns / threads
     if device.is_amd:

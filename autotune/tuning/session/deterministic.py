@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from autotune.config import Config, Key, Problem, build, describe, key
 from autotune.errors import UsageError, WrongResult
 from autotune.table import Row
-from autotune.tuning.cost_model.prior import opinions
+from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.compiling import Subject
 from autotune.tuning.session.promotion import served
@@ -176,7 +176,7 @@ class OneOrder:
         for one in free:
             allowed = feasible(self.space, kernel, one.problem, device)
             best: dict[Order, float] = {}
-            for config, us in zip(allowed, opinions(kernel, one.problem, allowed, device)[0], strict=True):
+            for config, us in zip(allowed, predicted_times(kernel, one.problem, allowed, device)[0], strict=True):
                 mine = self.of(config)
                 best[mine] = min(best.get(mine, math.inf), one.weight * us)
             before = dict.fromkeys(best, 0.0) if totals is None else totals

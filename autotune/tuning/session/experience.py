@@ -26,7 +26,7 @@ from autotune.tuning.cost_model.agreement import Timed
 from autotune.tuning.cost_model.calibration import Calibration
 from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
-from autotune.tuning.cost_model.prior_training import Lesson
+from autotune.tuning.cost_model.prior_training import MeasuredProblem
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session import trials
 
@@ -81,9 +81,9 @@ def by_family(found: Sequence[Measured]) -> dict[str, list[Timed]]:
     return dict(families)
 
 
-def lessons(found: Sequence[Measured]) -> dict[str, list[Lesson]]:
+def lessons(found: Sequence[Measured]) -> dict[str, list[MeasuredProblem]]:
     """By `KERNEL DEVICE`, for kernels of which the prior speaks."""
-    by_name: dict[str, list[Lesson]] = defaultdict(list)
+    by_name: dict[str, list[MeasuredProblem]] = defaultdict(list)
     for one in found:
         lesson = _lesson(one.kernel, one.problem, one.device, one.times)
         if lesson is not None:
@@ -127,17 +127,17 @@ def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iter
             yield one.problem, {config: outcome["us"] for config, outcome in one.outcomes if "us" in outcome}
 
 
-def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Times) -> Lesson | None:
+def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Times) -> MeasuredProblem | None:
     configs = space.feasible(space.load(kernel, device), kernel, problem, device)
     at = {config: index for index, config in enumerate(configs)}
     known = {at[config]: us for config, us in times.items() if config in at}
     if not known:
         return None
     calls = calls_of(kernel, problem, configs, device)
-    if not prior.speaks_of(calls):
+    if not prior.applies_to(calls):
         return None
     best = min(known.values())
     won = tuple(index for index, us in known.items() if us <= _TIED * best)
     lost = tuple(index for index, us in known.items() if us > _SLOWER * best)
     unclear = tuple(set(known) - {*won, *lost})
-    return Lesson(prior.features(calls, device, predict_all(calls, device)), won, lost, unclear)
+    return MeasuredProblem(prior.features(calls, device, predict_all(calls, device)), won, lost, unclear)

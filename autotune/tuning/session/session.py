@@ -19,7 +19,7 @@ from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.cost_model import prior
 from autotune.tuning.cost_model.model import model_name
-from autotune.tuning.cost_model.prior import believes, opinions
+from autotune.tuning.cost_model.prior import has_prior, predicted_times
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
@@ -189,7 +189,7 @@ class Session:
             feasible = space.feasible(self._space, kernel, problem, device)
             if only is not None:
                 feasible = [config for config in feasible if self._one_order.of(config) == only]
-            opened.set_feasible(feasible, opinions(kernel, problem, feasible, device, self._prior))
+            opened.set_feasible(feasible, predicted_times(kernel, problem, feasible, device, self._prior))
             incumbent = incumbents.get(key(served(problem, device)))
             # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
             first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
@@ -247,7 +247,7 @@ class Session:
 
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
             rows = Promotion(self._subject, prover, self._evaluator, searched).rows()
-            if self._prior != prior.PATH and believes(self._kernel, searched[0].problem, self._device):
+            if self._prior != prior.PATH and has_prior(self._kernel, searched[0].problem, self._device):
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
             rows = finish(rows, prover) if finish else rows
