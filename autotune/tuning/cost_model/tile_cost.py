@@ -81,8 +81,11 @@ def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tupl
 
 
 def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
-    """Estimate registers per thread, fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9) that
-    spill nothing. Root mean square error: 4 registers for wgmma, 8 for mma.sync, 11 for MFMA; 12 more for other kernels."""
+    """Estimate registers per thread, fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9).
+
+    Root mean square error where nothing spills: 4 registers for wgmma, 8 for mma.sync, 11 for MFMA; 12 more for other
+    kernels.
+    """
     held = 2 if calls.dtype in SCALED else 1
     accumulators = calls.rows * calls.columns / threads
     if device.is_amd:
