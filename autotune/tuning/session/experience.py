@@ -101,7 +101,7 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
         name = calibration.family(one.kernel, one.device, calls.dtype)
         modelled[name] += predict_all(calls, one.device).us.tolist()
         us[name] += one.times.values()
-    enough = (name for name in us if len(us[name]) >= calibration.FEWEST)
+    enough = (name for name in us if len(us[name]) >= calibration.FEWEST_TIMES)
     return {name: calibration.fitted(np.array(modelled[name]), np.array(us[name])) for name in enough}
 
 
