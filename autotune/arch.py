@@ -40,6 +40,16 @@ class ComputeUnit:
         return 4 * self.waves
 
 
+@dataclass(frozen=True)
+class Accumulation:
+    """How matrix units add FP8 products to an fp32 sum where they keep fewer bits than fp32 has: one instruction aligns
+    `terms` products and the sum so far to the largest exponent among them, cuts each off at `bits` fraction bits
+    below it, adds them exactly, and cuts the result off at `bits` fraction bits of its own."""
+
+    bits: int
+    terms: int
+
+
 @dataclass(frozen=True, eq=False)
 class Arch:
     """One arch, as `gfx950` or `sm_100`."""
@@ -55,6 +65,8 @@ class Arch:
     """The e4m3 format of the matrix units: e4m3fn (OCP), or e4m3fnuz."""
     native_fp4: bool
     """Whether `tl.dot_scaled` of FP8 by FP4 becomes one matrix instruction; elsewhere it is emulated in bf16."""
+    fp8_sums: Accumulation | None
+    """None: to fp32 or better, as every kernel's error bound allows for, or there are no FP8 matrix units."""
     group_mma: str | None
     """The instruction that four warps share, with operands in shared memory and 64 rows at least: wgmma, tcgen05."""
     direct_to_lds: bool
@@ -103,6 +115,7 @@ def how_to_add(name: str) -> str:
 SERVED = ("gfx942", "gfx950", "sm_90", "sm_100", "sm_103")
 """Archs that engines serve the models on: where each default config must spill nothing and use the best instruction."""
 
+_MMA_SIM = "MMA-Sim (Xie et al. 2025, arXiv 2511.10909); SageAttention2 (arXiv 2411.10958) found the same 13 bits"
 _PTX = "read: PTX ISA 9, and what Triton 3.9 emits"
 _CUDA = {
     "backend": "read: Triton 3.9, backends/nvidia",
@@ -112,6 +125,7 @@ _CUDA = {
     "shared_bytes_per_unit": "read: cuda_occupancy.h of CUDA 13.5",
     "fp8": "read: PTX ISA 9",
     "native_fp4": _PTX,
+    "fp8_sums": "read: 25 fraction bits, MMA-Sim (Xie et al. 2025, arXiv 2511.10909) in simulator/nv.py",
     "group_mma": _PTX,
     "direct_to_lds": "read: no LDS",
     "ladder": _PTX,
@@ -126,6 +140,7 @@ _HIP = {
     "shared_bytes_per_unit": "read: LLVM AMDGPUBaseInfo.cpp",
     "fp8": "read: Triton 3.9, HIPOptions",
     "native_fp4": _AMD_ISA,
+    "fp8_sums": "estimated: as on gfx942, 24 fraction bits in MMA-Sim (Xie et al. 2025, arXiv 2511.10909)",
     "group_mma": "read: no instruction that warps share",
     "direct_to_lds": "read: Triton 3.9, is_async_copy_enabled",
     "ladder": _AMD_ISA,
@@ -149,11 +164,16 @@ _SM_80 = Arch(
     shared_bytes_per_unit=164 << 10,
     fp8="e4m3fn",
     native_fp4=False,
+    fp8_sums=None,
     group_mma=None,
     direct_to_lds=False,
     ladder=_MMA_SYNC,
     stand_in="a100",
-    figures=_CUDA | {"fp8": "read: no FP8 in the matrix units; e4m3fn is what engines store"},
+    figures=_CUDA
+    | {
+        "fp8": "read: no FP8 in the matrix units; e4m3fn is what engines store",
+        "fp8_sums": "read: no FP8 in the matrix units",
+    },
 )
 _SM_86 = replace(
     _SM_80,
@@ -168,21 +188,32 @@ _SM_89 = replace(
     limits=Multiprocessor(threads=1536, blocks=24),
     shared_bytes_per_block=99 << 10,
     shared_bytes_per_unit=100 << 10,
+    fp8_sums=Accumulation(bits=13, terms=16),
     ladder=_MMA_SYNC_FP8,
     stand_in="l40",
-    figures=_CUDA,
+    figures=_CUDA | {"fp8_sums": f"read: {_MMA_SIM}; m16n8k32 adds 16 products at a time"},
 )
 _SM_90 = replace(
     _SM_80,
     name="sm_90",
     shared_bytes_per_block=227 << 10,
     shared_bytes_per_unit=228 << 10,
+    fp8_sums=Accumulation(bits=13, terms=32),
     group_mma="wgmma",
     ladder={"bf16": r"wgmma.*\.bf16\.bf16", "fp8": r"wgmma.*\.e4m3\.e4m3"},
     stand_in="h100",
+    figures=_CUDA | {"fp8_sums": f"read: {_MMA_SIM}; wgmma, while mma.sync widens FP8 to fp16 here"},
+)
+_SM_100 = replace(
+    _SM_90,
+    name="sm_100",
+    native_fp4=True,
+    fp8_sums=None,
+    group_mma="tcgen05",
+    ladder=_TCGEN05,
+    stand_in="b200",
     figures=_CUDA,
 )
-_SM_100 = replace(_SM_90, name="sm_100", native_fp4=True, group_mma="tcgen05", ladder=_TCGEN05, stand_in="b200")
 _SM_103 = replace(_SM_100, name="sm_103", stand_in="b300")
 _SM_107 = replace(
     _SM_100,
@@ -192,6 +223,7 @@ _SM_107 = replace(
     shared_bytes_per_unit=328 << 10,
     figures=_CUDA
     | {
+        "fp8_sums": "estimated: as on sm_100",
         "limits": "read: cuda_occupancy.h of CUDA 13.5 for blocks; estimated: as many threads as on sm_100",
         "shared_bytes_per_block": "derived: 1 KB less than a multiprocessor has, as on every arch before",
         "stand_in": "estimated: no figures of Rubin are public that a record could state; Blackwell's",
@@ -203,6 +235,7 @@ _SM_110 = replace(
     limits=Multiprocessor(threads=1536, blocks=24),
     figures=_CUDA
     | {
+        "fp8_sums": "estimated: as on sm_100",
         "limits": "read: cuda_occupancy.h of CUDA 13.5 for blocks; unconfirmed: threads, from memory of CUDA's tables",
         "stand_in": "estimated: Thor has the datacenter parts' instructions, a tenth of their units",
     },
@@ -210,6 +243,7 @@ _SM_110 = replace(
 _SM_120 = replace(
     _SM_89,
     name="sm_120",
+    fp8_sums=None,
     ladder=_MMA_SYNC_FP8 | {"fp4": r"mma\.sync.*kind::mxf4"},
     stand_in="rtx_5090",
     # Spills at 128 rows in bf16 (255 registers).
@@ -226,11 +260,16 @@ _GFX90A = Arch(
     shared_bytes_per_unit=64 << 10,
     fp8="e4m3fn",
     native_fp4=False,
+    fp8_sums=None,
     group_mma=None,
     direct_to_lds=False,
     ladder={"bf16": r"v_mfma_f32_\w+bf16_1k"},
     stand_in="mi250x",
-    figures=_HIP | {"fp8": "read: no FP8 in the matrix units; Triton 3.9 widens it to fp16"},
+    figures=_HIP
+    | {
+        "fp8": "read: no FP8 in the matrix units; Triton 3.9 widens it to fp16",
+        "fp8_sums": "read: no FP8 in the matrix units",
+    },
 )
 _GFX908 = replace(
     _GFX90A,
@@ -244,7 +283,7 @@ _GFX942 = replace(
     fp8="e4m3fnuz",
     ladder={"bf16": r"v_mfma_f32_\w+_bf16", "fp8": r"v_mfma_f32_\w+_fp8_fp8"},
     stand_in="mi300x",
-    figures=_HIP,
+    figures=_HIP | {"fp8_sums": "read: 24 fraction bits, MMA-Sim (Xie et al. 2025, arXiv 2511.10909)"},
 )
 _GFX950 = replace(
     _GFX942,
@@ -261,6 +300,7 @@ _GFX950 = replace(
         "fp4": r"v_mfma_scale_f32_\w+_f8f6f4",
     },
     stand_in="mi350x",
+    figures=_HIP,
 )
 _RDNA = ComputeUnit(vgprs=1536, vgpr_granule=24, waves=16, lds_granule=512, thread_registers=256)
 _GFX1201 = replace(
@@ -272,6 +312,7 @@ _GFX1201 = replace(
     fp8="e4m3fn",
     ladder={"bf16": r"v_wmma_f32_\w+_bf16", "fp8": r"v_wmma_f32_\w+_fp8_fp8"},
     stand_in="r9700",
+    figures=_HIP,
 )
 _GFX1200 = replace(_GFX1201, name="gfx1200")
 _GFX1100 = replace(_GFX1201, name="gfx1100", ladder={"bf16": r"v_wmma_f32_\w+_bf16"}, figures=_GFX90A.figures)

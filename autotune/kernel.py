@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autotune import device as devices
 from autotune import identity, launcher_signature, runtime, torch_ops
+from autotune.arch import Accumulation
 from autotune.config import Config, P
 from autotune.device import Device
 from autotune.identity import Identity
@@ -28,6 +29,16 @@ class Expected:
     name: str
     value: Tensor
     bound: Tensor
+    truncation: Callable[[Accumulation, bool], Tensor] | None = None
+    """What the bound grows by where matrix units cut FP8 products off; the second argument says whether the rounding
+    errors of products are independent of one another, as those of random inputs are."""
+
+    def on(self, device: Device, *, independent: bool) -> Expected:
+        """The same on the matrix units of `device`."""
+        sums = device.architecture.fp8_sums
+        if sums is None or self.truncation is None:
+            return self
+        return replace(self, bound=self.bound + self.truncation(sums, independent), truncation=None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from autotune.tuning import space
 from autotune.tuning.validation.cases import NORMAL, cases_of
 from autotune.tuning.validation.error_budget import relative_budget, spent
 
-GPU = device.named("mi355x")
+GPU, H200 = device.named("mi355x"), device.named("h200")
 
 
 @pytest.fixture
@@ -60,12 +60,33 @@ MULTIPLY = [name for name in registry.names() if name.startswith(("gemm/", "hype
 
 @pytest.mark.parametrize("name", [*MULTIPLY, "indexer/paged_logits", "indexer/ragged_logits"])
 def test_one_lost_product_is_above_the_budget_of_every_check_problem(name):
-    kernel = registry.load(name)
+    assert_a_lost_product_is_above_the_budget(
+        registry.load(name), GPU, lambda inputs: slice(-inputs[0].element_size(), None)
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in MULTIPLY if "fp8" in n])
+def test_one_lost_product_is_above_the_budget_of_hopper(name):
+    assert_a_lost_product_is_above_the_budget(registry.load(name), H200, lambda inputs: slice(-1, None))
+
+
+@pytest.mark.parametrize("name", ["indexer/paged_logits", "indexer/ragged_logits"])
+def test_one_product_lost_in_each_head_is_above_the_budget_of_hopper(name):
+    # In one head alone it may not be: wgmma's own error in 64 heads hides a head whose weight is a hundredth of theirs.
+    def last_of_each_head(inputs):
+        width = inputs[0].shape[2]
+        return slice(width - 1, None, width)
+
+    assert_a_lost_product_is_above_the_budget(registry.load(name), H200, last_of_each_head)
+
+
+def assert_a_lost_product_is_above_the_budget(kernel, gpu, lost_bytes):
+    """`lost_bytes` of the first input's first row are set to zero."""
     noticed = 0
-    for problem in space.load(kernel, GPU).check:
+    for problem in space.load(kernel, gpu).check:
         inputs = problem.inputs(0, "cpu")
-        expected = kernel.reference(problem, *inputs)
-        inputs[0].view(inputs[0].shape[0], -1)[0].view(torch.uint8)[-inputs[0].element_size() :] = 0
+        expected = [want.on(gpu, independent=True) for want in kernel.reference(problem, *inputs)]
+        inputs[0].view(inputs[0].shape[0], -1)[0].view(torch.uint8)[lost_bytes(inputs)] = 0
         without = kernel.reference(problem, *inputs)
         pairs = [(want, lost.value) for want, lost in zip(expected, without, strict=True)]
         if any(not torch.equal(want.value, got) for want, got in pairs):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from autotune.kernel import Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
+from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
 
 GROUP = 128
@@ -135,7 +137,8 @@ def _reference(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale:
     # k products added in fp32 in any order: (k-1) u relative to the sum of magnitudes (Higham 2002, §4.2),
     # two more roundings for the scales, then half an ulp of bf16.
     magnitude = wide_a.abs() @ wide_b.abs().T
-    return (Expected("c", value, (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+    bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
+    return (Expected("c", value, bound, partial(truncation, wide_a, wide_b, GROUP)),)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.arch import Accumulation
 from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
@@ -18,6 +19,7 @@ from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
+from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
 
 GROUP = 128
@@ -107,7 +109,12 @@ def _reference(problem: Problem, x: Tensor, x_scale: Tensor, w: Tensor, w_scale:
     value = torch.einsum("mgk,gnk->mgn", wide_x, wide_w)
     magnitude = torch.einsum("mgk,gnk->mgn", wide_x.abs(), wide_w.abs())
     # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
-    return (Expected("y", value, (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+    bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
+
+    def cut(sums: Accumulation, independent: bool) -> Tensor:
+        return truncation(wide_x.transpose(0, 1), wide_w, GROUP, sums, independent).transpose(0, 1)
+
+    return (Expected("y", value, bound, cut),)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:

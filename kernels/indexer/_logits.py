@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.arch import Accumulation
 from autotune.config import Config, Scalar
 from autotune.device import Device
 from autotune.errors import UsageError
@@ -19,6 +20,7 @@ from autotune.kernel import Expected
 from autotune.kernels._launch import require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
 from autotune.kernels._rows import fp8_reject
+from autotune.kernels._truncation import combined, dot_truncation
 
 KEY = 128
 FLOOR = -1e30
@@ -95,14 +97,22 @@ def wide_rows(rows: Tensor, scale: Tensor | None) -> Tensor:
     return rows.double() if scale is None else decode_fp4(rows) * decode_e8m0(scale)
 
 
-def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor) -> Expected:
+def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor, fp4: bool) -> Expected:
     """From float64 q [tokens, heads, 128], k [keys or tokens, keys, 128] scaled, valid bool [tokens, keys]."""
     keys = k if k.ndim == 3 else k.expand(q.shape[0], -1, -1)
     w = weights.double()[:, :, None]
     value = (torch.relu(q @ keys.mT) * w).sum(1)
     # Products are exact; sums over 128 columns and over heads, the weight and the scale of the key round in fp32.
     rounded = (KEY + q.shape[1] + 2) * 2.0**-24 * ((q.abs() @ keys.abs().mT) * w.abs()).sum(1)
-    return Expected("logits", torch.where(valid, value, FLOOR), torch.where(valid, rounded, 0.0))
+
+    def cut(sums: Accumulation, independent: bool) -> Tensor:
+        square, worst = dot_truncation(q, keys, sums)
+        heads = w * (q @ keys.mT > -worst)  # a product that stays below zero adds nothing, however it errs
+        error = combined((square * heads.square()).sum(1), (worst * heads.abs()).sum(1), independent)
+        return torch.where(valid, error, 0.0)
+
+    in_fp8 = None if fp4 else cut
+    return Expected("logits", torch.where(valid, value, FLOOR), torch.where(valid, rounded, 0.0), in_fp8)
 
 
 def logits_config(shared: dict[str, Scalar], columns: int, device: Device) -> Config:

@@ -163,7 +163,7 @@ def _reference(
     keys = decode_keys(cache, page_size, problem.fp4, problem.dtype).unflatten(0, (-1, page_size))
     wide_k = keys[page_table.long().clamp_min(0)].flatten(1, 2)
     valid = torch.arange(problem.keys)[None, :] < lengths[:, None]
-    return (expect_logits(wide_rows(q, q_scale), weights, wide_k, valid),)
+    return (expect_logits(wide_rows(q, q_scale), weights, wide_k, valid, problem.fp4),)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:

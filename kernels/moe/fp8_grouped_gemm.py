@@ -12,12 +12,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.arch import Accumulation
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import fp8_reject
+from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
 from autotune.kernels.moe._align import aligned
 from autotune.kernels.moe._grouped import Slots, check_rows
@@ -105,7 +107,14 @@ def _reference(
     wide_w = w.double() * by_row.repeat_interleave(GROUP, 2)
     value, magnitude = problem.product(wide_a, wide_w, expert_ids)
     # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
-    return (Expected("out", value, (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
+    bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
+
+    def cut(sums: Accumulation, independent: bool) -> Tensor:
+        rows = wide_a.repeat_interleave(problem.topk, 0) if problem.gathers else wide_a
+        owned = wide_w[expert_ids.reshape(-1).long()]
+        return truncation(rows[:, None], owned, GROUP, sums, independent)[:, 0]
+
+    return (Expected("out", value, bound, cut),)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:

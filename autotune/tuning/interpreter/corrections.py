@@ -18,6 +18,7 @@ import triton.language as tl
 
 from autotune.errors import ToolchainError, UsageError
 from autotune.toolchain import PROVE, remedy, require
+from autotune.tuning.interpreter.alignment import accumulation, aligned_dot
 from autotune.tuning.interpreter.releases import ARITHMETIC, fill_gaps, missing_names
 
 _FP8 = {
@@ -132,7 +133,10 @@ def _corrected_dot(handle: Any) -> Callable[..., Any]:  # noqa: ANN401
     def dot(self: Any, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:  # noqa: ANN401
         a_data, b_data = to_float32(a.data, a.dtype.scalar), to_float32(b.data, b.dtype.scalar)
         acc = to_float32(d.data, d.dtype.scalar)
-        result = np.matmul(a_data, b_data, dtype=acc.dtype) + acc
+        fp8 = a.dtype.scalar in _FP8 and b.dtype.scalar in _FP8 and acc.dtype == np.float32 and acc.ndim == 2
+        sums = accumulation(acc.shape[0]) if fp8 else None
+        plain = np.matmul(a_data, b_data, dtype=acc.dtype) + acc
+        result = aligned_dot(a_data, b_data, acc, sums) if sums else plain
         target = d.dtype.scalar
         return handle(from_float32(result, target) if is_narrow(target) else result, target)
 

@@ -120,7 +120,8 @@ class GpuMeter:
             if problem.flops <= _REFERENCE_FLOPS:
                 # All experts in float64 may be more than the GPU holds.
                 with suppress(torch.cuda.OutOfMemoryError):
-                    self._expected = kernel.reference(problem, *cold_cache.copied(self._inputs))
+                    expected = kernel.reference(problem, *cold_cache.copied(self._inputs))
+                    self._expected = tuple(want.on(self._device, independent=True) for want in expected)
             if not self._expected:
                 torch.cuda.empty_cache()
                 config = kernel.default(problem, self._device)

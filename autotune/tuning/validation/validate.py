@@ -16,6 +16,7 @@ from autotune.device import Device
 from autotune.errors import WrongResult
 from autotune.inputs import distribution
 from autotune.kernel import Expected, Kernel
+from autotune.tuning.interpreter.alignment import products_of
 from autotune.tuning.interpreter.sanitizer import Order, sanitized, tensors
 from autotune.tuning.validation.cases import NORMAL, Case
 from autotune.tuning.validation.error_budget import INDEPENDENT, spent
@@ -31,7 +32,7 @@ def prove(kernel: Kernel[P], problem: P, config: Config, device: Device, case: C
     try:
         outputs, atomics = _run(kernel, problem, config, device, case)
         independent = case.distribution in INDEPENDENT
-        pairs = zip(_expected(kernel.reference, problem, case), kernel.decode(problem, outputs), strict=True)
+        pairs = zip(_expected(kernel.reference, problem, case, device), kernel.decode(problem, outputs), strict=True)
         share = max(spent(want, got, independent=independent) for want, got in pairs)
         if atomics and not same_bits(outputs, _run(kernel, problem, config, device, case, reversed)[0]):
             raise WrongResult("programs that run in the opposite order give other bits")
@@ -47,17 +48,23 @@ def _run(
 ) -> tuple[Any, bool]:
     with distribution(case.distribution):
         inputs = problem.inputs(case.seed, "cpu")
-    with sanitized(order) as sanitizer:
+    with products_of(device.architecture), sanitized(order) as sanitizer:
         outputs = kernel.launch(*inputs, config=config, device=device)
         sanitizer.check_written(outputs)
     return outputs, sanitizer.atomics
 
 
 @lru_cache(maxsize=32)
-def _expected(reference: Callable[..., tuple[Expected, ...]], problem: Any, case: Case) -> tuple[Expected, ...]:  # noqa: ANN401
+def _expected(
+    reference: Callable[..., tuple[Expected, ...]],
+    problem: Any,  # noqa: ANN401
+    case: Case,
+    device: Device,
+) -> tuple[Expected, ...]:
     # Drawn again: a launcher may write into its arguments (caches, states), and returns those.
     with distribution(case.distribution):
-        return reference(problem, *problem.inputs(case.seed, "cpu"))
+        expected = reference(problem, *problem.inputs(case.seed, "cpu"))
+    return tuple(want.on(device, independent=case.distribution in INDEPENDENT) for want in expected)
 
 
 def same_bits(left: Any, right: Any) -> bool:  # noqa: ANN401
