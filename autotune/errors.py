@@ -6,6 +6,7 @@ AutotuneError
 ├── ToolchainError        the Triton installed here cannot do what was asked; no config is to blame
 ├── SpaceError            a search-space YAML that cannot be read whole
 ├── TableError            a tuned table that cannot be read whole
+├── MachineError          a disk, compiler, driver or process of this machine failed: no config is to blame
 └── CandidateFailed       one config failed at one stage; data for the search, never swallowed
     ├── Rejected          ruled out before compiling
     ├── CompileFailed     the compiler refused, crashed or ran out of time, memory or on-chip storage
@@ -14,6 +15,7 @@ AutotuneError
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -42,6 +44,17 @@ class TableError(AutotuneError):
     pass
 
 
+class MachineError(AutotuneError):
+    """Ends a session, which keeps nothing of it: after the repair the same command tunes as if nothing had been."""
+
+    @classmethod
+    def of(cls, error: OSError, place: object = None) -> "MachineError":
+        """`error` with a remedy and its file, or with `place` where it names none, as a write to a full disk does."""
+        where = error.filename or place
+        said = f"{where}: {error.strerror or error}" if where is not None else str(error.strerror or error)
+        return cls(f"{said}; {_remedy(error)}, then run the same command again")
+
+
 class CandidateFailed(AutotuneError):
     stage: ClassVar[str] = "candidate"
 
@@ -68,6 +81,14 @@ class Defect(WrongResult):
     def __init__(self, kind: str, place: str, program: tuple[int, ...], argument: str, offset: int, more: str) -> None:
         self.kind, self.place, self.program, self.argument, self.offset = kind, place, program, argument, offset
         super().__init__(f"{place}: program {program}: {kind}: {argument}[{offset}], {more}")
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space there (journals and caches lie under AUTOTUNE_STATE, temporary files under TMPDIR)"
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+        return "end other processes, raise the limit (ulimit), or give fewer --jobs"
+    return "make it usable, or name another folder in AUTOTUNE_STATE (journals, caches) or TMPDIR (temporary files)"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from autotune.tuning.session.tasks import measure_job
 from autotune.tuning.workers.worker import Limits, Workers
 
 KERNEL = "norm/rms_norm_quant"
-LIMITS = measuring(Limits(processes=1))
+LIMITS = Limits(processes=1)
 
 
 def test_copies_of_the_inputs_exceed_twice_the_last_level_cache_where_there_is_room():

@@ -55,6 +55,9 @@ class Timing:
 class Meter(Protocol):
     """One GPU, opened in a process of its own. Failures are raised as CandidateFailed; hangs the caller ends."""
 
+    def prepare(self, job: Job) -> None:
+        """Draws the inputs and computes the reference of the job's problem, unless it was the last one."""
+
     def check(self, job: Job) -> float:
         """Launches several times; the worst error as a fraction of its bound, at most 1. Raises WrongResult."""
 

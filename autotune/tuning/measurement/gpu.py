@@ -74,6 +74,12 @@ class GpuMeter:
         self._fastest_mhz = 0
         self._warm = False
 
+    def prepare(self, job: Job) -> None:
+        with _named():
+            kernel, problem = self._at(job)
+            self._reference(kernel, problem)
+            self._rotating(problem)
+
     def check(self, job: Job) -> float:
         with _named():
             kernel, problem = self._at(job)

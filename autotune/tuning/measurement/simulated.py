@@ -63,11 +63,13 @@ class Faults:
     sticky: float = 0.0
     wrong: float = 0.0
     out_of_memory: float = 0.0
+    error: float = 0.0
+    """The driver raises something that no bench has a name for."""
 
     def of(self, seed: int, job: Job) -> str:
         """The name of the job's fault, or the empty string."""
         drawn = random.Random(f"{seed} fault {_text(job)}").random()
-        for name in ("hang", "segfault", "sticky", "wrong", "out_of_memory"):
+        for name in ("hang", "segfault", "sticky", "wrong", "out_of_memory", "error"):
             drawn -= getattr(self, name)
             if drawn < 0:
                 return name
@@ -133,6 +135,9 @@ class SimulatedMeter:
         self._lost = False
         self._checked: Job | None = None
 
+    def prepare(self, job: Job) -> None:
+        self._live()
+
     def check(self, job: Job) -> float:
         self._live()
         fault = self._bench.fault(job)
@@ -188,6 +193,8 @@ class SimulatedMeter:
             raise Sticky("simulated: an illegal memory access was encountered")
         if fault == "out_of_memory":
             raise OutOfMemory("simulated: out of memory")
+        if fault == "error":
+            raise RuntimeError("simulated: the driver raised an error of its own")
 
     def _note(self, jobs: Sequence[Job]) -> None:
         if self._bench.trace is not None and tuple(jobs) == (self._checked,):

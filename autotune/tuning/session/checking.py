@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from autotune.errors import MachineError
 from autotune.tuning.measurement.bench import Bench, Check
-from autotune.tuning.session.crew import measuring
+from autotune.tuning.session.crew import lane
 from autotune.tuning.session.tasks import check_job
 from autotune.tuning.workers.process import Lost
-from autotune.tuning.workers.worker import Job, Limits, Workers
+from autotune.tuning.workers.worker import Job, Limits
 
 
 def check(bench: Bench, jobs: Sequence[Job], state: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
@@ -23,8 +23,7 @@ def check(bench: Bench, jobs: Sequence[Job], state: Path) -> Iterator[tuple[Job,
     problems = list(dict.fromkeys((job.kernel, job.problem) for job in jobs))
     slots = {problem: number % bench.slots for number, problem in enumerate(problems)}
     with ExitStack() as stack:
-        one = replace(measuring(Limits()), processes=1)
-        lanes = [stack.enter_context(Workers(one, state)) for _ in range(bench.slots)]
+        lanes = [stack.enter_context(lane(Limits(), state)) for _ in range(bench.slots)]
         asked = [Check(bench, slots[job.kernel, job.problem], job) for job in jobs]
         answers = [lanes[check.slot].submit(check_job, check) for check in asked]
         for job, answer in zip(jobs, answers, strict=True):
@@ -32,3 +31,5 @@ def check(bench: Bench, jobs: Sequence[Job], state: Path) -> Iterator[tuple[Job,
                 yield job, answer.result()
             except Lost as lost:
                 yield job, {"failed": "measure", "kind": lost.kind, "reason": str(lost)}
+            except MachineError as error:  # nothing is kept of it, and the other problems may be ready
+                yield job, {"failed": "measure", "kind": "error", "reason": str(error)}

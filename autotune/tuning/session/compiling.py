@@ -12,11 +12,12 @@ from autotune.identity import Identity
 from autotune.kernel import Kernel
 from autotune.toolchain import compilers_for
 from autotune.tuning.compilation.launch import launches
+from autotune.tuning.compilation.machine import check_named_assemblers
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.crew import Pool
 from autotune.tuning.session.ledger import Crash, Ledger
-from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.session.tasks import check_machine, compile_job
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job
 
@@ -32,6 +33,9 @@ class Subject:
 
     @classmethod
     def of(cls, kernel: Kernel[Any], device: Device) -> Subject:
+        """Raises MachineError where the environment names an assembler that does not run."""
+        if device.vendor == "nvidia":
+            check_named_assemblers()
         return cls(kernel, device, kernel.identity, compilers_for(device.arch))
 
     def job(self, problem: Problem, config: Config) -> Job:
@@ -100,7 +104,9 @@ class Compiler:
         try:
             result = self.pool.submit(compile_job, self.subject.job(problem, config)).result()
         except Lost as lost:
-            # This machine's fault, perhaps: not a result of the config, but known to the ledger.
+            # LLVM ends the process where it cannot write its output.
+            self.pool.submit(check_machine, self.subject.device.arch).result()
+            # Not a result of the config, which may pass elsewhere, but known to the ledger.
             self.ledger.add(self.subject.crash(problem, config, "compile", lost.kind, str(lost)))
             return str(lost)
         self.cache.put(result, *parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autotune.tuning.measurement.bench import Bench
+from autotune.tuning.session.tasks import prepare_job
 from autotune.tuning.workers.worker import Limits, Workers
 
 
@@ -28,16 +30,23 @@ class Crew:
 Hire = Callable[[Limits, Path, Bench | None], AbstractContextManager[Crew]]
 
 
-def measuring(limits: Limits) -> Limits:
-    """What holds for the processes of lanes."""
-    return replace(limits, timeout_s=limits.measure_timeout_s, memory_gb=limits.measure_memory_gb)
+def lane(limits: Limits, state: Path) -> Workers:
+    """The process that one GPU is measured from."""
+    own = replace(limits, timeout_s=limits.measure_timeout_s, memory_gb=limits.measure_memory_gb, processes=1)
+    return Workers(own, state, prepare=prepare_job)
+
+
+def beside(lanes: int, limits: Limits) -> Limits:
+    """What is left to compilers: a core a lane stays free, for a launch that waits for a core is measured as slow."""
+    cores = len(os.sched_getaffinity(0))
+    return replace(limits, processes=max(1, min(limits.processes, cores - lanes)))
 
 
 @contextmanager
 def local(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
     """Processes of this machine."""
+    slots = bench.slots if bench else 0
     with ExitStack() as stack:
-        compilers = stack.enter_context(Workers(limits, state))
-        one = replace(measuring(limits), processes=1)
-        lanes = [stack.enter_context(Workers(one, state)) for _ in range(bench.slots if bench else 0)]
-        yield Crew(compilers, lanes)
+        own = beside(slots, limits) if bench and bench.runs_code else limits
+        compilers = stack.enter_context(Workers(own, state))
+        yield Crew(compilers, [stack.enter_context(lane(limits, state)) for _ in range(slots)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.config import Config, Problem, describe
+from autotune.errors import MachineError
 from autotune.tuning.measurement.bench import Bench, Measurement, Timing
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.compiling import Candidate, Subject
@@ -20,6 +21,9 @@ from autotune.tuning.workers.process import Lost
 
 SAMPLES = 10
 """Of a candidate; finalists get more in their race."""
+
+_DOUBTFUL = ("hang", "crash", "sticky", "error")
+"""Failures that a GPU, a driver or a kernel that was killed may cause as well as the config."""
 
 
 @dataclass
@@ -32,6 +36,8 @@ class Measurer:
     ledger: Ledger
     state: Path
     _first: dict[tuple[Any, ...], Config] = field(default_factory=dict)
+    _witness: dict[Problem, Config] = field(default_factory=dict)
+    """A config that ran on this bench: where it no longer does, the machine is to blame."""
 
     def twin(self, candidate: Candidate, code: str) -> Config | None:
         """The config that was first seen to run the same machine code on the same grids for this problem."""
@@ -56,9 +62,12 @@ class Measurer:
         if answer is None:
             answer = self._ask(problem, (config,), samples, record=parts)
         if "failed" in answer:
+            if crash is None and answer["kind"] in _DOUBTFUL:
+                self._doubt(problem, config, answer)
             named = (answer["failed"], answer["kind"], answer["reason"])
             self.ledger.add(self.subject.crash(problem, config, *named))
             return {name: answer[name] for name in ("failed", "kind", "reason")}
+        self._witness.setdefault(problem, config)
         times = Timing(tuple(answer["times"][0]))
         return {
             "us": round(times.us, 4),
@@ -69,6 +78,24 @@ class Measurer:
             "clock_mhz": answer["clock_mhz"],
             "throttled": answer["throttled"],
         }
+
+    def _doubt(self, problem: Problem, config: Config, answer: dict[str, Any]) -> None:
+        """Raises MachineError where not `config` but the GPU or its driver has failed, before anything is kept of it.
+
+        After a hang this is also the probe that the next config is not timed beside a kernel that still runs.
+        """
+        where = f"{self.subject.kernel.name} {describe(problem)} on bench {self.bench.name}"
+        remedy = "see `autotune doctor`, then run the same command again"
+        witness = self._witness.get(problem)
+        if witness is not None:
+            again = self._ask(problem, (witness,), 2, record=None)
+            if "failed" in again:
+                raise MachineError(
+                    f"{where}: {config} failed ({answer['reason']}), and so does {witness} now, which ran before "
+                    f"({again['reason']}); {remedy}"
+                )
+        elif answer["kind"] == "error" and config == self.subject.kernel.default(problem, self.subject.device):
+            raise MachineError(f"{where}: the default config failed: {answer['reason']}; {remedy}")
 
     def together(self, problem: Problem, configs: Sequence[Config], passes: int) -> list[list[float]] | None:
         """Interleaved samples of configs that were measured alone before; None where a process gave no answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from autotune.errors import DeviceError
 from autotune.tuning.measurement.bench import Bench, Measurement, Timing
 from autotune.tuning.measurement.race import ERROR, LOOKS, gain_over, noise_floor
 from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.crew import measuring
+from autotune.tuning.session.crew import lane
 from autotune.tuning.session.tasks import measure_job
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Limits, Workers
@@ -40,7 +40,7 @@ class Noise:
 
 def noise(bench: Bench, device: Device, slot: int, state: Path) -> list[Noise]:
     """Measured on one GPU. Raises DeviceError where it gives no answer."""
-    with Workers(replace(measuring(Limits()), processes=1), state) as workers:
+    with lane(Limits(), state) as workers:
         return [_noise(bench, device, slot, fields, workers) for fields in SIZES]
 
 

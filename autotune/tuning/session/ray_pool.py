@@ -16,7 +16,7 @@ from typing import Any
 
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session.crew import Crew, Hire, measuring
+from autotune.tuning.session.crew import Crew, Hire, lane
 from autotune.tuning.workers.worker import Limits, Workers
 
 
@@ -32,11 +32,14 @@ def hire(address: str, arch: str) -> Hire:
             raise DeviceError(
                 f"--ray {address}: no node offers {arch}; start nodes with --resources='{{\"{arch}\": GPUS}}'"
             )
-        compilers = [_Remote(ray, {"num_cpus": 1}, limits, state) for _ in range(max(1, min(cpus, limits.processes)))]
-        # Ray shows an actor the GPU that it holds and no other; a simulated one needs none.
-        held = {"num_cpus": 0, "num_gpus": int(bench is not None and bench.tier == "measured"), "resources": {arch: 1}}
+            # Ray shows an actor the GPU that it holds and no other; a simulated one needs none.
+        real = bench is not None and bench.tier == "measured"
+        held = {"num_cpus": 0, "num_gpus": int(real), "resources": {arch: 1}}
         slots = min(bench.slots, gpus) if bench and bench.tier == "simulated" else gpus
-        lanes = [_Remote(ray, held, measuring(limits), state) for _ in range(slots)]
+        lanes = [_Remote(ray, held, limits, state, measures=True) for _ in range(slots)]
+        # A core a GPU stays free, as in a local crew.
+        busy = max(1, min(cpus - slots if real else cpus, limits.processes))
+        compilers = [_Remote(ray, {"num_cpus": 1}, limits, state) for _ in range(busy)]
         try:
             yield Crew(_Pool(compilers, len(compilers)), [_Pool([*lanes[i:], *lanes[:i]], 1) for i in range(slots)])
         finally:
@@ -71,6 +74,7 @@ class _Remote:
     options: dict[str, Any]
     limits: Limits
     state: Path
+    measures: bool = False
     actor: Any = None
     lost: str = ""
     """Why, in Ray's words."""
@@ -81,7 +85,7 @@ class _Remote:
         try:
             if self.actor is None:
                 remote = self.ray.remote(**self.options)(_Actor)
-                self.actor = remote.remote(replace(self.limits, processes=1), self.state)
+                self.actor = remote.remote(replace(self.limits, processes=1), self.state, self.measures)
             return self.ray.get(self.actor.call.remote(task, argument))
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
@@ -97,8 +101,8 @@ class _Remote:
 class _Actor:
     """On its node: one isolated process, as in a local crew."""
 
-    def __init__(self, limits: Limits, state: Path) -> None:
-        self._workers = Workers(limits, state)
+    def __init__(self, limits: Limits, state: Path, measures: bool) -> None:
+        self._workers = lane(limits, state) if measures else Workers(limits, state)
 
     def call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
         return self._workers.submit(task, argument).result()

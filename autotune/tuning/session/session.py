@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
 from autotune import table
-from autotune.config import Config, Problem, build, describe, key
+from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
-from autotune.errors import UsageError
+from autotune.errors import MachineError, UsageError
 from autotune.kernel import Kernel
 from autotune.table import Row, Table
 from autotune.tuning import space
@@ -34,10 +35,11 @@ from autotune.tuning.session.evaluation import Evaluator
 from autotune.tuning.session.ledger import Ledger
 from autotune.tuning.session.measuring import Measurer
 from autotune.tuning.session.pipeline import Pipeline, Policy
-from autotune.tuning.session.promotion import Promotion, served, superseded
-from autotune.tuning.session.proving import Claim, Prover
+from autotune.tuning.session.promotion import Promotion, served
+from autotune.tuning.session.proving import Prover
 from autotune.tuning.session.siblings import measured_by_siblings
 from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, searching
+from autotune.tuning.session.tables import TableFile, check_writable
 from autotune.tuning.session.trials import Study, journal_path, lock_path
 from autotune.tuning.session.winners import Searched
 from autotune.tuning.validation.reduction_order import Order, describe_order
@@ -79,22 +81,36 @@ class Session:
         self._prior = prior.chosen(plan.state)
         self._ledger = Ledger(plan.state, self._filed)
         path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
+        self._table = TableFile(path, self._subject, self._filed, plan.deterministic)
         tier = plan.bench.tier if plan.bench else "modeled"
         self.summary = Summary(kernel.name, device.name, path, tier=tier)
 
     def run(self, problems: Mapping[Problem, int]) -> Summary:
-        """Tunes `problems` (with launches a step as weights) and merges the rows into the table."""
+        """Tunes `problems` (with launches a step as weights) and merges the rows into the table.
+
+        Raises MachineError where a fault of this machine ends it; finished trials are on disk, nothing is blamed on a
+        config, and the same command goes on after the repair.
+        """
         _distinct(problems, self._device)
+        try:
+            self._run(problems)
+        except OSError as error:
+            raise MachineError.of(error, f"a file under {self._plan.state}") from error
+        except StorageInternalError as error:
+            raise MachineError(f"--storage: {error}; start the server, then run the same command again") from error
+        return self.summary
+
+    def _run(self, problems: Mapping[Problem, int]) -> None:
+        check_writable(self._table.path)
         here = journal_path(self._plan.state, self._filed, self._kernel.name)
         with storage.exclusive(lock_path(here)):
             if self._plan.retry_crashed:
                 self._ledger.forget()
-            old = self._load_table()
+            old = self._table.load()
             trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
             with storage.alone(trials, f"{self._kernel.name} on {self._filed}"):
                 made = self._tune(problems, old, trials)
-            table.save(made, self.summary.table)
-        return self.summary
+            self._table.save(made, self.summary.rows, self._plan.state)
 
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan
@@ -139,44 +155,6 @@ class Session:
         """Searches each problem among the configs of one order of reduction."""
         searches = self._search(orders, lambda problem: self._open(trials, problem, incumbents, orders[problem]))
         return {problem: one.outcomes for problem, one in searches.items()}
-
-    def _load_table(self) -> Table:
-        plan, path = self._plan, self.summary.table
-        if not path.exists():
-            return Table(
-                self._kernel.name, self._device.arch, self._filed, self._subject.identity.kernel, (), plan.deterministic
-            )
-        found = table.load(path)
-        if found.deterministic != plan.deterministic:
-            is_, isnt = ("deterministic", "freely") if found.deterministic else ("tuned freely", "deterministically")
-            raise UsageError(f"{path}: is {is_}; rows tuned {isnt} cannot join it: name other tables by --tables")
-        return found
-
-    def _merged(self, old: Table, rows: list[Row], prover: Prover) -> Table:
-        """The old table with new rows. Old ones go with their kernel; those of another reference are proved again."""
-        identity = self._subject.identity
-        same = old.source == identity.kernel
-        gone = superseded(old.rows, rows)
-        kept = [row for row in old.rows if same and row not in gone]
-        if old.proof != identity.proof:
-            kept = self._proved_again([row for row in kept if row.problem not in {new.problem for new in rows}], prover)
-        return replace(old, source=identity.kernel, proof=identity.proof, rows=tuple(kept)).merged(rows)
-
-    def _proved_again(self, rows: list[Row], prover: Prover) -> list[Row]:
-        claims = {row: claim for row in rows if (claim := self._claim(row))}
-        proofs = prover.prove(claims.values())
-        right = [row for row, claim in claims.items() if not proofs[claim].failed]
-        if len(right) < len(rows):
-            self.summary.failed["old rows, by the new reference"] = len(rows) - len(right)
-        return right
-
-    def _claim(self, row: Row) -> Claim | None:
-        """What a row says of itself; None where its problem has other fields today."""
-        try:
-            problem: Problem = build(self._kernel.problem, dict(row.problem), str(self.summary.table))
-        except UsageError:
-            return None
-        return Claim(problem, row.config, row.serves)
 
     def _open(
         self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
@@ -251,7 +229,9 @@ class Session:
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
             rows = finish(rows, prover) if finish else rows
-            made = self._merged(old, rows, prover)
+            made, lost = self._table.merged(old, rows, prover)
+            if lost:
+                self.summary.failed["old rows, by the new reference"] = lost
         self.summary.rows = len(rows)
         self.summary.compared = [one for row in rows if (one := Comparison.of(row)) is not None]
         self.summary.validated, wrong = prover.counts()

@@ -9,27 +9,39 @@ from typing import Any
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Key, build
-from autotune.errors import CandidateFailed, CompileFailed, ToolchainError, WrongResult
+from autotune.errors import CandidateFailed, CompileFailed, MachineError, WrongResult
 from autotune.tuning.measurement.bench import Bench, Check, Measurement, Meter, OutOfMemory, Sticky
+from autotune.tuning.session.blame import reason
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.workers.process import LastAnswer
 from autotune.tuning.workers.worker import Job
 
 
 def compile_job(job: Job) -> dict[str, Any]:
-    """`{"resources": ...}` or `{"failed": why}`."""
-    from autotune.tuning.compilation import resources
+    """`{"resources": ...}` or `{"failed": why}`. Raises MachineError where this machine cannot compile."""
+    from autotune.tuning.compilation import machine, resources
     from autotune.tuning.compilation.launch import compile_launches
 
     kernel, device = registry.load(job.kernel), devices.target(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
+    if device.vendor == "nvidia":
+        machine.check_named_assemblers()
     try:
         binaries = compile_launches(kernel, problem, job.config, device)
         return {"resources": resources.read(binaries, device).as_json()}
     except CompileFailed as failure:
         return {"failed": str(failure)}
-    except Exception as error:  # the compiler raises anything; the config, not the session, has failed
-        return {"failed": _brief(error)}
+    except Exception as error:  # compilers raise anything
+        failed = {"failed": reason(error)}
+        machine.check(device.arch)
+        return failed
+
+
+def check_machine(arch: str) -> None:
+    """Raises MachineError where no config could be compiled for `arch` here."""
+    from autotune.tuning.compilation import machine
+
+    machine.check(arch)
 
 
 def validate_job(job: Job) -> dict[str, Any]:
@@ -45,10 +57,8 @@ def validate_job(job: Job) -> dict[str, Any]:
         return {"error": validate(kernel, problem, job.config, device, cases)}
     except WrongResult as failure:
         return {"failed": str(failure)}
-    except ToolchainError:  # no config is to blame for the Triton that is installed
-        raise
     except Exception as error:  # an interpreter crash is a failed proof
-        return {"failed": _brief(error)}
+        return {"failed": reason(error)}
 
 
 def count_job(job: Job) -> dict[str, Any]:
@@ -61,7 +71,7 @@ def count_job(job: Job) -> dict[str, Any]:
         said = kernel.work(problem, job.config, device)
         return {"work": asdict(count(kernel, problem, job.config, device).work(said.dtype))}
     except Exception as error:  # inputs that memory cannot hold, most of all
-        return {"failed": _brief(error)}
+        return {"failed": reason(error)}
 
 
 @dataclass(frozen=True)
@@ -87,20 +97,36 @@ def rows_job(job: RowsJob) -> dict[str, Any]:
         return {"no rows": str(absent)}
     except WrongResult as failure:
         return {"failed": str(failure)}
-    except ToolchainError:  # no config is to blame for the Triton that is installed
-        raise
     except Exception as error:  # an interpreter crash is a failed proof
-        return {"failed": _brief(error)}
+        return {"failed": reason(error)}
+
+
+def prepare_job(asked: Measurement | Check) -> None:
+    """Opens the GPU, draws the inputs and computes the reference: what every config of the problem needs first.
+
+    Raises MachineError where that fails; too little memory is left to `measure_job`, which fails of it too and says so.
+    """
+    job = asked.job if isinstance(asked, Check) else asked.jobs[0]
+    try:
+        _meter(asked.bench, asked.slot).prepare(job)
+    except OutOfMemory:
+        return
+    except Exception as error:  # drivers raise anything
+        problem = ",".join(f"{name}={value}" for name, value in job.problem)
+        raise MachineError(
+            f"GPU {asked.slot} of bench {asked.bench.name} is not ready for {job.kernel} {problem}: {reason(error)}; "
+            "see `autotune doctor`, then run the same command again"
+        ) from error
 
 
 def measure_job(asked: Measurement) -> dict[str, Any]:
     """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ...}` or a failure.
 
     A failure is `{"failed": stage, "kind": wrong, memory, sticky or error, "reason": ...}`. Where the context is lost
-    the process ends after the answer.
+    the process ends after the answer. Raises MachineError where the disk or the compiler of this machine failed.
     """
     answer = _measured(asked)
-    if asked.record is not None:
+    if asked.record is not None and "failed" not in answer:
         root, parts = asked.record
         Cache(root).put(answer, *parts)
     return _given(answer)
@@ -111,7 +137,7 @@ def check_job(asked: Check) -> dict[str, Any]:
     try:
         return {"error": _meter(asked.bench, asked.slot).check(asked.job)}
     except Exception as error:  # drivers raise anything; the config, not the session, has failed
-        return _given(_failure(error))
+        return _given(_failure(error, asked.job))
 
 
 def _given(answer: dict[str, Any]) -> dict[str, Any]:
@@ -121,9 +147,15 @@ def _given(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def _failure(error: Exception, job: Job) -> dict[str, Any]:
+    """What a config's failure is told as. Raises MachineError where this machine's disk or compiler failed."""
+    from autotune.tuning.compilation import machine
+
     stage = error.stage if isinstance(error, CandidateFailed) else "measure"
-    return {"failed": stage, "kind": _kind(error), "reason": _brief(error)}
+    failed = {"failed": stage, "kind": _kind(error), "reason": reason(error)}
+    if failed["kind"] == "error":
+        machine.check(devices.named(job.device).arch)  # kernels are compiled here too
+    return failed
 
 
 def _measured(asked: Measurement) -> dict[str, Any]:
@@ -132,7 +164,7 @@ def _measured(asked: Measurement) -> dict[str, Any]:
         errors = [meter.check(job) for job in asked.jobs] if asked.check else []
         timings = meter.time(asked.jobs, asked.samples)
     except Exception as error:  # drivers raise anything; the config, not the session, has failed
-        return _failure(error)
+        return _failure(error, asked.jobs[0])
     return {
         "times": [[round(us, 4) for us in timing.samples_us] for timing in timings],
         "errors": errors,
@@ -152,8 +184,3 @@ def _kind(error: Exception) -> str:
     if isinstance(error, WrongResult):
         return "wrong"
     return "memory" if isinstance(error, OutOfMemory | MemoryError) else "error"
-
-
-def _brief(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip() and not set(line) <= {" ", "^", "~"}]
-    return f"{type(error).__name__}: {lines[-1][:300] if lines else ''}"

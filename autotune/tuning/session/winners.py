@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autotune.config import Config, Problem
+from autotune.config import Config, Problem, describe
+from autotune.errors import MachineError
 from autotune.tuning.measurement.race import Verdict, race
 from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.measuring import Measurer
@@ -79,6 +80,11 @@ class ByRace:
                 return Won(entries[verdict.winner], verdict, tuple(entries))
             # Something fell over that had passed alone: whatever does so again is out, else the race is called off.
             alive = [c for c in entries if self.measurer.together(one.problem, [c], 2) is not None]
+            if not alive and len(entries) > 1:
+                raise MachineError(
+                    f"{describe(one.problem)}: {len(entries)} configs ran alone and none does now; see `autotune "
+                    "doctor`, then run the same command again"
+                )
             entries = alive if len(alive) < len(entries) else entries[:1]
         return None
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from autotune.config import Config, Key
+from autotune.errors import MachineError
 from autotune.toolchain import compiler_environment
 from autotune.tuning.workers.process import Isolated, Lost, Start
 
@@ -30,21 +31,35 @@ class Job:
 
 @dataclass(frozen=True)
 class Limits:
-    processes: int = max(1, os.cpu_count() or 1)
+    processes: int = len(os.sched_getaffinity(0))
+    """Cores that this process may use: fewer than the machine has in a container or a batch job."""
     timeout_s: float = 120.0
     """Healthy compiles take 0.2 to 2 s; FP8 emulation has been seen to take 237 s."""
     measure_timeout_s: float = 60.0
     """Healthy measurements take under 5 s; a hang is known only by waiting."""
+    prepare_timeout_s: float = 600.0
+    """For the start of CUDA, the drawing of inputs, and references that loop over hundreds of rows in Python."""
     memory_gb: float = 6.0
     measure_memory_gb: float = 32.0
-    """The runtimes of CUDA and ROCm map memory that they never touch."""
+    """The runtimes of CUDA and ROCm map memory that they never touch; what they only reserve does not count."""
 
 
 class Workers:
-    """A pool that survives what its tasks do; processes start with the first tasks."""
+    """A pool that survives what its tasks do; processes start with the first tasks.
 
-    def __init__(self, limits: Limits, state: Path, *, interpret: bool = False) -> None:
-        self._limits = limits
+    `prepare` is called with each task's argument before it, with a limit of its own, and is to do what no config can be
+    blamed for.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        state: Path,
+        *,
+        interpret: bool = False,
+        prepare: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._limits, self._prepare = limits, prepare
         start = Start(_environment(state, interpret), limits.memory_gb, forked=not interpret)
         self._processes = [Isolated(start) for _ in range(limits.processes)]
         self._idle: SimpleQueue[Isolated] = SimpleQueue()
@@ -70,9 +85,22 @@ class Workers:
     def _call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
         process = self._idle.get()
         try:
+            if self._prepare is not None:
+                self._prepared(process, self._prepare, argument)
             return process.call(task, argument, self._limits.timeout_s)
         finally:
             self._idle.put(process)
+
+    def _prepared(self, process: Isolated, prepare: Callable[[Any], None], argument: Any) -> None:  # noqa: ANN401
+        try:
+            process.call(prepare, argument, self._limits.prepare_timeout_s)
+        except Lost as lost:
+            if lost.kind == "memory":
+                raise  # the problem is too large for this machine, whatever its config
+            raise MachineError(
+                f"inputs and reference of {argument} were not ready: {lost}; see `autotune doctor`, then run the same "
+                "command again"
+            ) from lost
 
     def __enter__(self) -> Workers:
         return self
