@@ -15,10 +15,10 @@ from autotune.config import build
 from autotune.tuning.measurement import cold_cache, gpu
 from autotune.tuning.measurement.bench import Measurement
 from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.crew import measuring
+from autotune.tuning.session.crew import lane
 from autotune.tuning.session.noise import noise
 from autotune.tuning.session.tasks import measure_job
-from autotune.tuning.workers.worker import Limits, Workers
+from autotune.tuning.workers.worker import Limits
 
 KERNEL = "norm/rms_norm_quant"
 LIMITS = Limits(processes=1)
@@ -100,7 +100,7 @@ def jobs(rows, count=4):
 @on_gpu
 def test_the_default_is_right_and_its_times_repeat(state):
     (job,) = jobs(64, 1)
-    with Workers(LIMITS, state) as workers:
+    with lane(LIMITS, state) as workers:
         asked = Measurement(gpu.Gpu(), 0, (job,), samples=20)
         first, second = (workers.submit(measure_job, asked).result() for _ in range(2))
     assert 0 <= first["errors"][0] <= 1
@@ -111,7 +111,7 @@ def test_the_default_is_right_and_its_times_repeat(state):
 def test_streaming_kernels_are_not_faster_than_dram(state):
     (job,) = jobs(8192, 1)
     problem = build(registry.load(KERNEL).problem, dict(job.problem), "test")
-    with Workers(LIMITS, state) as workers:
+    with lane(LIMITS, state) as workers:
         answer = workers.submit(measure_job, Measurement(gpu.Gpu(), 0, (job,), samples=20)).result()
     fastest = problem.bytes_moved / (device.current().dram_tb_s * 1e6)
     assert min(answer["times"][0]) >= 0.9 * fastest, "the last-level cache was warm"

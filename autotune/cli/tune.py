@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from autotune import device as devices
 from autotune import files, misses, registry, runtime
 from autotune.check import lint
 from autotune.cli import benches
-from autotune.cli.output import Commands, command, kernel_names, parse_problem, show_rows
-from autotune.cli.progress import progress_bar
+from autotune.cli.output import Commands, command, kernel_names, parse_problem
+from autotune.cli.sessions import Asked, run_all
 from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.config import Problem, build, key
 from autotune.device import Device
@@ -26,9 +26,7 @@ from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
-    from autotune.tuning.session.baseline import Comparison
     from autotune.tuning.session.session import Plan
-    from autotune.tuning.session.status import Status, Summary
 
 
 def add(commands: Commands) -> None:
@@ -41,6 +39,7 @@ def add(commands: Commands) -> None:
         "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168\n"
         "  autotune tune moe/mxfp4_grouped_gemm --device mi355x --inputs routing=captured:loads.json\n"
         "  autotune tune gemm/fp8_block_scaled --device h100 --deterministic\n"
+        "  autotune tune norm/rms_norm_quant --device h200 --problem rows=64,cols=7168 --exhaustive\n"
         "  autotune tune --device mi355x --ray auto --storage postgresql://tuner@db/trials",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: every kernel that the model calls")
@@ -55,7 +54,15 @@ def add(commands: Commands) -> None:
         help="how inputs are drawn: routing=zipf:1.2, routing=captured:FILE.json (a list of tokens by expert), "
         "pattern=clustered; kept as evidence of each row",
     )  # fmt: skip
-    parser.add_argument("--trials", type=int, default=Budget.trials, help="configs tried a problem (default 12)")
+    parser.add_argument("--trials", type=int, help=f"configs tried a problem (default {Budget.trials})")
+    parser.add_argument(
+        "--exhaustive", action="store_true",
+        help="try every feasible config of the space; stopped or out of --minutes, the same command goes on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--configs", type=Path, metavar="FILE",
+        help="try the configs of FILE (JSON: a list, or an object a line), the default and the incumbent, nothing else",
+    )  # fmt: skip
     parser.add_argument("--minutes", type=float, help="end the search of each kernel and device after so long")
     parser.add_argument(
         "--until-gain", type=float, metavar="PERCENT",
@@ -63,7 +70,12 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--sampler", default="surrogate", help="surrogate (default) or random, the baseline")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=Limits.processes, help="worker processes (default: all cores)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=Limits.processes,
+        help="worker processes (default: all cores; a GPU that is measured keeps one)",
+    )
     parser.add_argument("--tables", type=Path, help="where tables go (default: where the runtime reads them)")
     parser.add_argument(
         "--bench", metavar="BENCH",
@@ -92,39 +104,54 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.problem and len(arguments.kernels) != 1:
         raise UsageError("--problem needs exactly one KERNEL, whose fields it names")
     plans = [(device, _plan(arguments, device)) for device in chosen]
-    summaries = [_session(registry.load(name), device, plan, arguments) for device, plan in plans for name in names]
-    done = [summary for summary in summaries if summary is not None]
-    shown = [_row(summary) for summary in done]
-    if arguments.json:
-        for row, summary in zip(shown, done, strict=True):
-            row["compared"] = [asdict(one) for one in summary.compared]
-    show_rows(
-        shown,
-        arguments.json,
-        "tuning sessions (default / best: times of a step, measured only where the tier says so)",
-    )
-    if not arguments.json:
-        compared = [_compared(summary, one) for summary in done for one in summary.compared]
-        if compared:
-            show_rows(
-                compared, as_json=False, title="microseconds of each row, samples interleaved; roofline: the bound"
-            )
-        for summary in done:
-            print(summary.table)
-    return 0 if done else 1
+    kernels = [registry.load(name) for name in names]
+    wanted = [
+        (k, device, _listing(plan, k, device, arguments.configs), _problems(k, device, arguments))
+        for device, plan in plans
+        for k in kernels
+    ]
+    for kernel, device, _, problems in wanted:
+        if not problems:
+            asks = arguments.from_misses or arguments.model
+            print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
+    return run_all([Asked(*each) for each in wanted if each[-1]], arguments.json)
+
+
+def _listing(plan: Plan, kernel: Kernel[Any], device: Device, path: Path | None) -> Plan:
+    """`plan`, with the configs of the file at `path` where there is one."""
+    from autotune.tuning import space
+    from autotune.tuning.session import listed
+
+    if path is None:
+        return plan
+    return replace(plan, configs=listed.read(path, kernel.name, space.load(kernel, device).lists))
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.trials < 1 or arguments.jobs < 1 or arguments.tp < 1:
-        raise UsageError(
-            f"--trials, --jobs and --tp must be at least 1, got {arguments.trials}, {arguments.jobs}, {arguments.tp}"
-        )
+    for name in ("trials", "jobs", "tp"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be at least 1, got {value}")
+    if arguments.exhaustive or arguments.configs:
+        _check_all_tried(arguments)
     if arguments.deterministic and arguments.minutes is not None:
         raise UsageError("--minutes cannot end a deterministic session, each order needs its trials; give --trials")
     for name in ("minutes", "until_gain"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"--{name.replace('_', '-')} must be positive, got {value:g}")
+
+
+def _check_all_tried(arguments: argparse.Namespace) -> None:
+    name = "--exhaustive" if arguments.exhaustive else "--configs"
+    if arguments.exhaustive and arguments.configs:
+        raise UsageError("--exhaustive tries the whole space and --configs a list; give one")
+    if arguments.trials is not None or arguments.until_gain is not None:
+        raise UsageError(f"{name} tries all of them; --trials and --until-gain, which end a search, do not go with it")
+    if arguments.configs and len(arguments.kernels) != 1:
+        raise UsageError("--configs needs exactly one KERNEL, whose parameters it sets")
+    if arguments.configs and arguments.deterministic:
+        raise UsageError("--configs does not go with --deterministic, which searches each order of reduction")
 
 
 def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
@@ -136,7 +163,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
     return Plan(
         tables=tables,
         state=state_root(),
-        budget=Budget(arguments.trials, arguments.minutes, gain),
+        budget=Budget(arguments.trials or Budget.trials, arguments.minutes, gain),
         seed=arguments.seed,
         sampler=_sampler(arguments.sampler),
         limits=Limits(processes=arguments.jobs),
@@ -144,6 +171,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         hire=ray_pool.hire(arguments.ray, device.arch) if arguments.ray else crew.local,
         storage=arguments.storage,
         retry_crashed=arguments.retry_crashed,
+        exhaustive=arguments.exhaustive,
         deterministic=arguments.deterministic,
     )
 
@@ -162,25 +190,6 @@ def _tables(bench: Bench | None, deterministic: bool) -> Path:
     if bench is not None and bench.tier == "simulated":
         return state_root() / ("simulated-deterministic" if deterministic else "simulated")
     return state_root() / "deterministic" if deterministic else runtime.tables_root()
-
-
-def _session(kernel: Kernel[Any], device: Device, plan: Plan, arguments: argparse.Namespace) -> Summary | None:
-    problems = _problems(kernel, device, arguments)
-    if not problems:
-        asks = arguments.from_misses or arguments.model
-        print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
-        return None
-    from autotune.tuning.session.session import Session
-
-    with progress_bar() as bar:
-
-        def update(status: Status) -> None:
-            head = f"{kernel.name} on {device.name}: "
-            bar(head + status.stage, status.done, status.of, _describe(status))
-
-        # The clock of --minutes starts with each session.
-        fresh = replace(plan, budget=Budget(plan.budget.trials, plan.budget.minutes, plan.budget.until_gain))
-        return Session(kernel, device, fresh, update).run(problems)
 
 
 def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace) -> dict[Problem, int]:
@@ -217,47 +226,3 @@ def _captured(path: Path) -> str:
         return captured(counts)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
-
-
-def _describe(status: Status) -> str:
-    failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
-    parts = [f"default / best {status.speedup:.2f}"] if status.stage == "search" else []
-    return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
-
-
-def _compared(summary: Summary, one: Comparison) -> dict[str, Any]:
-    return {
-        "kernel": summary.kernel,
-        "problem": one.problem,
-        "tier": summary.tier,
-        "default": _us(one.default_us),
-        "tuned": _us(one.tuned_us),
-        "library": _us(one.library_us),
-        "roofline": _us(one.roofline_us),
-        "library / tuned": one.speedup,
-        "which library": one.library,
-    }
-
-
-def _us(us: float | None) -> str:
-    return "" if us is None else f"{us:.2f}"
-
-
-def _row(summary: Summary) -> dict[str, Any]:
-    return {
-        "kernel": summary.kernel,
-        "device": summary.device,
-        "problems": summary.problems,
-        "considered": summary.considered,
-        "rejected": summary.rejected,
-        "tried": summary.trials,
-        "compiled": summary.compiled,
-        "from cache": summary.from_cache,
-        "failed": dict(summary.failed),
-        "distinct codes": summary.distinct_codes,
-        "validated": summary.validated,
-        "rows": summary.rows,
-        "default / best": round(summary.speedup, 3),
-        **({"price": round(summary.price, 4)} if summary.price is not None else {}),
-        "tier": summary.tier,
-    }

@@ -16,6 +16,8 @@ from autotune.config import Scalar
 from autotune.tuning.search.acquisition import RemainingGain
 from autotune.tuning.search.scalarization import scalarized
 
+INTERRUPTED = "interrupted"
+"""Attribute of a trial that ended with its session: nothing is known of its config, which is no failure."""
 _CHOSEN = "feasible:config"
 _FAILED = (TrialState.FAIL, TrialState.PRUNED)
 
@@ -109,7 +111,7 @@ class FeasibleSetSampler(BaseSampler):
         running: list[int] = []
         for past in study.get_trials(deepcopy=False):
             index = self._index(past)
-            if index is None or (trial is not None and past.number == trial.number):
+            if index is None or INTERRUPTED in past.user_attrs or (trial is not None and past.number == trial.number):
                 continue
             if past.state == TrialState.COMPLETE:
                 told[index] = past.values

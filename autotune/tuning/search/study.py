@@ -14,8 +14,8 @@ from optuna.trial import Trial, TrialState
 
 from autotune.config import Config
 from autotune.tuning.search.acquisition import RemainingGain
-from autotune.tuning.search.feasible_set import FeasibleSetSampler
-from autotune.tuning.search.sampler import FeasibleSampler
+from autotune.tuning.search.feasible_set import INTERRUPTED, FeasibleSetSampler
+from autotune.tuning.search.sampler import FeasibleSampler, RandomSampler
 from autotune.tuning.space import Lists
 
 Outcomes = Mapping[Config, dict[str, Any]]
@@ -50,6 +50,7 @@ class Search:
             if trial.state == TrialState.COMPLETE and "outcome" in trial.user_attrs and config is not None:
                 self.outcomes[config] = json.loads(trial.user_attrs["outcome"])
             elif trial.state == TrialState.RUNNING:
+                Trial(self._study, trial._trial_id).set_user_attr(INTERRUPTED, True)
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 if config is not None:
                     interrupted.append(config)
@@ -72,6 +73,12 @@ class Search:
         if self.feasible_count != len(self._feasible):
             self._study.set_user_attr("feasible", len(self._feasible))
 
+    def try_all(self, configs: Sequence[Config]) -> None:
+        """Set the feasible configs, all of which are tried in this order: no surrogate is fitted."""
+        self._make_sampler = RandomSampler
+        self.set_feasible(configs)
+        self.enqueue(configs)
+
     def remaining_gain(self, share: float) -> RemainingGain | None:
         """Return what more trials can gain, with the chance of a gain above the fraction `share`.
 
@@ -85,7 +92,7 @@ class Search:
 
     def enqueue(self, configs: Sequence[Config]) -> None:
         """Queue configs to be tried in this order before the sampler is asked."""
-        self._queue += [config for config in configs if config not in self._queue]
+        self._queue = list(dict.fromkeys([*self._queue, *configs]))
 
     def transfer(self, *sources: Outcomes) -> None:
         """Use trials of other problems, or of this one on other devices, as priors.

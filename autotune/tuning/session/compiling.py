@@ -74,6 +74,8 @@ class Compiler:
     ledger: Ledger
     compiled: int = 0
     from_cache: int = 0
+    cpu_s: float = 0.0
+    """Spent by workers on what they compiled, with the assemblers that they started."""
     _known: dict[str, Resources | str] = field(default_factory=dict)
     _locks: dict[str, Lock] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -99,7 +101,6 @@ class Compiler:
         if result is not None:
             self._count(from_cache=1)
             return _resources(result)
-        self._count(compiled=1)
         problem, config = candidate.problem, candidate.config
         try:
             result = self.pool.submit(compile_job, self.subject.job(problem, config)).result()
@@ -108,12 +109,15 @@ class Compiler:
             self.pool.submit(check_machine, self.subject.device.arch).result()
             # Not a result of the config, which may pass elsewhere, but known to the ledger.
             self.ledger.add(self.subject.crash(problem, config, "compile", lost.kind, str(lost)))
+            self._count(compiled=1)
             return str(lost)
+        self._count(compiled=1, cpu_s=result.pop("cpu_s", 0.0))
         self.cache.put(result, *parts)
         return _resources(result)
 
-    def _count(self, compiled: int = 0, from_cache: int = 0) -> None:
+    def _count(self, compiled: int = 0, from_cache: int = 0, cpu_s: float = 0.0) -> None:
         with self._lock:
+            self.cpu_s += cpu_s
             self.compiled += compiled
             self.from_cache += from_cache
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from autotune.config import Config, Problem, describe
@@ -35,6 +36,9 @@ class Measurer:
     lanes: Sequence[Pool]
     ledger: Ledger
     state: Path
+    gpu_s: float = 0.0
+    """In which GPUs checked and timed configs."""
+    _lock: Lock = field(default_factory=Lock)
     _first: dict[tuple[Any, ...], Config] = field(default_factory=dict)
     _witness: dict[Problem, Config] = field(default_factory=dict)
     """A config that ran on this bench: where it no longer does, the machine is to blame."""
@@ -119,6 +123,8 @@ class Measurer:
             answer: dict[str, Any] = self.lanes[slot].submit(measure_job, asked).result()
         except Lost as lost:
             return {"failed": "measure", "kind": lost.kind, "reason": str(lost)}
-        if record is not None:
+        with self._lock:
+            self.gpu_s += answer.pop("gpu_s", 0.0)
+        if record is not None and "failed" not in answer:
             Cache(self.state / "results").put(answer, *record)  # again, where the worker's disk is not ours
         return answer

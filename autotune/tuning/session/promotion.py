@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from autotune.config import Config, Key, Problem, key, resized
+from autotune.config import Config, Key, Problem, describe, key, resized
 from autotune.device import Device
+from autotune.errors import UsageError
 from autotune.table import Row
 from autotune.tuning.session.baseline import against_library
 from autotune.tuning.session.compiling import Subject
@@ -31,6 +33,16 @@ def served(problem: Problem, device: Device) -> Problem:
     fields = {field.name: field.default for field in dataclasses.fields(problem)}
     drawn = {name: fields[name] for name in getattr(problem, "DRAWN", ()) if name != "dtype"}
     return dataclasses.replace(problem, **drawn) if drawn else problem
+
+
+def check_distinct(problems: Mapping[Problem, int], device: Device) -> None:
+    """Raises UsageError for two problems that the runtime cannot tell apart."""
+    for seen, count in Counter(served(problem, device) for problem in problems).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} problems differ from {describe(seen)} only in how inputs are drawn, which no lookup can see; "
+                f"tune them in separate sessions with --tables of their own"
+            )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from autotune.config import Config, Problem, describe, key
 from autotune.tuning.session.cache import Cache
 from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.session.tasks import RowsJob, rows_job, validate_job
 from autotune.tuning.validation.coverage import like, problems_to_prove
 from autotune.tuning.workers.process import Lost
@@ -42,12 +44,14 @@ class Prover:
     checks: tuple[Problem, ...]
     workers: Workers
     progress: Callable[[int, int], None]
+    stopwatch: Stopwatch
     _results: dict[Job, dict[str, Any] | str] = field(default_factory=dict)
 
     def prove(self, claims: Iterable[Claim]) -> dict[Claim, Proof]:
         """Equal (problem, config) pairs are computed once, over all sessions with this identity and toolchain."""
         wanted = {claim: self._problems(claim) for claim in claims}
-        self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
+        with self.stopwatch.stage("validate"):
+            self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
         return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
 
     def rows(self, problem: Problem, configs: tuple[Config, ...]) -> list[dict[str, Any]]:
@@ -60,12 +64,13 @@ class Prover:
         jobs = [RowsJob(kernel.name, bases, (configs[0], config), device.name) for config in configs]
         known = {job: answer for job in jobs if (answer := self.cache.get(*self._rows_key(job))) is not None}
         asked = {job: self.workers.submit(rows_job, job) for job in jobs if job not in known}
-        for job, future in asked.items():
-            try:
-                known[job] = dict(future.result())
-                self.cache.put(known[job], *self._rows_key(job))
-            except Lost as lost:
-                known[job] = {"no rows": str(lost)}
+        with self.stopwatch.stage("validate"):
+            for job, future in asked.items():
+                try:
+                    known[job] = dict(future.result())
+                    self.cache.put(known[job], *self._rows_key(job))
+                except Lost as lost:
+                    known[job] = {"no rows": str(lost)}
         return [known[job] for job in jobs]
 
     def _rows_key(self, job: RowsJob) -> tuple[str, ...]:
@@ -75,6 +80,11 @@ class Prover:
         """Configs proved right everywhere they were asked, and configs that were wrong or fell over somewhere."""
         wrong = {job.config for job, result in self._results.items() if isinstance(result, str) or "failed" in result}
         return len({job.config for job in self._results} - wrong), len(wrong)
+
+    def reasons(self) -> Counter[tuple[str, str]]:
+        """How often each (`validate`, words) was the end of a proof."""
+        failed = ((r if isinstance(r, str) else r.get("failed")) for r in self._results.values())
+        return Counter(("validate", words) for words in failed if words)
 
     def _problems(self, claim: Claim) -> tuple[Problem, ...]:
         serves: Mapping[str, tuple[int, int]] = {name: (low, high) for name, low, high in claim.serves}

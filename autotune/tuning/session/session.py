@@ -14,13 +14,13 @@ from optuna.storages import BaseStorage
 from autotune import table
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
-from autotune.errors import MachineError, UsageError
+from autotune.errors import MachineError
 from autotune.kernel import Kernel
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.cost_model import prior
 from autotune.tuning.cost_model.model import model_name
-from autotune.tuning.cost_model.prior import has_prior, predicted_times
+from autotune.tuning.cost_model.prior import has_prior
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
@@ -34,11 +34,13 @@ from autotune.tuning.session.deterministic import OneOrder, price
 from autotune.tuning.session.evaluation import Evaluator
 from autotune.tuning.session.ledger import Ledger
 from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.opening import Opener
 from autotune.tuning.session.pipeline import Pipeline, Policy
-from autotune.tuning.session.promotion import Promotion, served
+from autotune.tuning.session.promotion import Promotion, check_distinct, served
 from autotune.tuning.session.proving import Prover
 from autotune.tuning.session.siblings import measured_by_siblings
-from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, searching
+from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, reasons, searching
+from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.session.tables import TableFile, check_writable
 from autotune.tuning.session.trials import Study, journal_path, lock_path
 from autotune.tuning.session.winners import Searched
@@ -63,6 +65,10 @@ class Plan:
     storage: str | None = None
     """URL of a database for trials; None: a journal file under `state`."""
     retry_crashed: bool = False
+    exhaustive: bool = False
+    """Every feasible config is tried, however many trials the budget allows."""
+    configs: tuple[Config, ...] | None = None
+    """Nothing else is tried but the default and the incumbent."""
     deterministic: bool = False
     """All problems that rows may serve for one another are tuned in one order of reduction."""
 
@@ -77,13 +83,17 @@ class Session:
         self._space = space.load(kernel, device)
         self._one_order = OneOrder(self._subject, self._space)
         self._codes: set[str] = set()
+        self._stopwatch = Stopwatch()
         self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
         self._prior = prior.chosen(plan.state)
         self._ledger = Ledger(plan.state, self._filed)
         path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
+        self._opener = Opener(
+            self._subject, self._space, self._prior, self._stopwatch, plan.budget, plan.exhaustive, plan.configs
+        )
         self._table = TableFile(path, self._subject, self._filed, plan.deterministic)
         tier = plan.bench.tier if plan.bench else "modeled"
-        self.summary = Summary(kernel.name, device.name, path, tier=tier)
+        self.summary = Summary(kernel.name, device.name, path, tier=tier, mode=self._opener.mode)
 
     def run(self, problems: Mapping[Problem, int]) -> Summary:
         """Tunes `problems` (with launches a step as weights) and merges the rows into the table.
@@ -91,14 +101,21 @@ class Session:
         Raises MachineError where a fault of this machine ends it; finished trials are on disk, nothing is blamed on a
         config, and the same command goes on after the repair.
         """
-        _distinct(problems, self._device)
+        check_distinct(problems, self._device)
         try:
             self._run(problems)
         except OSError as error:
             raise MachineError.of(error, f"a file under {self._plan.state}") from error
         except StorageInternalError as error:
             raise MachineError(f"--storage: {error}; start the server, then run the same command again") from error
+        self._account()
         return self.summary
+
+    def _account(self) -> None:
+        self.summary.seconds = self._stopwatch.seconds
+        compiler, measurer = self._evaluator.compiler, self._evaluator.measurer
+        self.summary.compile_cpu_s = compiler.cpu_s
+        self.summary.gpu_s = measurer.gpu_s if measurer else 0.0
 
     def _run(self, problems: Mapping[Problem, int]) -> None:
         check_writable(self._table.path)
@@ -159,48 +176,34 @@ class Session:
     def _open(
         self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
     ) -> Search:
-        kernel, device = self._kernel, self._device
         opened = Search(
             trials, self._study(problem, only), self._space.lists, self._plan.seed, SAMPLERS[self._plan.sampler]
         )
-        if opened.feasible_count is None or self._left(opened):
-            feasible = space.feasible(self._space, kernel, problem, device)
-            if only is not None:
-                feasible = [config for config in feasible if self._one_order.of(config) == only]
-            opened.set_feasible(feasible, predicted_times(kernel, problem, feasible, device, self._prior))
-            incumbent = incumbents.get(key(served(problem, device)))
-            # An imported winner may lie outside our space: its nearest neighbour inside is tried for it.
-            first = [kernel.default(problem, device), *([space.nearest(feasible, incumbent)] if incumbent else [])]
-            opened.enqueue(first)
+        if opened.feasible_count is None or self._opener.left(opened):
+            incumbent = incumbents.get(key(served(problem, self._device)))
+            self._opener.fill(opened, problem, incumbent, lambda c: only is None or self._one_order.of(c) == only)
             opened.transfer(*self._taught.get(problem, ()))
         if only is None:
-            self.summary.problems += 1
-            self.summary.considered += self._space.size
-            self.summary.rejected += self._space.size - (opened.feasible_count or 0)
+            self._opener.introduce(self.summary, problem, opened.feasible_count or 0)
         return opened
-
-    def _left(self, one: Search) -> int:
-        def chance(share: float) -> float:
-            remaining = one.remaining_gain(share)
-            return remaining.chance if remaining else 1.0
-
-        return self._plan.budget.left(len(one.outcomes), chance)
 
     def _study(self, problem: Problem, only: Order | None) -> str:
         subject, plan = self._subject, self._plan
         bench = plan.bench.name if plan.bench else f"{model_name(self._device)}-{subject.identity.work}"
         terms = (subject.identity.kernel, subject.toolchain, plan.seed, bench, self._ledger.epoch)
-        name = Study(describe(problem), *terms, describe_order(only) if only is not None else "").name
+        order = describe_order(only) if only is not None else ""
+        name = Study(describe(problem), *terms, order, self._opener.digest).name
         # A database holds all kernels and devices, a journal those of one.
         return storage.database_name(f"{self._kernel.name} {self._filed} {name}") if plan.storage else name
 
     def _search(self, problems: Collection[Problem], open_: Callable[[Problem], Search]) -> dict[Problem, Search]:
         def told(searches: Mapping[Problem, Search]) -> None:
             found = [(self._kernel.default(problem, self._device), one.outcomes) for problem, one in searches.items()]
-            self._progress(searching(found, self._plan.budget.trials * len(problems)))
+            self._progress(searching(found, sum(map(self._opener.planned, searches.values()))))
 
-        policy = Policy(open_, self._left, self._plan.budget.out_of_time, told)
-        searches = Pipeline(self._evaluator, policy, self._plan.limits.processes).run(problems)
+        policy = Policy(open_, self._opener.left, self._plan.budget.out_of_time, told)
+        with self._stopwatch.stage("search"):
+            searches = Pipeline(self._evaluator, policy, self._plan.limits.processes).run(problems)
         self._count(searches)
         return searches
 
@@ -211,6 +214,7 @@ class Session:
         self.summary.compiled, self.summary.from_cache = compiler.compiled, compiler.from_cache
         self._codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
         self.summary.distinct_codes = len(self._codes)
+        self.summary.reasons += reasons(one.outcomes for one in searches.values())
         self.summary.failed = dict(
             Counter(self.summary.failed) + Counter(failures(one.outcomes for one in searches.values()))
         )
@@ -218,16 +222,19 @@ class Session:
     def _promote(
         self, searched: list[Searched], old: Table, finish: Callable[[list[Row], Prover], list[Row]] | None = None
     ) -> Table:
-        with Workers(self._plan.limits, self._plan.state, interpret=True) as workers:
+        proving = Workers(self._plan.limits, self._plan.state, interpret=True)
+        with proving as workers, self._stopwatch.stage("promote"):
 
             def progress(done: int, of: int) -> None:
                 self._progress(Status("validate", done, of, failed=self.summary.failed))
 
-            prover = Prover(self._subject, self._cache, self._space.check, workers, progress)
+            prover = Prover(self._subject, self._cache, self._space.check, workers, progress, self._stopwatch)
             rows = Promotion(self._subject, prover, self._evaluator, searched).rows()
             if self._prior != prior.PATH and has_prior(self._kernel, searched[0].problem, self._device):
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
+            if self._opener.tries_all:
+                rows = [replace(row, evidence={**row.evidence, "search": self._opener.mode}) for row in rows]
             rows = finish(rows, prover) if finish else rows
             made, lost = self._table.merged(old, rows, prover)
             if lost:
@@ -237,6 +244,7 @@ class Session:
         self.summary.validated, wrong = prover.counts()
         if wrong:
             self.summary.failed["validate"] = self.summary.failed.get("validate", 0) + wrong
+            self.summary.reasons += prover.reasons()
         self._weigh(rows, {key(served(one.problem, self._device)): one.weight for one in searched})
         return made
 
@@ -244,13 +252,3 @@ class Session:
         names = ("modeled_speedup_over_default", "speedup_over_default")
         gains = ((row.evidence[n], weights[row.problem]) for row in rows for n in names if n in row.evidence)
         self.summary.speedup = geometric_mean(gains)
-
-
-def _distinct(problems: Mapping[Problem, int], device: Device) -> None:
-    """Raises UsageError for two problems that the runtime cannot tell apart."""
-    for seen, count in Counter(served(problem, device) for problem in problems).items():
-        if count > 1:
-            raise UsageError(
-                f"{count} problems differ from {describe(seen)} only in how inputs are drawn, which no lookup can see; "
-                f"tune them in separate sessions with --tables of their own"
-            )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autotune.config import Config
@@ -23,10 +24,19 @@ class Summary:
     problems: int = 0
     considered: int = 0
     rejected: int = 0
+    feasible: int = 0
     trials: int = 0
     compiled: int = 0
     from_cache: int = 0
     failed: dict[str, int] = field(default_factory=dict)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often each (stage or kind, words) was the end of a config."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by stage of this session; what earlier ones spent on trials that it resumed is not in it."""
+    compile_cpu_s: float = 0.0
+    """Of all compile workers and the assemblers that they started."""
+    gpu_s: float = 0.0
+    """In which a GPU checked and timed configs, summed over GPUs."""
     distinct_codes: int = 0
     validated: int = 0
     rows: int = 0
@@ -34,8 +44,19 @@ class Summary:
     tier: str = "modeled"
     compared: list[Comparison] = field(default_factory=list)
     """Of the rows whose times were measured: default, tuned, library, roofline."""
+    mode: str = "search"
+    """`exhaustive`: all feasible configs were to be tried; `listed`: those of a file, the default and the incumbent."""
     price: float | None = None
     """Of a deterministic session: time against the free choice, as `speedup`."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Failures whose words differ in nothing but numbers; `words` are those of the most frequent."""
+
+    kind: str
+    words: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -74,3 +95,19 @@ def failures(searches: Iterable[Outcomes]) -> dict[str, int]:
     """By stage, and by kind where a bench names one."""
     failed = (outcome for outcomes in searches for outcome in outcomes.values() if "failed" in outcome)
     return dict(Counter(outcome.get("kind") or outcome["failed"] for outcome in failed))
+
+
+def reasons(searches: Iterable[Outcomes]) -> Counter[tuple[str, str]]:
+    """How often each (stage or kind, words) was the end of a trial."""
+    failed = (outcome for outcomes in searches for outcome in outcomes.values() if "failed" in outcome)
+    return Counter((outcome.get("kind") or outcome["failed"], outcome.get("reason", "")) for outcome in failed)
+
+
+def grouped(found: Counter[tuple[str, str]]) -> list[Reason]:
+    """Most frequent first; registers, sizes and line numbers do not keep like reasons apart."""
+    groups: dict[tuple[str, str], Reason] = {}
+    for (kind, words), count in found.most_common():
+        alike = kind, re.sub(r"\d+", "0", words)
+        first = groups.get(alike, Reason(kind, words, 0))
+        groups[alike] = replace(first, count=first.count + count)
+    return sorted(groups.values(), key=lambda reason: -reason.count)

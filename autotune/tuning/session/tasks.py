@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -18,7 +20,20 @@ from autotune.tuning.workers.worker import Job
 
 
 def compile_job(job: Job) -> dict[str, Any]:
-    """`{"resources": ...}` or `{"failed": why}`. Raises MachineError where this machine cannot compile."""
+    """`{"resources": ...}` or `{"failed": why}`, and `cpu_s` that it took, children included.
+
+    Raises MachineError where this machine cannot compile.
+    """
+    before = _cpu_s()
+    return {**_compiled(job), "cpu_s": _cpu_s() - before}
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _compiled(job: Job) -> dict[str, Any]:
     from autotune.tuning.compilation import machine, resources
     from autotune.tuning.compilation.launch import compile_launches
 
@@ -120,16 +135,19 @@ def prepare_job(asked: Measurement | Check) -> None:
 
 
 def measure_job(asked: Measurement) -> dict[str, Any]:
-    """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ...}` or a failure.
+    """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ...}` or a failure,
+    and `gpu_s`, which checking and timing took.
 
     A failure is `{"failed": stage, "kind": wrong, memory, sticky or error, "reason": ...}`. Where the context is lost
     the process ends after the answer. Raises MachineError where the disk or the compiler of this machine failed.
     """
+    began = time.perf_counter()
     answer = _measured(asked)
+    seconds = time.perf_counter() - began
     if asked.record is not None and "failed" not in answer:
         root, parts = asked.record
         Cache(root).put(answer, *parts)
-    return _given(answer)
+    return _given({**answer, "gpu_s": seconds})
 
 
 def check_job(asked: Check) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(
     r"(?P<problem>\S+) trials=3 source=(?P<source>\S+) (?P<toolchain>.+?) seed=(?P<seed>\d+) bench=(?P<bench>\S+)"
-    r"(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?"
+    r"(?: epoch=(?P<epoch>\d+))?(?: order=(?P<order>\S+))?(?: listed=(?P<listed>\S+))?"
 )
 _LONGEST_LABEL = 200
 """Characters of a problem in a label, whose digest keeps problems apart beyond them: file systems take names of 255
@@ -42,6 +42,8 @@ class Study:
     """How often the crash ledger was forgotten."""
     order: str = ""
     """The order of reduction to which a deterministic session kept; empty: free."""
+    listed: str = ""
+    """Digest of the only configs that were tried; empty: chosen from the space."""
 
     @property
     def measured(self) -> bool:
@@ -59,7 +61,8 @@ class Study:
         # Studies of the first release held other distributions, which Optuna does not mix.
         text = f"{self.problem} trials=3 source={self.source} {self.toolchain} seed={self.seed} bench={self.bench}"
         text += f" epoch={self.epoch}" if self.epoch else ""
-        return text + (f" order={self.order}" if self.order else "")
+        text += f" order={self.order}" if self.order else ""
+        return text + (f" listed={self.listed}" if self.listed else "")
 
     @classmethod
     def named(cls, name: str) -> Study | None:
@@ -68,7 +71,7 @@ class Study:
         if match is None:
             return None
         seed, epoch = int(match["seed"]), int(match["epoch"] or 0)
-        more = (match["bench"], epoch, match["order"] or "")
+        more = (match["bench"], epoch, match["order"] or "", match["listed"] or "")
         return cls(match["problem"], match["source"], match["toolchain"], seed, *more)
 
 

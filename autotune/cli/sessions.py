@@ -1,0 +1,177 @@
+"""Sessions of one command: their progress while they run, and a table of what they did."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from autotune import table
+from autotune.cli.output import show_rows
+from autotune.cli.progress import progress_bar
+from autotune.config import Problem
+from autotune.device import Device
+from autotune.errors import AutotuneError
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
+    from autotune.tuning.session.baseline import Comparison
+    from autotune.tuning.session.session import Plan
+    from autotune.tuning.session.status import Status, Summary
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One session of the command."""
+
+    kernel: Kernel[Any]
+    device: Device
+    plan: Plan
+    problems: Mapping[Problem, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel.name} on {self.device.name}"
+
+    def check_table(self) -> Path:
+        """Raises MachineError where the table could not be written."""
+        filed = self.plan.bench.table_device(self.device.name) if self.plan.bench else self.device.name
+        path = table.path_of(self.plan.tables, self.device.arch, filed, self.kernel.name)
+        from autotune.tuning.session.tables import check_writable
+
+        check_writable(path)
+        return path
+
+    def run(self) -> Summary:
+        from autotune.tuning.session.session import Session
+
+        with progress_bar() as bar:
+
+            def update(status: Status) -> None:
+                bar(f"{self.name}: {status.stage}", status.done, status.of, _describe(status))
+
+            # The clock of --minutes starts with each session.
+            fresh = replace(self.plan, budget=replace(self.plan.budget, started=time.monotonic()))
+            return Session(self.kernel, self.device, fresh, update).run(self.problems)
+
+
+def run_all(asked: Sequence[Asked], as_json: bool) -> int:
+    """Runs and shows them; the exit code. A session that fails is told at once, the others run on."""
+    # All tables are tried before the first session: hours of tuning should not pass before one is found read-only.
+    ready = [session for session in asked if _ended_well(session.name, session.check_table)]
+    done = [summary for session in ready if (summary := _ended_well(session.name, session.run))]
+    if asked and not done:
+        return 2
+    show_rows(
+        [_row(summary) | (_details(summary) if as_json else {}) for summary in done],
+        as_json,
+        "tuning sessions (default / best: times of a step, measured only where the tier says so)",
+    )
+    if not as_json:
+        compared = [_compared(summary, one) for summary in done for one in summary.compared]
+        if compared:
+            show_rows(
+                compared, as_json=False, title="microseconds of each row, samples interleaved; roofline: the bound"
+            )
+        for summary in done:
+            _show_details(summary)
+    return 2 if len(done) < len(asked) else 0 if done else 1
+
+
+def _ended_well(name: str, step: Callable[[], _T]) -> _T | None:
+    """What `step` returns; None where it failed, which is told at once."""
+    try:
+        return step()
+    except (AutotuneError, OSError) as error:
+        print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def _describe(status: Status) -> str:
+    failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
+    parts = [f"default / best {status.speedup:.2f}"] if status.stage == "search" else []
+    return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
+
+
+def _compared(summary: Summary, one: Comparison) -> dict[str, Any]:
+    return {
+        "kernel": summary.kernel,
+        "problem": one.problem,
+        "tier": summary.tier,
+        "default": _us(one.default_us),
+        "tuned": _us(one.tuned_us),
+        "library": _us(one.library_us),
+        "roofline": _us(one.roofline_us),
+        "library / tuned": one.speedup,
+        "which library": one.library,
+    }
+
+
+def _us(us: float | None) -> str:
+    return "" if us is None else f"{us:.2f}"
+
+
+def _row(summary: Summary) -> dict[str, Any]:
+    return {
+        "kernel": summary.kernel,
+        "device": summary.device,
+        "problems": summary.problems,
+        "considered": summary.considered,
+        "rejected": summary.rejected,
+        "tried": summary.trials,
+        "compiled": summary.compiled,
+        "from cache": summary.from_cache,
+        "failed": dict(summary.failed),
+        "distinct codes": summary.distinct_codes,
+        "validated": summary.validated,
+        "rows": summary.rows,
+        "default / best": round(summary.speedup, 3),
+        **({"price": round(summary.price, 4)} if summary.price is not None else {}),
+        **({"search": _told(summary)} if summary.mode != "search" else {}),
+        "tier": summary.tier,
+    }
+
+
+def _told(summary: Summary) -> str:
+    """`exhaustive: all 76`, or how far it came where time was out."""
+    tried = (
+        f"all {summary.feasible}" if summary.trials >= summary.feasible else f"{summary.trials} of {summary.feasible}"
+    )
+    return f"{summary.mode}: {tried}"
+
+
+_SHOWN = 8
+"""Reasons a session; --json has all."""
+
+
+def _details(summary: Summary) -> dict[str, Any]:
+    """What a cell cannot hold."""
+    from autotune.tuning.session.status import grouped
+
+    return {
+        "reasons": [asdict(reason) for reason in grouped(summary.reasons)],
+        "seconds": {stage: round(seconds, 3) for stage, seconds in summary.seconds.items()},
+        "compile CPU seconds": round(summary.compile_cpu_s, 3),
+        "GPU seconds": round(summary.gpu_s, 3),
+        "table": str(summary.table),
+        "compared": [asdict(comparison) for comparison in summary.compared],
+    }
+
+
+def _show_details(summary: Summary) -> None:
+    print(summary.table)
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items())
+    gpu = f", GPU {summary.gpu_s:.1f} s" if summary.tier != "modeled" else ""
+    print(f"  {stages}; compilers {summary.compile_cpu_s:.1f} CPU s{gpu}")
+    from autotune.tuning.session.status import grouped
+
+    reasons = grouped(summary.reasons)
+    for reason in reasons[:_SHOWN]:
+        print(f"  failed {reason.count}x: {reason.kind}: {reason.words}")
+    if len(reasons) > _SHOWN:
+        print(f"  and {len(reasons) - _SHOWN} other reasons: see --json")
