@@ -39,6 +39,8 @@ class Calibration:
 
 def timed(results: Results) -> list[Line]:
     """Lines of the step `sizes` with a time and what the model said of it."""
+    if not results.has_times:
+        return []
     return [line for line in results.of("sizes").values() if line.get("us") and line.get("modeled_us")]
 
 

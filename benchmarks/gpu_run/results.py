@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autotune.errors import UsageError
 from autotune.files import read_json
-from benchmarks.gpu_run import lines
+from benchmarks.gpu_run import lines, stand_in
 from benchmarks.gpu_run.lines import Line
 from benchmarks.gpu_run.plan import STEPS
 
@@ -27,6 +27,11 @@ class Results:
     def is_measured(self) -> bool:
         """Whether a GPU took these times; else a bench that stands for one made them up."""
         return self.bench == "gpu"
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the bench has times at all; the stand-in's are none."""
+        return self.bench != stand_in.NAME
 
     @property
     def us(self) -> str:

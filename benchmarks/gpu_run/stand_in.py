@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,15 +41,24 @@ class StandIn:
     def open(self, slot: int) -> Meter:
         from autotune.tuning.measurement.gpu import Gpu
 
-        ExitStack().enter_context(here(self.device))  # until the process ends
+        _entered(self.device)
         return Gpu().open(slot)
 
 
-@contextmanager
-def here(device: str) -> Iterator[None]:
-    """This process sees a GPU; TRITON_INTERPRET=1 must be set. Graphs run what they capture, and replay nothing.
+@cache
+def _entered(device: str) -> ExitStack:
+    """Stands in until this process ends: what is kept here is not left."""
+    stack = ExitStack()
+    stack.enter_context(here(device, replays=False))
+    return stack
 
-    Raises UsageError where the tests are missing.
+
+@contextmanager
+def here(device: str, replays: bool = True) -> Iterator[None]:
+    """This process sees a GPU; TRITON_INTERPRET=1 must be set.
+
+    Launches that a graph captures do not run. Its replays run them, but not where `replays` is false: there they would
+    be timed, hundreds at once. Raises UsageError where the tests are missing.
     """
     if not (_TESTS / "stand_in").is_dir():
         raise UsageError(f"bench {NAME} needs the tests of a checkout: there is no {_TESTS / 'stand_in'}")
@@ -60,26 +70,48 @@ def here(device: str) -> Iterator[None]:
         sys.path.insert(0, str(_TESTS))
     standing_in = import_module("stand_in.cuda").standing_in
     correct_interpreter()
-    graphs = {"CUDAGraph": _Graph, "graph": _capture}
-    with standing_in(device, **graphs), mock.patch.object(GridExecutor, "__call__", _unseen(GridExecutor.__call__)):
+    driver = _Driver(GridExecutor.__call__, replays)
+    graphs = {"CUDAGraph": _Graph, "graph": driver.capture}
+    with standing_in(device, **graphs), mock.patch.object(GridExecutor, "__call__", driver.launcher()):
         yield
 
 
+class _Driver:
+    """Runs launches of the interpreter, or keeps them for the graph that captures them."""
+
+    def __init__(self, execute: Callable[..., Any], replays: bool) -> None:
+        self._execute, self._replays = execute, replays
+        self._capturing: _Graph | None = None
+
+    def launcher(self) -> Callable[..., None]:
+        def call(*arguments: Any, **options: Any) -> None:  # noqa: ANN401
+            launch = partial(self.run, *arguments, **options)
+            if self._capturing is None:
+                launch()
+            elif self._replays:
+                self._capturing.launches.append(launch)
+
+        return call
+
+    def run(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        import torch
+
+        with torch._C.DisableTorchFunction():  # programs see the tensors that the stand-in computes with
+            self._execute(*arguments, **options)
+
+    @contextmanager
+    def capture(self, graph: _Graph) -> Iterator[None]:
+        self._capturing = graph
+        try:
+            yield
+        finally:
+            self._capturing = None
+
+
 class _Graph:
+    def __init__(self) -> None:
+        self.launches: list[Callable[[], None]] = []
+
     def replay(self) -> None:
-        pass
-
-
-def _capture(graph: _Graph) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def _unseen(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """Programs of the interpreter see the tensors that the stand-in computes with."""
-    import torch
-
-    def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        with torch._C.DisableTorchFunction():
-            return execute(*arguments, **options)
-
-    return call
+        for launch in self.launches:
+            launch()
