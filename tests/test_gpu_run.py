@@ -150,6 +150,13 @@ def test_page_of_measured_lines_corrects_record_and_model(tmp_path):
     assert "made these times up" not in page
 
 
+def test_page_tells_trials_that_failed_from_a_failed_session(tmp_path):
+    lines.append(tmp_path / "tune.jsonl", {"unit": "moe/router", "tried": 9, "failed trials": {"wrong": 2}})
+    page = recorded(tmp_path, "simulated:7")
+    assert "| moe/router |  |  | 9 |  | wrong=2 |" in page
+    assert "| tune | a short tuning session | not asked for |  | 1 | 0 |" in page
+
+
 def test_page_of_a_rehearsal_never_says_measured(tmp_path):
     page = recorded(tmp_path, "simulated:7")
     assert "**No GPU was measured: bench simulated:7 made these times up.**" in page
@@ -205,6 +212,6 @@ def test_whole_run_ends_with_every_step_told(tmp_path):
     assert set(ended) == {step.name for step in STEPS}
     states = {name: ended[name]["state"] for name in ended}
     assert {name for name in states if states[name] == "skipped"} == {
-        *("ceilings", "numerics", "serving", "tests", "profile", "sanitize", "tune")
+        *("ceilings", "numerics", "serving", "tests", "profile", "sanitize", "tune", "agreement")
     }, states
     assert "failed" not in states.values(), states

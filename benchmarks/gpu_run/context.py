@@ -75,6 +75,11 @@ class Context:
         if not self.is_gpu:
             raise Skipped(f"no GPU: the bench is {self.bench_name}")
 
+    def needs_times(self) -> None:
+        """Raises Skipped on the stand-in."""
+        if self.is_rehearsal:
+            raise Skipped("no GPU: times of the stand-in are none")
+
     def left(self) -> float:
         """Seconds until this step has to end."""
         return self.ends - time.monotonic()

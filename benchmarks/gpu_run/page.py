@@ -150,16 +150,25 @@ def _serving(results: Results) -> str:
 
 
 def _spaces(results: Results) -> str:
-    names = ("timed", "best_us", "model_first_us", "model_first_8_us", "rank_correlation", "factor", "statuses")
-    heads = ("space", "timed", f"best, {results.us}", "model's first", "best of its first 8", "rank correlation")
-    rows = ((unit, *(line.get(name) for name in names)) for unit, line in results.of("spaces").items())
-    return table((*heads, "measured / modeled", "how trials ended"), rows)
+    return _sessions(results, "spaces")
+
+
+def _agreement(results: Results) -> str:
+    names = ("problems", "times", "rank", "regret", "factor", "spread")
+    rows = ((unit, *(line.get(name) for name in names)) for unit, line in results.of("agreement").items())
+    heads = ("device, dtype, family", "problems", "times", "rank correlation", "regret of the first")
+    return table((*heads, "time / modeled", "spread of it"), rows)
 
 
 def _tune(results: Results) -> str:
-    names = ("tried", "compiled", "failed", "rows", "default / best", "tier")
+    return _sessions(results, "tune")
+
+
+def _sessions(results: Results, step: str) -> str:
+    names = ("considered", "tried", "compiled", "failed trials", "rows", "default / best", "tier")
     rows = (
-        (unit, line.get("problem"), *(line.get(name) for name in names)) for unit, line in results.of("tune").items()
+        (line.get("kernel", unit), line.get("problem"), *map(line.get, names))
+        for unit, line in results.of(step).items()
     )
     return table(("kernel", "problem", *names), rows)
 
@@ -214,6 +223,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Results], str]], ...] = (
     ("Serving", _serving),
     ("Spaces measured whole", _spaces),
     ("A short session", _tune),
+    ("The model against all trials", _agreement),
     ("pytest -m gpu", _tests),
     ("Counters", _profile),
     ("Doctor", _doctor),

@@ -35,6 +35,7 @@ STEPS = (
     Step("spaces", "small search spaces measured whole", 80),
     Step("tests", "pytest -m gpu", 60),
     Step("tune", "a short tuning session", 60),
+    Step("agreement", "the model against all trials of this run", 25),
     Step("profile", "counters of one launch of each kernel, by ncu", 40),
     Step("sanitize", "one launch of each kernel under compute-sanitizer", 40),
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 from benchmarks.gpu_run.commands import autotune
-from benchmarks.gpu_run.context import Context, Skipped
+from benchmarks.gpu_run.context import Context
 
 
 def run(context: Context) -> None:
-    if context.is_rehearsal:
-        raise Skipped("no GPU: times of the stand-in are none")
+    context.needs_times()
     words = [f"--bench={context.bench_name}", *([] if context.is_gpu else [f"--device={context.device.name}"])]
     told = autotune(context, "doctor", "--timing", *words, "--json")
     if told.returncode:
