@@ -146,6 +146,7 @@ def test_page_of_measured_lines_corrects_record_and_model(tmp_path):
     assert 'tb_s = "measured: ' in page
     assert "[sm_90.fp8]\nlaunch_us = 5.0\nfactor = 2.00\n" in page
     assert "| validate | 2 | 3 of 9 are wrong | moe/router a |" in page
+    assert "The record of sm_90 says Accumulation(bits=13, terms=32)" in page
     assert "| 64 | 13 | 32 |" in page
     assert "made these times up" not in page
 
@@ -163,6 +164,31 @@ def test_page_of_a_rehearsal_never_says_measured(tmp_path):
     assert "measured us" not in page
     assert "+tb_s" not in page, "made-up times correct no record"
     assert "REHEARSAL on bench simulated:7, not to be applied" in page
+
+
+PROBE = """
+import torch
+from autotune import arch
+from autotune.tuning.interpreter.alignment import products_of
+from autotune.tuning.interpreter.corrections import correct_interpreter
+from benchmarks.gpu_run.fp8_probe import bits_kept, terms_aligned
+correct_interpreter()
+for name in ("sm_89", "sm_90", "sm_100"):
+    with products_of(arch.named(name)):
+        for rows in (16, 64):
+            asked = rows, torch.float8_e4m3fn, "cpu"
+            print(name, rows, bits_kept(*asked), terms_aligned(*asked))
+"""
+
+
+def test_probe_finds_how_emulated_matrix_units_add():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1"}
+    told = subprocess.run([sys.executable, "-c", PROBE], env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    assert told.stdout.splitlines() == [
+        *("sm_89 16 13 16", "sm_89 64 13 16"),
+        *("sm_90 16 23 0", "sm_90 64 13 32"),  # mma.sync widens FP8 to fp16, wgmma does not
+        *("sm_100 16 23 0", "sm_100 64 23 0"),
+    ]
 
 
 def rehearsed(out, *more):

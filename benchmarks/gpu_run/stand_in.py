@@ -64,6 +64,8 @@ def here(device: str, replays: bool = True) -> Iterator[None]:
         raise UsageError(f"bench {NAME} needs the tests of a checkout: there is no {_TESTS / 'stand_in'}")
     from triton.runtime.interpreter import GridExecutor
 
+    from autotune import device as devices
+    from autotune.tuning.interpreter.alignment import products_of
     from autotune.tuning.interpreter.corrections import correct_interpreter
 
     if str(_TESTS) not in sys.path:
@@ -72,7 +74,8 @@ def here(device: str, replays: bool = True) -> Iterator[None]:
     correct_interpreter()
     driver = _Driver(GridExecutor.__call__, replays)
     graphs = {"CUDAGraph": _Graph, "graph": driver.capture}
-    with standing_in(device, **graphs), mock.patch.object(GridExecutor, "__call__", driver.launcher()):
+    launches = mock.patch.object(GridExecutor, "__call__", driver.launcher())
+    with standing_in(device, **graphs), launches, products_of(devices.named(device).architecture):
         yield
 
 

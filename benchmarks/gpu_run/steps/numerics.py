@@ -43,7 +43,7 @@ def run(context: Context) -> None:
 def _sums(context: Context, unit: str, rows: int) -> None:
     dtype = FP8[context.device.fp8]
     try:
-        context.add(unit, rows=rows, bits=bits_kept(rows, dtype), terms=terms_aligned(rows, dtype))
+        context.add(unit, rows=rows, bits=bits_kept(rows, dtype, "cuda:0"), terms=terms_aligned(rows, dtype, "cuda:0"))
     except Exception as error:  # compilers and drivers raise anything
         context.add(unit, failed=f"{type(error).__name__}: {error}"[:400])
 
