@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+import warnings
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -169,17 +170,38 @@ def _identify(properties: Any, sysfs: Path = Path("/sys/bus/pci/devices")) -> De
     amd = getattr(properties, "gcnArchName", "")
     arch = amd.split(":")[0] if amd.startswith("gfx") else f"sm_{properties.major}{properties.minor}"
     units = properties.multi_processor_count
-    matches = [d for d in map(named, names()) if (d.arch, d.compute_units) == (arch, units)]
+    records = [d for d in map(named, names()) if (d.arch, d.compute_units) == (arch, units)]
     pci_id = _pci_id(properties, sysfs)
-    by_pci = [d for d in matches if pci_id in d.pci_ids]
-    if by_pci or matches:
-        # H100 and H200 differ in neither arch nor units; where PCI ids are hidden, their memory tells them apart.
-        memory_gb = getattr(properties, "total_memory", 0) / 1e9
-        return min(by_pci or matches, key=lambda d: abs(math.log(d.dram_gb / max(memory_gb, 1))))
-    raise DeviceError(
-        f"no record in {DEVICES} has arch {arch} with {units} compute units (PCI id {pci_id or 'hidden'}); "
-        f"add a file there: a new GPU needs nothing else"
-    )
+    if not records:
+        raise DeviceError(
+            f"no record in {DEVICES} has arch {arch} with {units} compute units (PCI id {pci_id or 'hidden'}); "
+            f"add a file there: a new GPU needs nothing else"
+        )
+    records = [d for d in records if pci_id in d.pci_ids] or _fitting(records, properties)
+    if len(records) > 1:
+        warnings.warn(
+            f"this GPU may be {' or '.join(d.name for d in records)}: PCI id {pci_id or 'hidden'}, name "
+            f"{getattr(properties, 'name', '')!r}, memory and clock fit each; taken for the slowest. Name it with "
+            "--device where that is wrong, and add its PCI id to its record",
+            stacklevel=2,
+        )
+    return min(records, key=lambda d: d.rate("bf16"))
+
+
+def _fitting(records: list[Device], properties: Any) -> list[Device]:  # noqa: ANN401
+    """The records that what the driver reports fits best, where a virtual machine hides the PCI id.
+
+    H100 and H200 differ in neither arch nor units, MI350X and MI355X nor in memory: name, memory and clock are asked in
+    turn, each where the one before leaves several.
+    """
+    words = f" {re.sub('[^a-z0-9]+', ' ', getattr(properties, 'name', '').lower())} "
+    named_so = [d for d in records if f" {d.name.replace('_', ' ')} " in words] or records
+    memory_gb = max(getattr(properties, "total_memory", 0) / 1e9, 1.0)
+    off = {d.name: abs(math.log(d.dram_gb / memory_gb)) for d in named_so}
+    alike = [d for d in named_so if off[d.name] < min(off.values()) + 0.05]
+    clock_ghz = getattr(properties, "clock_rate", 0) / 1e6
+    # An L40 and an L40S are 1.2 % apart.
+    return [d for d in alike if abs(d.clock_ghz - clock_ghz) < 0.005 * d.clock_ghz] or alike
 
 
 @cache

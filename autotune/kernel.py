@@ -17,6 +17,7 @@ from autotune import identity, launcher_signature, runtime, torch_ops
 from autotune.arch import Accumulation
 from autotune.config import Config, P
 from autotune.device import Device
+from autotune.errors import DeviceError
 from autotune.identity import Identity
 from autotune.launcher_signature import Signature
 from autotune.runtime import Served
@@ -127,9 +128,19 @@ class Kernel(Generic[P]):
         return problem
 
     def home(self, args: tuple[Any, ...]) -> Device:
-        """The GPU on which the tensors of a call lie. Raises DeviceError."""
+        """The GPU on which the tensors of a call lie. Raises DeviceError, also where it is not the current one.
+
+        Triton launches on the current GPU, where another one's memory may not be reached.
+        """
         place = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
-        return devices.at(place.index) if place.type == "cuda" and place.index is not None else devices.current()
+        if place.type != "cuda" or place.index is None:
+            return devices.current()
+        if place.index != (current := torch.cuda.current_device()):
+            raise DeviceError(
+                f"{self.name}: its tensors lie on cuda:{place.index}, the current GPU is cuda:{current}; "
+                f"call it inside `with torch.cuda.device({place.index})`"
+            )
+        return devices.at(place.index)
 
     def forbids(self, problem: P, config: Config, device: Device) -> str | None:
         """Why a config cannot run on `problem`, or would compute something wrong; None also where it is only slow.

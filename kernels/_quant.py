@@ -139,7 +139,9 @@ def _power_of_two(amax: Tensor, slack: Tensor, most: float) -> tuple[Tensor, Ten
 def decode_fp4(packed: Tensor) -> Tensor:
     """float64 values of packed e2m1, low nibble first: [..., n] uint8 -> [..., 2 n]."""
     nibbles = torch.stack((packed & 15, packed >> 4), -1).flatten(-2).long()
-    return torch.tensor(E2M1, dtype=torch.float64)[nibbles & 7] * torch.where(nibbles >= 8, -1.0, 1.0)
+    return torch.tensor(E2M1, dtype=torch.float64, device=packed.device)[nibbles & 7] * torch.where(
+        nibbles >= 8, -1.0, 1.0
+    )
 
 
 def decode_e8m0(scale: Tensor, group: int = 32) -> Tensor:
@@ -147,9 +149,9 @@ def decode_e8m0(scale: Tensor, group: int = 32) -> Tensor:
     return torch.exp2(scale.double() - 127).repeat_interleave(group, -1)
 
 
-def hadamard_matrix(size: int) -> Tensor:
+def hadamard_matrix(size: int, device: torch.device) -> Tensor:
     """Sylvester's matrix of +-1, float64 [size, size]."""
-    matrix = torch.ones(1, 1, dtype=torch.float64)
+    matrix = torch.ones(1, 1, dtype=torch.float64, device=device)
     while matrix.shape[0] < size:
         matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
     return matrix

@@ -1,29 +1,36 @@
 """Runs with TRITON_INTERPRET=1: the real bench on a stand-in for torch.cuda, whose graphs count launches; prints JSON.
 
-It cannot show that times are right. It shows that the code that asks for them runs, in which order, and what it makes
-of what a driver raises.
+It cannot show that times are right. It shows that the code that asks for them runs, in which order, what it makes of
+what a driver raises, and that wrong results are told from right ones.
 """
 
 import contextlib
 import itertools
 import json
-import time
 from dataclasses import replace
-from types import SimpleNamespace
 from unittest import mock
 
 import torch
+from stand_in.cuda import standing_in
+from triton.runtime.interpreter import GridExecutor
 
 from autotune import device, registry
 from autotune.config import build, key
 from autotune.tuning.interpreter import corrections
+from autotune.tuning.measurement import driver, truth
 from autotune.tuning.measurement.gpu import Gpu
 from autotune.tuning.workers.worker import Job
 
+H200 = device.named("h200")
+
+
+def job(kernel, fields):
+    problem = build(kernel.problem, fields, "test")
+    return Job(kernel.name, key(problem), kernel.default(problem, H200), H200.name)
+
+
 KERNEL = registry.load("quant/fp8_group_quant")
-H100 = replace(device.named("h100"), last_level_mb=0.02)
-PROBLEM = build(KERNEL.problem, {"rows": 8, "cols": 256}, "test")
-JOB = Job(KERNEL.name, key(PROBLEM), KERNEL.default(PROBLEM, H100), H100.name)
+JOB = job(KERNEL, {"rows": 8, "cols": 256})
 
 
 class Stage:
@@ -51,20 +58,6 @@ class Graph:
         STAGE.log.append(f"replay {self.launches}")
 
 
-class Event:
-    def __init__(self, enable_timing):
-        assert enable_timing
-
-    def record(self):
-        self.at = time.perf_counter()
-
-    def synchronize(self):
-        pass
-
-    def elapsed_time(self, other):
-        return 1e3 * (other.at - self.at) + 0.01
-
-
 @contextlib.contextmanager
 def capturing(graph):
     STAGE.graph = graph
@@ -74,30 +67,25 @@ def capturing(graph):
 
 STAGE = Stage()
 CUDA = {
-    "set_device": lambda slot: None,
     "synchronize": STAGE.synchronize,
-    "mem_get_info": lambda: (2**30, 2**30),
-    "empty_cache": lambda: None,
-    "Event": Event,
     "CUDAGraph": Graph,
     "graph": capturing,
-    "Stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
-    "current_stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
-    "stream": lambda one: contextlib.nullcontext(),
+    "_sleep": lambda cycles: STAGE.log.append("sleep"),
 }
 
 
 class Cold:
-    """What is written over before each sample."""
+    """What is read before each sample."""
 
-    def zero_(self):
+    def sum(self):
         STAGE.log.append("cold")
 
 
 def meter():
-    made = Gpu().open(0)
-    made._where, made._cold = "cpu", Cold()
+    made = Gpu(kind="h200").open(0)
+    made._cold = Cold()
     made._warm_up = lambda replay: STAGE.log.append("warm")
+    STAGE.log = []
     return made
 
 
@@ -121,15 +109,26 @@ def failure(launch):
         STAGE.lost = False
 
 
+def interpreted(execute):
+    """Programs of the interpreter see the tensors that the stand-in computes with."""
+
+    def call(self, *arguments, **options):
+        with torch._C.DisableTorchFunction():
+            return execute(self, *arguments, **options)
+
+    return call
+
+
 def main():
     corrections.correct_interpreter()
-    with contextlib.ExitStack() as stack:
-        for name, stand_in in CUDA.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
-        stack.enter_context(mock.patch.object(device, "current", lambda: H100))
-        staged = replace(KERNEL, launch=STAGE.launched)
-        stack.enter_context(mock.patch.object(registry, "load", lambda name: staged))
-        print(json.dumps(cases()))
+    staged = replace(KERNEL, launch=STAGE.launched)
+    load = registry.load
+    with (
+        standing_in("h200", **CUDA),
+        mock.patch.object(GridExecutor, "__call__", interpreted(GridExecutor.__call__)),
+        mock.patch.object(registry, "load", lambda name: staged if name == KERNEL.name else load(name)),
+    ):
+        print(json.dumps(cases() | wrong_results()))
 
 
 def doubled(*arguments, **options):
@@ -154,6 +153,68 @@ def cases():
         "a lost context": raised(RuntimeError("a driver's text"), lost=True),
         "no memory": raised(torch.cuda.OutOfMemoryError("no room")),
         "a wrong result": failure(doubled),
+        "throttled": throttled(),
+    }
+
+
+def throttled():
+    """What is said of a fast clock and of two slow ones; the driver gives a reason of the first slow one, none else."""
+    one, said = meter(), []
+    for mhz, reasons in ((1980, ()), (1500, ("hardware thermal",)), (1500, None)):
+        with (
+            mock.patch.object(driver, "clock_mhz", lambda number, mhz=mhz: mhz),
+            mock.patch.object(driver, "held_back", lambda number, reasons=reasons: reasons),
+        ):
+            said.append(one.time((JOB,), 2)[0].throttled_by)
+    return said
+
+
+def told(kernel, fields, change=lambda output: output):
+    """How the check of a launch ends whose output was changed: its share of the budget, or what was raised."""
+    asked = job(kernel, fields)
+    wrong = replace(kernel, launch=lambda *inputs, **options: change(kernel.launch(*inputs, **options)))
+    with mock.patch.object(registry, "load", lambda name: wrong):
+        try:
+            return meter().check(asked)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+
+def two_ulps(output):
+    """Every second element is two units in the last place of bf16 too large."""
+    bits = output.clone().view(torch.int16)
+    bits.flatten()[::2] += 2
+    return bits.view(torch.bfloat16)
+
+
+def unwritten(output):
+    """As if the kernel had never run: what the allocator hands out."""
+    return torch.empty_like(output)
+
+
+def off_where_valid(output):
+    return torch.where(output.isfinite(), output * 1.01, output)
+
+
+LOGITS = {"tokens": 48, "heads": 8, "keys": 256, "fp4": False, "dtype": "e4m3fn", "pattern": "causal"}
+GEMM = {"m": 33, "n": 64, "k": 256}
+RIGHT = {"gemm/fp8_block_scaled": GEMM, "indexer/ragged_logits": LOGITS}
+
+
+def wrong_results():
+    gemm, logits = map(registry.load, RIGHT)
+    small = {name: told(registry.load(name), fields) for name, fields in RIGHT.items()}
+    with mock.patch.object(truth, "_WHOLE_FLOPS", 0):
+        large = {name: told(registry.load(name), fields) for name, fields in RIGHT.items()}
+        prefill = told(logits, LOGITS, off_where_valid)
+        tail = told(gemm, GEMM, lambda output: torch.cat((output[:-1], 2 * output[-1:])))
+    return {
+        "right": small,
+        "right, sampled": large,
+        "wrong logits of a prefill": prefill,
+        "a wrong tail, sampled": tail,
+        "unwritten": told(gemm, GEMM, unwritten),
+        "two ulps": told(gemm, GEMM, two_ulps),
     }
 
 

@@ -25,13 +25,12 @@ LIMITS = Limits(processes=1)
 
 
 def test_copies_of_the_inputs_exceed_twice_the_last_level_cache_where_there_is_room():
-    mi300x = device.named("mi300x")
-    assert mi300x.last_level_mb == 256
-    assert cold_cache.copies_for(64 * 2**20, mi300x, 2**40) == 9
-    assert cold_cache.copies_for(2**20, mi300x, 2**40) == 513
-    assert cold_cache.copies_for(2**10, mi300x, 2**40) == 1000, "tiny inputs: as many as a graph has launches"
-    assert cold_cache.copies_for(2**30, mi300x, 2**40) == 2
-    assert cold_cache.copies_for(2**30, mi300x, 2**30) == 1, "no room: the same inputs again"
+    overfull = cold_cache.overfull_bytes(256 * 2**20)
+    assert cold_cache.copies_for(64 * 2**20, overfull, 2**40) == 9
+    assert cold_cache.copies_for(2**20, overfull, 2**40) == 513
+    assert cold_cache.copies_for(2**10, overfull, 2**40) == 1000, "tiny inputs: as many as a graph has launches"
+    assert cold_cache.copies_for(2**30, overfull, 2**40) == 2
+    assert cold_cache.copies_for(2**30, overfull, 2**30) == 1, "no room: the same inputs again"
 
 
 def test_graphs_are_long_enough_that_launching_them_is_under_five_percent():
@@ -66,14 +65,23 @@ def test_the_code_that_asks_a_gpu_runs_on_a_stand_in():
     found = json.loads(told.stdout)
     assert 0 < found["error"] <= 1
     assert found["checked"] == ["launch"] * 3
+    for asked in ("right", "right, sampled"):
+        assert all(0 < share <= 1 for share in found[asked].values()), found[asked]
+    for asked in ("wrong logits of a prefill", "a wrong tail, sampled", "unwritten", "two ulps"):
+        assert found[asked].startswith("WrongResult"), found[asked]
     assert found["samples"] == 6
     assert found["us"] > 0
-    before, probe, captured, settled, warm, *passes = found["timed"]
+    before, once, *probe, captured, settled, warm = found["timed"][:8]
+    cold = [["cold", 1], ["sleep", 1]]
     assert before == ["launch", 2 + found["copies"]], "compiled by two launches before one graph of each copy"
-    assert probe == [f"replay {found['copies']}", 2]
+    assert once == [f"replay {found['copies']}", 1]
+    assert probe == [*cold, once]
     assert captured[1] > found["copies"], "a longer graph, since the first took under 400 us"
     assert (settled, warm) == ([f"replay {captured[1]}", 1], ["warm", 1])
-    assert passes == [["cold", 1], settled] * 6, "the cache is written over before each sample"
+    assert found["timed"][8:] == [*cold, settled] * 6, "the cache is cold, and the GPU busy, before each sample"
+    fast, hot, fallen = found["throttled"]
+    assert (fast, hot) == ("", "hardware thermal")
+    assert "1980 MHz" in fallen
     kinds = [found[name] for name in ("an error", "a lost context", "no memory", "a wrong result")]
     assert kinds == ["RuntimeError", "Sticky", "OutOfMemory", "WrongResult"]
 

@@ -68,7 +68,7 @@ def test_noise_drift_and_throttling_move_the_samples():
     (job,) = jobs(1)
     calm = Simulated(weather=Weather(noise=0.0))
     truth = calm.surface.us(job)
-    assert calm.open(0).time([job], 4)[0] == Timing((truth,) * 4, 2100, False)
+    assert calm.open(0).time([job], 4)[0] == Timing((truth,) * 4, 2100)
     noisy = Simulated(weather=Weather(noise=0.02)).open(0).time([job], 400)[0]
     assert noisy.us == pytest.approx(truth, rel=0.01)
     assert 0.008 < noisy.spread < 0.02

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from autotune import device as devices
+import sys
+
 from autotune.device import Device
-from autotune.errors import DeviceError, UsageError
+from autotune.errors import UsageError
 from autotune.tuning.measurement.bench import Bench
 
 
 def named(text: str | None, device: Device, remote: bool = False) -> Bench | None:
-    """The bench called `text`; without a name the GPUs of this machine where they are `device`s, else none.
+    """The bench called `text`; without a name the GPUs of this machine that are `device`s, if any.
+
+    Those of another kind are left alone, and named on stderr.
 
     `remote`: a cluster measures, and only it knows its GPUs. Raises UsageError.
     """
-    from autotune.tuning.measurement import gpu, simulated
+    from autotune.tuning.measurement import gpu, hardware, simulated
 
     if text == "none":
         return None
     if text not in (None, "gpu"):
         return simulated.parse(str(text))
     if text == "gpu" and remote:
-        return gpu.Gpu(slots=1)  # ray_pool asks the cluster how many there are
-    try:
-        here = devices.current()
-    except DeviceError as error:
-        if text == "gpu":
-            raise UsageError(f"--bench gpu: {error}") from error
-        return None
-    if here != device:
-        if text == "gpu":
-            raise UsageError(f"--bench gpu: --device says {device.name}, the GPU in this machine is {here.name}")
-        return None
-    return gpu.Gpu(slots=gpu.count())
+        return gpu.Gpu(slots=1, kind=device.name)  # ray_pool asks the cluster how many there are
+    found = hardware.present(device.name)
+    others = ", ".join(found.others)
+    if found.numbers:
+        if others:
+            print(f"{device.name}: {others}; left alone", file=sys.stderr)
+        return gpu.Gpu(slots=len(found.numbers), kind=device.name)
+    if text == "gpu":
+        raise UsageError(f"--bench gpu: --device says {device.name}, but {others or 'no GPU is visible to torch'}")
+    return None

@@ -14,7 +14,7 @@ from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
-from autotune.errors import AutotuneError
+from autotune.errors import AutotuneError, DeviceError
 from autotune.toolchain import (
     PROVE,
     PROVE_FP4,
@@ -39,8 +39,10 @@ Finding = tuple[str, bool, str]
 
 _BACK_ENDS = {"nvidia": ("compile for NVIDIA", "sm_100"), "amd": ("compile for AMD", "gfx950")}
 _MEASURE = "measure on a GPU"
-_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_MEASURE, PROVE_FP4.name}
-"""Worth saying, no failure: a machine with no GPU tunes to the model, a Triton may be built for one vendor."""
+_RECORD = "device record"
+_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_MEASURE, _RECORD, PROVE_FP4.name}
+"""Worth saying, no failure: a machine with no GPU tunes to the model, a Triton may be built for one vendor,
+a record may round."""
 
 
 def add(commands: Commands) -> None:
@@ -66,12 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _timing(arguments: argparse.Namespace) -> int:
-    from autotune.tuning.measurement import gpu, simulated
+    from autotune.tuning.measurement import gpu, hardware, simulated
     from autotune.tuning.session.noise import noise
 
     bench: Bench
     if arguments.bench in (None, "gpu"):
-        device, bench = devices.current(), gpu.Gpu(slots=gpu.count())
+        device = devices.current()
+        bench = gpu.Gpu(slots=len(hardware.present(device.name).numbers), kind=device.name)
     else:
         bench = simulated.parse(arguments.bench)
         device = devices.named(arguments.device or "mi355x")
@@ -93,7 +96,7 @@ def _noise_row(bench: Bench, device: Device, slot: int, one: Noise) -> dict[str,
         **{f"floor {blocks}": round(100 * floor, 2) for blocks, floor in zip(LOOKS, one.floors, strict=True)},
         "gain over itself %": round(100 * one.twin, 2),
         "clock MHz": one.clock_mhz,
-        "throttled": "yes" if one.throttled else "no",
+        "throttled": one.throttled_by or "no",
     }
 
 
@@ -106,7 +109,8 @@ def _findings() -> Iterator[Finding]:
     for name, arch in _BACK_ENDS.values():
         yield name, *_attempt(partial(compilers_for, arch))
     yield from (_use(use, triton) for use in USES)
-    yield _MEASURE, *_attempt(lambda: devices.current().name)
+    yield _MEASURE, *_attempt(_gpus)
+    yield _RECORD, *_attempt(_record)
     yield "kernels", True, ", ".join(registry.names())
     yield "tables", *_attempt(_tables)
     state = state_root()
@@ -127,6 +131,28 @@ def _use(use: Use, triton: str) -> Finding:
     if use is TUNE and not any(map(back_end, _BACK_ENDS)):
         return use.name, False, f"triton {triton} was built without a back end for either vendor; {remedy()}"
     return use.name, True, f"triton {triton}{'' if was_tried(triton) else f', newer than any tried; {remedy()}'}"
+
+
+def _gpus() -> str:
+    from autotune.tuning.measurement import hardware
+
+    found = hardware.present(devices.current().name)
+    return "; ".join((f"{len(found.numbers)} x {devices.current().name}", *found.others))
+
+
+def _record() -> str:
+    """Raises DeviceError where the record and the driver disagree."""
+    import torch
+
+    from autotune.tuning.measurement import hardware
+
+    if not torch.cuda.is_available():
+        return "no GPU to hold one against"
+    device = devices.current()
+    differ = list(hardware.differences(device, torch.cuda.current_device()))
+    if differ:
+        raise DeviceError(f"{devices.DEVICES / device.name}.toml: {'; '.join(differ)}")
+    return f"{device.name} is as the driver tells"
 
 
 def _tables() -> str:

@@ -18,6 +18,8 @@ from autotune.kernels._kv_cache import load_rows
 
 WIDTH = 512
 LOG2E = 1.4426950408889634
+_CHUNK = 2**27
+"""Elements of the keys that a reference takes at a time, some tokens' of them: 1 GB in float64."""
 PATTERNS = ("full", "short", "holes", "none", "clustered")
 RUN = 64
 """Index lists: all keys there; tails of -1; -1 anywhere; every second list empty."""
@@ -173,6 +175,15 @@ def check_pattern(pattern: str) -> None:
 
 def expect_attention(q: Tensor, keys: Tensor, seen: Tensor, scale: float, sink: Tensor | None) -> tuple[Expected, ...]:
     """q float64 [T, H, D], keys [T, K, D] (values are their first 512 columns), seen bool [T, K], sink [H] or None."""
+    chunk = max(1, _CHUNK // (keys.shape[1] * keys.shape[2]))
+    if q.shape[0] <= chunk:
+        return (_expect_chunk(q, keys, seen, scale, sink),)
+    chunks = zip(q.split(chunk), keys.split(chunk), seen.split(chunk), strict=True)
+    parts = [_expect_chunk(*tensors, scale, sink) for tensors in chunks]
+    return (Expected("o", torch.cat([part.value for part in parts]), torch.cat([part.bound for part in parts])),)
+
+
+def _expect_chunk(q: Tensor, keys: Tensor, seen: Tensor, scale: float, sink: Tensor | None) -> Expected:
     scores = torch.einsum("thd,tkd->thk", q, keys) * scale
     there = seen[:, None, :].expand_as(scores)
     logits = torch.where(there, scores, float("-inf"))
@@ -187,7 +198,7 @@ def expect_attention(q: Tensor, keys: Tensor, seen: Tensor, scale: float, sink: 
     # Numerator and denominator both move by it; p is rounded to bf16 in the numerator; sums of K in fp32; bf16 out.
     spread = torch.einsum("thk,tkd->thd", weights, values.abs())
     relative = torch.expm1(2 * off) + 2.0**-8 + 2 * keys.shape[1] * 2.0**-24
-    return (Expected("o", value, spread * relative + 2.0**-8 * value.abs()),)
+    return Expected("o", value, spread * relative + 2.0**-8 * value.abs())
 
 
 def attention_config(shared: dict[str, int], device: Device) -> Config:

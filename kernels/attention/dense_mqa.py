@@ -100,8 +100,8 @@ def _dense_mqa(
 
 
 def _reference(problem: Problem, q: Tensor, kv: Tensor, sink: Tensor) -> tuple[Expected, ...]:
-    last = torch.arange(problem.tokens)[:, None] + problem.keys - problem.tokens
-    seen = torch.arange(problem.keys)[None, :] <= last
+    last = torch.arange(problem.tokens, device=q.device)[:, None] + problem.keys - problem.tokens
+    seen = torch.arange(problem.keys, device=q.device)[None, :] <= last
     keys = kv.double()[None].expand(problem.tokens, -1, -1)
     return expect_attention(q.double(), keys, seen, SCALE, sink)
 

@@ -160,7 +160,7 @@ def _reference(
     ratio, d = problem.ratio, problem.d
     overlap = ratio == OVERLAP_RATIO
     kv_after, score_after = unchanged("kv_state", kv_state), unchanged("score_state", score_state)
-    pooled, bound = (torch.zeros(problem.tokens, d, dtype=torch.float64) for _ in range(2))
+    pooled, bound = torch.zeros((2, problem.tokens, d), dtype=torch.float64, device=x.device)
     for token, position in enumerate(positions.tolist()):
         kv, score = (part.double() for part in x[token].chunk(2))
         score = score + ape[position % ratio].double()

@@ -94,7 +94,7 @@ def _reference(
     page_size: int,
 ) -> tuple[Expected, ...]:
     x, y = reference_entries(pooled, weight, table, positions)
-    y = y @ hadamard_matrix(KEY) * KEY**-0.5
+    y = y @ hadamard_matrix(KEY, y.device) * KEY**-0.5
     # 128 squares, three products and a turn, seven levels of sums: relative to the row's magnitude; then bf16.
     error = 80 * 2.0**-24 * x.abs().sum(1, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
     if problem.fp4:

@@ -152,7 +152,7 @@ def _reference(
 ) -> tuple[Expected, ...]:
     ratio, d = problem.ratio, problem.d
     overlap = ratio == OVERLAP_RATIO
-    pooled, bound = (torch.zeros(problem.windows, d, dtype=torch.float64) for _ in range(2))
+    pooled, bound = torch.zeros((2, problem.windows, d), dtype=torch.float64, device=x.device)
 
     def token(request: int, position: int, first_row: int) -> tuple[Tensor, Tensor]:
         start = int(starts[request])

@@ -157,7 +157,7 @@ def _reference(
             kvs[row], scores[row], off[row] = kv, score, score.abs() * 2.0**-23
             if overlap and (position + 1) % ratio == 0:
                 kvs[:ratio], scores[:ratio], off[:ratio] = kvs[ratio:], scores[ratio:], off[ratio:]
-        stale = torch.arange(ratio) >= (start + length) % ratio
+        stale = torch.arange(ratio, device=x.device) >= (start + length) % ratio
         for part in (kv_after, score_after):
             own = part.bound[at, -ratio:]
             own[stale] = float("inf")

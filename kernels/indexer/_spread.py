@@ -27,7 +27,7 @@ def turn(x, table_ptr, position, ROWS: tl.constexpr, FIRST: tl.constexpr):
 
 def expect_spread(x: Tensor, error: Tensor, turns: Tensor, rope_first: bool) -> tuple[Tensor, Tensor]:
     """What turn and transform make of float64 x [..., 128] known within `error`, and how far off a kernel may be."""
-    y = reference_rope(x, turns, first=rope_first) @ hadamard_matrix(KEY) * KEY**-0.5
+    y = reference_rope(x, turns, first=rope_first) @ hadamard_matrix(KEY, x.device) * KEY**-0.5
     # A turn errs by three roundings of both of its pair, and makes no element larger than both: twice the row's sum.
     # Then seven levels of sums and a product, each at most a rounding of the turned row's sum; then bf16.
     total = x.abs().sum(-1, keepdim=True)

@@ -120,15 +120,15 @@ def _reference(
     page_size: int,
 ) -> tuple[Expected, ...]:
     rows, scales = (part.flatten(0, 1) for part in views(cache, page_size, problem.fp4))
-    k = torch.zeros((keys, rows.shape[1]), dtype=torch.uint8)
-    k_scale = torch.zeros((keys, 4), dtype=torch.uint8)
+    k = rows.new_zeros((keys, rows.shape[1]))
+    k_scale = rows.new_zeros((keys, 4))
     for table, length, offset in zip(page_table.long(), lengths.tolist(), offsets.tolist(), strict=True):
-        entry = torch.arange(length)
+        entry = torch.arange(length, device=cache.device)
         slot = table[entry // page_size] * page_size + entry % page_size
         k[offset : offset + length], k_scale[offset : offset + length] = rows[slot], scales[slot]
     return tuple(
-        Expected(name, value.double(), torch.zeros(value.shape, dtype=torch.float64))
-        for name, value in (("k", k), ("k_scale", k_scale))
+        Expected(name, value, torch.zeros_like(value))
+        for name, value in (("k", k.double()), ("k_scale", k_scale.double()))
     )
 
 

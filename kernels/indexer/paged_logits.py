@@ -91,10 +91,11 @@ class Problem:
         lengths = draw.integers((self.tokens,), least, self.keys + 1, torch.int32)
         if self.pattern == "ragged" and device != "meta":
             edges = [length for length in (self.page_size + 1, 0, self.page_size - 1) if length <= self.keys]
-            lengths[1:] = torch.tensor(edges * self.tokens, dtype=torch.int32)[: self.tokens - 1]
+            edges = (edges * self.tokens)[: self.tokens - 1]
+            lengths[1:] = torch.tensor(edges, dtype=torch.int32, device=device)
             # Pages past a length need not exist.
             used = (lengths + self.page_size - 1) // self.page_size
-            page_table[torch.arange(self.pages)[None, :] >= used[:, None]] = -1
+            page_table[torch.arange(self.pages, device=device)[None, :] >= used[:, None]] = -1
         return *queries, cache, page_table, lengths, self.page_size
 
     @property
@@ -162,7 +163,7 @@ def _reference(
 ) -> tuple[Expected, ...]:
     keys = decode_keys(cache, page_size, problem.fp4, problem.dtype).unflatten(0, (-1, page_size))
     wide_k = keys[page_table.long().clamp_min(0)].flatten(1, 2)
-    valid = torch.arange(problem.keys)[None, :] < lengths[:, None]
+    valid = torch.arange(problem.keys, device=q.device)[None, :] < lengths[:, None]
     return (expect_logits(wide_rows(q, q_scale), weights, wide_k, valid, problem.fp4),)
 
 

@@ -117,7 +117,7 @@ def _reference(
 ) -> tuple[Expected, ...]:
     turns = table[positions.long()][:, None, :].expand(-1, problem.heads, -1)
     x = reference_rope(q.double(), turns, first=rope_first)
-    y = x @ hadamard_matrix(KEY) * KEY**-0.5
+    y = x @ hadamard_matrix(KEY, x.device) * KEY**-0.5
     # A turn (products and a sum) and seven levels of sums in fp32, relative to the row's magnitude; then bf16.
     error = 12 * 2.0**-24 * q.double().abs().sum(2, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
     w = weights.double() * KEY**-0.5 * problem.heads**-0.5

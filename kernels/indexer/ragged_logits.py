@@ -151,7 +151,7 @@ def _reference(
     ends: Tensor,
 ) -> tuple[Expected, ...]:
     wide_k = wide_rows(k, k_scale) if problem.fp4 else k.double() * k_scale.double()[:, None]
-    key = torch.arange(problem.keys)[None, :]
+    key = torch.arange(problem.keys, device=q.device)[None, :]
     valid = (key >= starts[:, None]) & (key < ends[:, None])
     return (expect_logits(wide_rows(q, q_scale), weights, wide_k, valid, problem.fp4),)
 

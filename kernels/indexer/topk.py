@@ -149,7 +149,7 @@ def _topk(
 def _reference(
     problem: Problem, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int
 ) -> tuple[Expected, ...]:
-    slots = torch.full((problem.tokens, k), -1.0, dtype=torch.float64)
+    slots = torch.full((problem.tokens, k), -1.0, dtype=torch.float64, device=logits.device)
     for row, length in enumerate(lengths.tolist()):
         index = logits[row, :length].sort(descending=True, stable=True).indices[:k]
         slots[row, : len(index)] = (page_table[row, index // page_size] * page_size + index % page_size).double()

@@ -83,7 +83,7 @@ def _chunk_indices(
 def _reference(
     problem: Problem, positions: Tensor, requests: Tensor, starts: Tensor, window: int
 ) -> tuple[Expected, ...]:
-    chunk = torch.full((problem.tokens, window), -1.0, dtype=torch.float64)
+    chunk = torch.full((problem.tokens, window), -1.0, dtype=torch.float64, device=positions.device)
     ring = chunk.clone()
     rows = {(r, p): row for row, (r, p) in enumerate(zip(requests.tolist(), positions.tolist(), strict=True))}
     for (request, position), row in rows.items():

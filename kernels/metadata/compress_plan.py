@@ -89,7 +89,8 @@ def _reference(problem: Problem, starts: Tensor, lengths: Tensor, ratio: int, ca
         closing = (position for position in range(start, start + length) if (position + 1) % ratio == 0)
         rows += [[request, position // ratio, offset + position + 1 - ratio - start] for position in closing]
         offset += length
-    plan = torch.tensor((rows + [[-1, -1, -1]] * capacity)[:capacity], dtype=torch.float64)
+    rows = (rows + [[-1, -1, -1]] * capacity)[:capacity]
+    plan = torch.tensor(rows, dtype=torch.float64, device=starts.device)
     return (Expected("plan", plan, torch.zeros_like(plan)),)
 
 

@@ -94,7 +94,7 @@ def _reference(
     page_size: int,
     width: int,
 ) -> tuple[Expected, ...]:
-    value = torch.full((problem.tokens, width), -1.0, dtype=torch.float64)
+    value = torch.full((problem.tokens, width), -1.0, dtype=torch.float64, device=positions.device)
     for token, (position, request) in enumerate(zip(positions.tolist(), requests.tolist(), strict=True)):
         for entry in range(min(width, (position + 1) // ratio)):
             value[token, entry] = int(page_table[request, entry // page_size]) * page_size + entry % page_size

@@ -65,10 +65,11 @@ def _window_indices(out_ptr, positions_ptr, requests_ptr, tokens, window, ROWS: 
 
 
 def _reference(problem: Problem, positions: Tensor, requests: Tensor, window: int) -> tuple[Expected, ...]:
-    value = torch.full((problem.tokens, window), -1.0, dtype=torch.float64)
-    for token, (position, request) in enumerate(zip(positions.tolist(), requests.tolist(), strict=True)):
-        seen = range(max(0, position + 1 - window), position + 1)
-        value[token, : len(seen)] = torch.tensor([request * window + p % window for p in seen], dtype=torch.float64)
+    rows = []
+    for position, request in zip(positions.tolist(), requests.tolist(), strict=True):
+        seen = [request * window + p % window for p in range(max(0, position + 1 - window), position + 1)]
+        rows.append(seen + [-1] * (window - len(seen)))
+    value = torch.tensor(rows, dtype=torch.float64, device=positions.device)
     return (Expected("slots", value, torch.zeros_like(value)),)
 
 

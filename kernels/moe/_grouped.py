@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,12 +66,29 @@ class Slots:
         ids = draw.integers(shape, 0, self.experts, torch.int32)
         return torch.full_like(ids, self.experts - 1) if self.routing == "one_expert" else ids
 
-    def product(self, wide_a: Tensor, wide_w: Tensor, expert_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """float64 [slots, n]: the sums of products, and of their magnitudes."""
-        owner = expert_ids.reshape(-1).long()
+    def by_expert(
+        self,
+        wide_a: Tensor,
+        wide_w: Callable[[int], Tensor],
+        expert_ids: Tensor,
+        multiply: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """float64 [slots, n]: `multiply` of the rows [rows, k] of each expert and of its weights [n, k], from `wide_w`.
+
+        Expert by expert: 384 of them in float64 at once are more than a GPU holds.
+        """
+        owner = expert_ids.reshape(-1)
         rows = wide_a.repeat_interleave(self.topk, 0) if self.gathers else wide_a
-        value = torch.einsum("sk,snk->sn", rows, wide_w[owner])
-        return value, torch.einsum("sk,snk->sn", rows.abs(), wide_w.abs()[owner])
+        result = wide_a.new_empty((self.slots, self.n))
+        for expert in owner.unique().tolist():
+            own = owner == expert
+            result[own] = multiply(rows[own], wide_w(expert))
+        return result
+
+    def product(self, wide_a: Tensor, wide_w: Callable[[int], Tensor], expert_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """float64 [slots, n]: the sums of products, and of their magnitudes."""
+        value = self.by_expert(wide_a, wide_w, expert_ids, lambda rows, weights: rows @ weights.T)
+        return value, self.by_expert(wide_a, wide_w, expert_ids, lambda rows, weights: rows.abs() @ weights.abs().T)
 
     def work(self, config: Config, bytes_moved: int, widths: tuple[float, float], dtype: str) -> Work:
         """`widths` are the bytes of an element of A and of W, scales included."""

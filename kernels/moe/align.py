@@ -84,7 +84,9 @@ def _reference(problem: Problem, expert_ids: Tensor, experts: int, block_m: int)
         "block_expert": owners + [-1] * (blocks - len(owners)),
         "blocks_used": [len(owners)],
     }
-    values = {name: torch.tensor(numbers, dtype=torch.float64) for name, numbers in outputs.items()}
+    values = {
+        name: torch.tensor(numbers, dtype=torch.float64, device=expert_ids.device) for name, numbers in outputs.items()
+    }
     return tuple(Expected(name, value, torch.zeros_like(value)) for name, value in values.items())
 
 

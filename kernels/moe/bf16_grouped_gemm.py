@@ -67,7 +67,7 @@ def _grouped_gemm(
 
 
 def _reference(problem: Problem, a: Tensor, w: Tensor, expert_ids: Tensor) -> tuple[Expected, ...]:
-    value, magnitude = problem.product(a.double(), w.double(), expert_ids)
+    value, magnitude = problem.product(a.double(), lambda expert: w[expert].double(), expert_ids)
     # k exact products added in fp32 in any order (Higham 2002, §4.2), then half an ulp of bf16.
     return (Expected("out", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
 

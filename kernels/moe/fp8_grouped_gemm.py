@@ -103,16 +103,19 @@ def _reference(
     problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
 ) -> tuple[Expected, ...]:
     wide_a = a.double() * a_scale.double().repeat_interleave(GROUP, 1)
-    by_row = w_scale.double().repeat_interleave(GROUP, 1)[:, : problem.n]
-    wide_w = w.double() * by_row.repeat_interleave(GROUP, 2)
+
+    def wide_w(expert: int) -> Tensor:
+        by_row = w_scale[expert].double().repeat_interleave(GROUP, 0)[: problem.n]
+        return w[expert].double() * by_row.repeat_interleave(GROUP, 1)
+
     value, magnitude = problem.product(wide_a, wide_w, expert_ids)
     # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
     bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
 
     def cut(sums: Accumulation, independent: bool) -> Tensor:
-        rows = wide_a.repeat_interleave(problem.topk, 0) if problem.gathers else wide_a
-        owned = wide_w[expert_ids.reshape(-1).long()]
-        return truncation(rows[:, None], owned, GROUP, sums, independent)[:, 0]
+        return problem.by_expert(
+            wide_a, wide_w, expert_ids, lambda rows, weights: truncation(rows, weights, GROUP, sums, independent)
+        )
 
     return (Expected("out", value, bound, cut),)
 

@@ -117,7 +117,10 @@ def _reference(
     problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
 ) -> tuple[Expected, ...]:
     wide_a = a.double() * decode_e8m0(a_scale)
-    wide_w = decode_fp4(w) * decode_e8m0(w_scale)
+
+    def wide_w(expert: int) -> Tensor:
+        return decode_fp4(w[expert]) * decode_e8m0(w_scale[expert])
+
     value, magnitude = problem.product(wide_a, wide_w, expert_ids)
     # Products are exact in fp32; k of them added in any order, then half an ulp of bf16 (Higham 2002, §4.2).
     return (Expected("out", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)

@@ -160,7 +160,7 @@ def _reference(
         if scoring == "grouped_sigmoid":
             groups = choice.unflatten(1, (GROUPS, -1))
             kept = _largest(groups.topk(2, 2).values.sum(2), KEPT)
-            allowed = torch.zeros(problem.tokens, GROUPS, dtype=torch.bool).scatter_(1, kept, True)
+            allowed = torch.zeros_like(groups[:, :, 0], dtype=torch.bool).scatter_(1, kept, True)
             choice = torch.where(allowed[:, :, None], groups, float("-inf")).flatten(1)
         ids = _largest(choice, topk)
     chosen = score.gather(1, ids)

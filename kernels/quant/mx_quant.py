@@ -98,7 +98,7 @@ def _reference(problem: Problem, x: Tensor, fp4: bool, hadamard: bool, dtype: st
     y, error = x.double(), x.double().abs() * 2.0**-22
     if hadamard:
         groups = y.unflatten(1, (-1, 128))
-        y = (groups @ hadamard_matrix(128) * 128**-0.5).flatten(1)
+        y = (groups @ hadamard_matrix(128, groups.device) * 128**-0.5).flatten(1)
         # Seven levels of sums in fp32 and one product, then bf16.
         magnitude = groups.abs().sum(2, keepdim=True).expand_as(groups).flatten(1) * 128**-0.5
         error = 8 * 2.0**-24 * magnitude + 2.0**-8 * y.abs()

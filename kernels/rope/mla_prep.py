@@ -117,7 +117,8 @@ def _reference(
     nope, rope = q.double().split((PLAIN, ROPE_DIM), 2)
     latent, key = kv.double().split((LATENT, ROPE_DIM), 1)
     key, off = turned(key, turns)
-    value, bound = cache.double(), torch.zeros(cache.shape, dtype=torch.float64)
+    value = cache.double()
+    bound = torch.zeros_like(value)
     keep = slots >= 0
     at = slots[keep].long()
     value[at], bound[at, LATENT:] = torch.cat((latent, key), 1)[keep], off[keep]

@@ -173,7 +173,7 @@ def _reference(
     for row in range(problem.rows):
         through = _kept(logits[row], temperature[row], int(k[row]), float(p[row])).cumsum(0)
         tokens.append(int((through <= float(u[row]) * through[-1]).sum()))
-    value = torch.tensor(tokens, dtype=torch.float64)
+    value = torch.tensor(tokens, dtype=torch.float64, device=logits.device)
     return (Expected("tokens", value, torch.zeros_like(value)),)
 
 

@@ -36,8 +36,13 @@ class Timing:
 
     samples_us: tuple[float, ...]
     clock_mhz: int | None = None
-    throttled: bool = False
-    """The clock fell more than 5 % under the highest that this process has seen."""
+    throttled_by: str = ""
+    """What held the clock down, other than the load: the driver's reasons, or where it gives none, a clock more than
+    5 % under the highest that this process has seen. Empty: nothing did."""
+
+    @property
+    def throttled(self) -> bool:
+        return bool(self.throttled_by)
 
     @property
     def us(self) -> float:

@@ -8,23 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autotune.device import Device
-
 _GRAPH_US = 400.0
 """Least time of one graph: its launch costs 5 to 15 us."""
 _MOST_LAUNCHES = 1000
 """In one graph: 20 to 50 ms to capture, and enough copies of 0.5 MB to fill 512 MB."""
 
 
-def copies_for(bytes_each: int, device: Device, room: int) -> int:
-    """Copies of the inputs that together are twice the last-level cache, as far as half of `room` bytes allows."""
-    wanted = math.ceil(overfull_bytes(device) / max(1, bytes_each)) + 1
+def copies_for(bytes_each: int, overfull: int, room: int) -> int:
+    """Copies of the inputs that together are `overfull` bytes, as far as half of `room` bytes allows."""
+    wanted = math.ceil(overfull / max(1, bytes_each)) + 1
     return max(1, min(wanted, int(room / 2 / max(1, bytes_each)), _MOST_LAUNCHES))
 
 
-def overfull_bytes(device: Device) -> int:
-    """Twice the bytes of its last-level cache."""
-    return int(2 * device.last_level_bytes)
+def overfull_bytes(last_level_bytes: int) -> int:
+    """Bytes that leave nothing else in a last-level cache of so many: twice as many."""
+    return 2 * last_level_bytes
 
 
 def launches_for(one_us: float, copies: int) -> int:

@@ -1,15 +1,17 @@
-"""The real bench: CUDA and ROCm GPUs through torch. Thin, because nothing of it can run where there is no GPU.
+"""The real bench: CUDA and ROCm GPUs through torch. Thin, because little of it can run where there is no GPU.
 
 Times are of CUDA graphs (HIP graphs on ROCm): many launches in one graph, so that launching costs under 5 % of them,
 over copies of the inputs that together exceed the last-level cache, so that each launch finds it cold. Before each
-graph the cache is written over, which also keeps the GPU busy until the graph is enqueued: its start costs no time.
+graph a buffer is read that fills the cache: lines that were only read are dropped for free, where those of a buffer
+that was written would be paid for inside the graph. The GPU then sleeps until the graph is enqueued, so that its
+start costs no time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,28 +22,31 @@ from torch import Tensor
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Problem, build, describe
-from autotune.errors import DeviceError, WrongResult
-from autotune.kernel import Expected, Kernel
-from autotune.tuning.measurement import cold_cache
+from autotune.errors import DeviceError
+from autotune.kernel import Kernel
+from autotune.tuning.measurement import cold_cache, driver, hardware
 from autotune.tuning.measurement.bench import NoLibrary, OutOfMemory, Sticky, Timing
+from autotune.tuning.measurement.truth import Truth, poisoned, truths
 from autotune.tuning.workers.worker import Job
 
 _CHECKS = 3
 """Launches that must all be right: some faults come only with repetition (helion#1914)."""
-_REFERENCE_FLOPS = 2e11
-"""Larger problems, and those whose reference does not fit, are not held against the float64 reference but against the
-default config, which the check problems prove: a float64 product of this size takes 0.1 to 2 s on one GPU."""
 _WARM_S = 0.2
 """Until clocks settle (quack)."""
 _DRAWN = 4
 """Of the copies; the others are copies of these. Drawing 14 MB takes 0.2 s, and a cache of 256 MB wants 38 of them."""
+_SLEEP_CYCLES = 100_000
+"""About 50 us: launching a graph takes 10 us or more of the CPU."""
+_QUIET_S = 10.0
+"""How long another process's work, such as a kernel that hung until it was killed, may take to leave the GPU."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """All GPUs of this machine, or the first `slots` of them; they must be of one kind."""
+    """`slots` GPUs of this machine that are devices of `kind`; of any kind where it is None."""
 
     slots: int = 1
+    kind: str | None = None
 
     name = "gpu"
     tier = "measured"
@@ -51,89 +56,92 @@ class Gpu:
         return device
 
     def open(self, slot: int) -> GpuMeter:
-        return GpuMeter(slot)
-
-
-def count() -> int:
-    """GPUs that torch sees."""
-    return torch.cuda.device_count()
+        numbers = range(torch.cuda.device_count()) if self.kind is None else hardware.present(self.kind).numbers
+        if not numbers:
+            raise DeviceError(f"no {self.kind or 'GPU'} is visible to torch in this process")
+        # On a cluster a process sees one GPU, whatever its lane.
+        return GpuMeter(numbers[slot % len(numbers)])
 
 
 class GpuMeter:
-    """One GPU in one process; inputs and references of the last problem are kept."""
+    """The GPU that torch numbers `number`, in one process; inputs and references of the last problem are kept."""
 
-    def __init__(self, slot: int) -> None:
-        mine = slot % max(1, count())  # of those that this process sees: on a cluster one, whatever the lane
-        torch.cuda.set_device(mine)
+    def __init__(self, number: int) -> None:
+        torch.cuda.set_device(number)
         self._device = devices.current()
-        self._where = f"cuda:{mine}"
+        self._number, self._where = number, f"cuda:{number}"
         self._problem: Problem | None = None
         self._inputs: tuple[Any, ...] = ()
         self._copies: list[tuple[Any, ...]] = []
-        self._expected: tuple[Expected, ...] = ()
+        self._truths: tuple[Truth, ...] = ()
         self._fastest_mhz = 0
         self._warm = False
+        self._await_quiet()
 
     def prepare(self, job: Job) -> None:
         with _named():
             kernel, problem = self._at(job)
-            self._reference(kernel, problem)
+            self._expect(kernel, problem)
             self._rotating(problem)
 
     def check(self, job: Job) -> float:
         with _named():
             kernel, problem = self._at(job)
-            expected = self._reference(kernel, problem)
+            expected = self._expect(kernel, problem)
             worst = 0.0
             for _ in range(_CHECKS):
                 # Of a copy: a launcher may write into its arguments, and returns those.
-                outputs = self._call(job, cold_cache.copied(self._inputs))()
+                call = self._call(job, cold_cache.copied(self._inputs))
+                # torch's own functions would choose other algorithms.
+                with nullcontext() if job.library else poisoned():
+                    outputs = call()
                 torch.cuda.synchronize()
-                worst = max(worst, _worst(kernel, problem, expected, outputs))
+                worst = max(worst, *(truth.spent(kernel, problem, outputs) for truth in expected))
             return worst
 
     def time(self, jobs: Sequence[Job], samples: int) -> tuple[Timing, ...]:
         with _named():
             graphs = [self._graph(job) for job in jobs]
             self._warm_up(graphs[0][0])
-            found: list[list[float]] = [[] for _ in jobs]
-            clocks = []
+            times: list[list[float]] = [[] for _ in jobs]
+            clocks, reasons = [], []
             for one_pass in range(samples):
                 order = range(len(jobs)) if one_pass % 2 == 0 else range(len(jobs) - 1, -1, -1)
                 for i in order:
                     replay, launches = graphs[i]
-                    self._cold.zero_()
-                    found[i].append(_elapsed_us(replay) / launches)
-                clocks.append(self._clock())
-            known = [clock for clock in clocks if clock is not None]
-            self._fastest_mhz = max([self._fastest_mhz, *known])
-            slowest = min(known, default=None)
-            throttled = slowest is not None and slowest < 0.95 * self._fastest_mhz
-            return tuple(Timing(tuple(us), slowest, throttled) for us in found)
+                    times[i].append(self._elapsed_us(replay) / launches)
+                clocks.append(driver.clock_mhz(self._number))
+                reasons.append(driver.held_back(self._number))
+            slowest, throttled_by = self._throttled(clocks, reasons)
+            return tuple(Timing(tuple(us), slowest, throttled_by) for us in times)
+
+    def _throttled(
+        self, clocks: Sequence[int | None], reasons: Sequence[tuple[str, ...] | None]
+    ) -> tuple[int | None, str]:
+        """The slowest clock, and what held it down: the driver's reasons, or where it gives none, that it fell."""
+        mhz = [clock for clock in clocks if clock is not None]
+        slowest = min(mhz, default=None)
+        self._fastest_mhz = max([self._fastest_mhz, *mhz])
+        told = [reason for reason in reasons if reason is not None]
+        if told:
+            return slowest, ", ".join(sorted({text for reason in told for text in reason}))
+        fell = slowest is not None and slowest < 0.95 * self._fastest_mhz
+        return slowest, f"clock fell from {self._fastest_mhz} MHz, the driver gives no reason" if fell else ""
 
     def _at(self, job: Job) -> tuple[Kernel[Any], Problem]:
         kernel = registry.load(job.kernel)
         if job.device != self._device.name:
-            raise DeviceError(f"{job.device} cannot be measured here: this GPU is {self._device.name}")
+            raise DeviceError(f"{job.device} cannot be measured here: GPU {self._number} is {self._device.name}")
         problem: Problem = build(kernel.problem, dict(job.problem), job.kernel)
         if problem != self._problem:
-            self._problem, self._copies, self._expected = problem, [], ()
+            self._problem, self._copies, self._truths = problem, [], ()
             self._inputs = problem.inputs(0, self._where)
         return kernel, problem
 
-    def _reference(self, kernel: Kernel[Any], problem: Problem) -> tuple[Expected, ...]:
-        if not self._expected:
-            if problem.flops <= _REFERENCE_FLOPS:
-                # All experts in float64 may be more than the GPU holds.
-                with suppress(torch.cuda.OutOfMemoryError):
-                    expected = kernel.reference(problem, *cold_cache.copied(self._inputs))
-                    self._expected = tuple(want.on(self._device, independent=True) for want in expected)
-            if not self._expected:
-                torch.cuda.empty_cache()
-                config = kernel.default(problem, self._device)
-                outputs = kernel.launch(*cold_cache.copied(self._inputs), config=config, device=self._device)
-                self._expected = _as_expected(kernel.decode(problem, outputs))
-        return self._expected
+    def _expect(self, kernel: Kernel[Any], problem: Problem) -> tuple[Truth, ...]:
+        if not self._truths:
+            self._truths = truths(kernel, problem, self._inputs, self._device)
+        return self._truths
 
     def _graph(self, job: Job) -> tuple[Callable[[], None], int]:
         """Replays many launches of a job; says how many."""
@@ -151,7 +159,7 @@ class GpuMeter:
         torch.cuda.current_stream().wait_stream(side)
         replay, launches = _captured(launch, len(calls)), len(calls)
         # Timed as a graph: outside of one, Python takes longer to launch most kernels than they run.
-        needed = cold_cache.launches_for(_elapsed_us(replay) / launches, len(calls))
+        needed = cold_cache.launches_for(self._elapsed_us(replay) / launches, len(calls))
         return (replay, launches) if needed == launches else (_captured(launch, needed), needed)
 
     def _call(self, job: Job, inputs: tuple[Any, ...]) -> Callable[[], Any]:
@@ -166,16 +174,32 @@ class GpuMeter:
 
     def _rotating(self, problem: Problem) -> list[tuple[Any, ...]]:
         if not self._copies:
-            count = cold_cache.copies_for(cold_cache.bytes_of(self._inputs), self._device, torch.cuda.mem_get_info()[0])
+            room = torch.cuda.mem_get_info()[0]
+            count = cold_cache.copies_for(cold_cache.bytes_of(self._inputs), self._overfull_bytes, room)
             drawn = [problem.inputs(seed, self._where) for seed in range(1, min(count, _DRAWN))]
             drawn = [cold_cache.copied(self._inputs), *drawn]
             self._copies = [*drawn, *(cold_cache.copied(drawn[i % len(drawn)]) for i in range(len(drawn), count))]
         return self._copies
 
+    def _elapsed_us(self, call: Callable[[], None]) -> float:
+        """Of what `call` enqueues on a GPU whose caches are cold."""
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._cold.sum()
+        torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return float(1e3 * begin.elapsed_time(end))
+
+    @cached_property
+    def _overfull_bytes(self) -> int:
+        return cold_cache.overfull_bytes(hardware.last_level_bytes(self._device, self._number))
+
     @cached_property
     def _cold(self) -> Tensor:
-        """Writing it leaves nothing else in the last-level cache."""
-        return torch.empty(cold_cache.overfull_bytes(self._device), dtype=torch.int8, device=self._where)
+        """Reading it leaves nothing else in the last-level cache."""
+        return torch.zeros(self._overfull_bytes // 4, device=self._where)
 
     def _warm_up(self, replay: Callable[[], None]) -> None:
         end = time.monotonic() + (0.02 if self._warm else _WARM_S)
@@ -184,17 +208,22 @@ class GpuMeter:
             torch.cuda.synchronize()
         self._warm = True
 
-    def _clock(self) -> int | None:
-        """MHz, where the driver's library (pynvml, amdsmi) is installed and tells."""
-        if not self._tells_clock:
-            return None
-        return int(torch.cuda.clock_rate())
+    def _await_quiet(self) -> None:
+        """Waits until nothing else works on the GPU: 20 reads in a row take what reads take. Raises DeviceError."""
+        expected_us = self._overfull_bytes / (self._device.dram_tb_s * 1e6)
+        end = time.monotonic() + _QUIET_S
+        self._elapsed_us(self._read)  # loads the kernel
+        while (slowest := max(self._elapsed_us(self._read) for _ in range(20))) > 4 * expected_us + 100:
+            if time.monotonic() > end:
+                raise DeviceError(
+                    f"GPU {self._number} is busy: reading {self._overfull_bytes >> 20} MiB takes up to "
+                    f"{slowest:.0f} us, {expected_us:.0f} alone; end the other processes on it, or take it out of "
+                    "CUDA_VISIBLE_DEVICES"
+                )
+            time.sleep(0.2)
 
-    @cached_property
-    def _tells_clock(self) -> bool:
-        with suppress(Exception):  # each driver library has errors of its own
-            return int(torch.cuda.clock_rate()) > 0
-        return False
+    def _read(self) -> None:
+        self._cold.sum()
 
 
 def _captured(launch: Callable[[int], None], launches: int) -> Callable[[], None]:
@@ -205,36 +234,6 @@ def _captured(launch: Callable[[int], None], launches: int) -> Callable[[], None
     graph.replay()
     torch.cuda.synchronize()
     return graph.replay
-
-
-def _elapsed_us(call: Callable[[], None]) -> float:
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    begin.record()
-    call()
-    end.record()
-    end.synchronize()
-    return float(1e3 * begin.elapsed_time(end))
-
-
-def _worst(kernel: Kernel[Any], problem: Problem, expected: tuple[Expected, ...], outputs: Any) -> float:  # noqa: ANN401
-    worst = 0.0
-    for want, got in zip(expected, kernel.decode(problem, outputs), strict=True):
-        error = (got - want.value).abs()
-        wrong = ~(error <= want.bound)  # NaN is never within a bound
-        if wrong.any():
-            raise WrongResult(
-                f"{kernel.name} {describe(problem)}: {int(wrong.sum())} of {wrong.numel()} of {want.name} are wrong"
-            )
-        worst = max(worst, float(torch.where(want.bound > 0, error / want.bound, 0.0).max()))
-    return worst
-
-
-def _as_expected(values: tuple[Tensor, ...]) -> tuple[Expected, ...]:
-    """Of another config: both may be off by their own rounding, so the bound is that of bf16 sums, 2 in 100."""
-    scale = [value.abs().mean() for value in values]
-    return tuple(
-        Expected(f"output {i}", v, 0.02 * (v.abs() + s)) for i, (v, s) in enumerate(zip(values, scale, strict=True))
-    )
 
 
 @contextmanager

@@ -165,7 +165,8 @@ class SimulatedMeter:
                 found[i].append(truths[i] * self._factor(noise))
                 throttled |= self._bench.weather.throttled(self._bench.seed, self._samples)
         self._note(jobs)
-        return tuple(Timing(tuple(us), 1400 if throttled else 2100, throttled) for us in found)
+        clock_mhz, throttled_by = (1400, "simulated") if throttled else (2100, "")
+        return tuple(Timing(tuple(us), clock_mhz, throttled_by) for us in found)
 
     def _us(self, job: Job) -> float:
         us = self._bench.surface.us(job)

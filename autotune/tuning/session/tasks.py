@@ -135,8 +135,8 @@ def prepare_job(asked: Measurement | Check) -> None:
 
 
 def measure_job(asked: Measurement) -> dict[str, Any]:
-    """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ...}` or a failure,
-    and `gpu_s`, which checking and timing took.
+    """`{"times": [samples of each job], "errors": ..., "clock_mhz": ..., "throttled": ..., "throttled_by": ...}` or a
+    failure, and `gpu_s`, which checking and timing took.
 
     A failure is `{"failed": stage, "kind": wrong, memory, sticky or error, "reason": ...}`. Where the context is lost
     the process ends after the answer. Raises MachineError where the disk or the compiler of this machine failed.
@@ -188,6 +188,7 @@ def _measured(asked: Measurement) -> dict[str, Any]:
         "errors": errors,
         "clock_mhz": timings[0].clock_mhz,
         "throttled": any(timing.throttled for timing in timings),
+        "throttled_by": timings[0].throttled_by,
     }
 
 

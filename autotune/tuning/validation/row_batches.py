@@ -7,7 +7,8 @@ may have any number of rows (caches, states), and its reference whether a row th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -97,7 +98,7 @@ def rows_of(
     wanted, there = batch.small.inputs(0, "meta"), batch.whole.inputs(0, "meta")
     pools = _pools(kernel, (there, wanted), batch.small, launch)
     cut = tuple(
-        _rows(value, like, batch, first) if isinstance(value, Tensor) and not pool else value
+        part(value, like, batch, first) if isinstance(value, Tensor) and not pool else value
         for value, like, pool in zip(inputs, wanted, pools, strict=True)
     )
     plain = [(a, b) for a, b in zip(inputs, wanted, strict=True) if not isinstance(a, Tensor)]
@@ -116,8 +117,6 @@ def _pools(
     kernel: Kernel[P], meta: tuple[tuple[Any, ...], tuple[Any, ...]], small: P, launch: Callable[..., Any]
 ) -> tuple[bool, ...]:
     """Which arguments may have any number of rows (a cache, pages): with the whole one it is the same call."""
-    from triton.runtime.interpreter import InterpretedFunction
-
     whole, rows = meta
 
     def taken(*some: int) -> bool:
@@ -129,21 +128,35 @@ def _pools(
         return _seen(kernel, mixed, small) == small
 
     def pool(index: int) -> bool:
-        """Alone, or with others of its shape: states of keys and of scores lie side by side."""
+        """Alone, or with others of its shape or of as many rows: states of keys and of scores, rows and scales."""
         if not isinstance(whole[index], Tensor) or whole[index].shape == rows[index].shape:
             return False
-        beside = [i for i, one in enumerate(whole) if isinstance(one, Tensor) and one.shape == whole[index].shape]
-        return taken(index) or (len(beside) > 1 and taken(*beside))
+        tensors = {i: value for i, value in enumerate(whole) if isinstance(value, Tensor)}
+        alike = [i for i, value in tensors.items() if value.shape == whole[index].shape]
+        as_many = [i for i, value in tensors.items() if value.shape[:1] == whole[index].shape[:1]]
+        return any(taken(*some) for some in ([index], alike, as_many))
 
-    with mock.patch.object(InterpretedFunction, "run", lambda *args, **kwargs: None):
+    with silenced():
         return tuple(map(pool, range(len(rows))))
 
 
-def _rows(value: Tensor, like: Tensor, batch: Batch, first: int) -> Tensor:
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Launchers check their arguments and allocate their outputs, on the meta device too, but nothing runs."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    with ExitStack() as stack:
+        for kind in (InterpretedFunction, JITFunction):
+            stack.enter_context(mock.patch.object(kind, "run", lambda *args, **kwargs: None))
+        yield
+
+
+def part(value: Tensor, like: Tensor, batch: Batch, first: int) -> Tensor:
     """`value` with the shape and strides of `like`: cut along the one dimension that follows the batch, if one does."""
     found = batch.rows(value, first, like.shape)
     if found is None:
         return value
-    cut = torch.empty_strided(like.shape, like.stride(), dtype=value.dtype)
+    cut = torch.empty_strided(like.shape, like.stride(), dtype=value.dtype, device=value.device)
     cut.copy_(found)
     return cut
