@@ -19,7 +19,7 @@ from autotune.check.bisect import bisect, comparing
 from autotune.check.builder import Builder
 from autotune.check.call import Call
 from autotune.check.compare import check
-from autotune.check.served_rows import Subject
+from autotune.check.served_rows import ServedConfig
 from autotune.check.triage import Pair, Verdict, strength, triage
 from autotune.check.worker_pool import Processes
 from autotune.cli import main
@@ -52,7 +52,7 @@ def release(variable):
 
 ARCHS = {"spills": "sm_80", "fit": "sm_90", "compile": "gfx950", "numerics": "gfx942", "matrix": "sm_90"}
 CALLS = {fault: gemm(ARCHS[fault], "fp8" if fault == "matrix" else "bf16", m) for m, fault in ROWS.items()}
-SUBJECTS = [Subject(call) for call in CALLS.values()]
+SUBJECTS = [ServedConfig(call) for call in CALLS.values()]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def faulty(shared_state):
 
 
 def test_each_seeded_regression_is_found_in_its_class(faulty):
-    assert [finding.worst.kind for finding in faulty.findings] == list(FAULTS)
+    assert [comparison.worst.kind for comparison in faulty.comparisons] == list(FAULTS)
     assert len(faulty.regressions) == len(FAULTS)
 
 
@@ -190,7 +190,7 @@ def test_times_are_judged_against_their_noise(again, after, rival, kind):
     def scaled(factor):
         return [us * factor for us in STEADY]
 
-    times = timing.Times((STEADY, scaled(again)), scaled(after), {Config(a=1): scaled(rival)})
+    times = timing.RowTimes((STEADY, scaled(again)), scaled(after), {Config(a=1): scaled(rival)})
     assert timing.timed(times).kind == kind
 
 
@@ -203,9 +203,9 @@ def test_measured_findings_take_the_gpus_word(faulty):
             return {n: wrong if side.name == "new" and calls[n] is CALLS["fit"] else answers[n] for n in calls}
 
     sides = tuple(dataclasses.replace(compilers.installed(), name=name) for name in ("old", "new"))
-    fine = [dataclasses.replace(f, verdicts=(Verdict("alike", "", "", "", ""),)) for f in faulty.findings]
+    fine = [dataclasses.replace(f, verdicts=(Verdict("alike", "", "", "", ""),)) for f in faulty.comparisons]
     found = timing.measured(fine, [[] for _ in fine], sides, Gpu())
-    kinds = {f.subject.call.problem.m: f.worst.kind for f in found}
+    kinds = {f.served.call.problem.m: f.worst.kind for f in found}
     assert kinds == {m: "numerics" if fault == "fit" else "slower" for m, fault in ROWS.items()}
 
 
@@ -245,7 +245,7 @@ def test_the_page_opens_and_leads_from_the_heatmap_to_a_row(faulty, tmp_path):
         assert "m=256" in browser.find_element("css selector", "h1").text
         assert "spills" in browser.find_element("css selector", ".verdicts").text
         resources = browser.find_element("css selector", ".resources").text
-        assert str(faulty.findings[0].after.resources.stack_bytes) in resources
+        assert str(faulty.comparisons[0].after.resources.stack_bytes) in resources
         assert "STL" in browser.find_element("css selector", "pre").text
         assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     finally:
@@ -276,7 +276,7 @@ def test_rows_of_a_rehearsal_are_checked_for_their_device(tables):
     table.save(rehearsal, table.path_of(root, rehearsal.arch, rehearsal.device, rehearsal.kernel))
     tables.unlink()
     found = served_rows.of_tables(root, [rehearsal.kernel], [rehearsal.arch], ["mi355x"])
-    assert [subject.device.name for subject in found] == ["mi355x"] * 3
+    assert [served.device.name for served in found] == ["mi355x"] * 3
 
 
 def test_an_edited_row_is_not_what_was_proved(tables, capsys):

@@ -1,4 +1,4 @@
-"""What one toolchain made of one call: resources, hot loop, front-end code, or why it made nothing."""
+"""The result of compiling one call with one toolchain: resources, hot loop, front-end code, or the failure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Build:
     seconds: float
     """Processor time of the compiler."""
     frontend: str
-    """Hash of the code that the front end made of the Python source, names and places left out."""
+    """Hash of the front end's code (TTIR) without names and source locations."""
     loop: Loop | None = None
-    """Opcodes of the heaviest launch's hot loop; None where nobody has asked for them."""
+    """Opcodes of the heaviest launch's hot loop; None until they are read."""
     resources: Resources | None = None
     failed: str = ""
     stage: str = ""
     late: bool = False
-    """Whether it was killed at the time limit."""
+    """True if it was killed at the time limit."""
 
     @property
     def loop_mix(self) -> dict[str, int]:
@@ -63,7 +63,7 @@ def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
 
 
 def code_of(answer: dict[str, Any], device: Device) -> bytes:
-    """What `loop_of` reads, of a `compile` answer: AMD's assembly or NVIDIA's cubin."""
+    """Return the input of `loop_of` from a `compile` answer: AMD's assembly or NVIDIA's cubin."""
     main = _binary(answer["binaries"][0]).asm
     return str(main["amdgcn"]).encode() if device.is_amd else bytes(main["cubin"])
 

@@ -48,7 +48,7 @@ class Call:
 
     @property
     def programs(self) -> int:
-        """Of the heaviest launch: how many may share a compute unit matters only up to that many."""
+        """Programs of the heaviest launch: occupancy matters only up to that many."""
         try:
             return self.kernel.work(self.problem, self.config, self.device).programs
         except (KeyError, ZeroDivisionError):

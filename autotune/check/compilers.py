@@ -18,7 +18,7 @@ from autotune.toolchain import NEWEST, PROVE, TUNE, compiler_environment, remedy
 
 @dataclass(frozen=True)
 class Toolchain:
-    """What a process needs to compile with one compiler; equal identities make equal binaries."""
+    """A compiler and how to run it; equal identities make equal binaries."""
 
     name: str
     python: str

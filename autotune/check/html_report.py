@@ -41,13 +41,15 @@ def _diffs(report: Report) -> dict[str, list[str] | None]:
     """`before after`, numbers of builds, to the unified diff of their hot loops; None where those were not read."""
     numbers: dict[Any, int] = {}
     found: dict[str, list[str] | None] = {}
-    for finding in report.findings:
-        before = numbers.setdefault(finding.before, len(numbers))
-        after = numbers.setdefault(finding.after, len(numbers))
-        if finding.before.loop is None or finding.after.loop is None:
+    for comparison in report.comparisons:
+        before = numbers.setdefault(comparison.before, len(numbers))
+        after = numbers.setdefault(comparison.after, len(numbers))
+        if comparison.before.loop is None or comparison.after.loop is None:
             found[f"{before} {after}"] = None
         elif before != after and f"{before} {after}" not in found:
-            lines = difflib.unified_diff(runs(finding.before), runs(finding.after), "before", "after", lineterm="", n=2)
+            lines = difflib.unified_diff(
+                runs(comparison.before), runs(comparison.after), "before", "after", lineterm="", n=2
+            )
             found[f"{before} {after}"] = _cut(list(lines))
     return found
 

@@ -1,4 +1,4 @@
-"""What is wrong with tables though each is whole: rows that serve nobody, problems that no row serves."""
+"""Findings in tables that are whole but wrong: rows that serve no call, problems that no row serves."""
 
 from __future__ import annotations
 

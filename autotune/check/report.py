@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from autotune.check.artifact import Build
-from autotune.check.compare import Finding, Report
+from autotune.check.compare import Comparison, Report
 from autotune.check.triage import FINE, NOTICES, REGRESSIONS
 from autotune.config import describe
 
@@ -17,15 +17,15 @@ def as_json(report: Report) -> dict[str, Any]:
     builds: dict[Build, int] = {}
     rows = [
         {
-            **_names(finding),
-            "config": dict(finding.subject.call.config),
-            "tier": finding.subject.row.tier if finding.subject.row else "default",
-            "kind": finding.worst.kind,
-            "verdicts": [vars(verdict) for verdict in finding.verdicts],
-            "before": builds.setdefault(finding.before, len(builds)),
-            "after": builds.setdefault(finding.after, len(builds)),
+            **_names(comparison),
+            "config": dict(comparison.served.call.config),
+            "tier": comparison.served.row.tier if comparison.served.row else "default",
+            "kind": comparison.worst.kind,
+            "verdicts": [vars(verdict) for verdict in comparison.verdicts],
+            "before": builds.setdefault(comparison.before, len(builds)),
+            "after": builds.setdefault(comparison.after, len(builds)),
         }
-        for finding in report.findings
+        for comparison in report.comparisons
     ]
     return {
         "baseline": report.baseline,
@@ -57,22 +57,22 @@ def junit(report: Report) -> str:
         root,
         "testsuite",
         name=f"{report.baseline} against {report.against}",
-        tests=str(len(report.findings)),
+        tests=str(len(report.comparisons)),
         failures=str(len(report.regressions)),
     )
-    for finding in report.findings:
-        names = _names(finding)
+    for comparison in report.comparisons:
+        names = _names(comparison)
         case = ElementTree.SubElement(
             suite,
             "testcase",
             classname=f"{names['arch']}.{names['device']}.{names['kernel'].replace('/', '.')}",
             name=names["problem"],
         )
-        text = "\n".join(map(str, finding.verdicts))
-        if finding.worst.is_regression:
-            failure = ElementTree.SubElement(case, "failure", type=finding.worst.kind, message=str(finding.worst))
+        text = "\n".join(map(str, comparison.verdicts))
+        if comparison.worst.is_regression:
+            failure = ElementTree.SubElement(case, "failure", type=comparison.worst.kind, message=str(comparison.worst))
             failure.text = text
-        elif finding.worst.kind in NOTICES:
+        elif comparison.worst.kind in NOTICES:
             ElementTree.SubElement(case, "system-out").text = text
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -81,7 +81,7 @@ def junit(report: Report) -> str:
 def markdown(report: Report, limit: int = 50) -> str:
     """For a pull request: counts, then regressions and notices; rows with one config and verdict share a line."""
     verdict = (
-        f"{len(report.regressions)} of {len(report.findings)} rows regress"
+        f"{len(report.regressions)} of {len(report.comparisons)} rows regress"
         if report.regressions
         else "no row regresses"
     )
@@ -89,7 +89,7 @@ def markdown(report: Report, limit: int = 50) -> str:
     lines += ["| rows | what |", "|---:|---|"]
     lines += [f"| {count} | {_about(kind)} |" for kind, count in report.counts().items()]
     for title, kinds in (("Regressions", REGRESSIONS), ("Worth knowing", NOTICES)):
-        groups = grouped([finding for finding in report.findings if finding.worst.kind in kinds])
+        groups = grouped([comparison for comparison in report.comparisons if comparison.worst.kind in kinds])
         if groups:
             lines += [
                 "",
@@ -104,18 +104,18 @@ def markdown(report: Report, limit: int = 50) -> str:
     return "\n".join(lines) + "\n"
 
 
-def grouped(findings: list[Finding]) -> list[list[Finding]]:
+def grouped(comparisons: list[Comparison]) -> list[list[Comparison]]:
     """Findings of one kernel on one device with one worst verdict, together."""
-    groups: dict[tuple[str, ...], list[Finding]] = {}
-    for finding in findings:
-        names = _names(finding)
-        groups.setdefault((names["kernel"], names["device"], str(finding.worst)), []).append(finding)
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
+    for comparison in comparisons:
+        names = _names(comparison)
+        groups.setdefault((names["kernel"], names["device"], str(comparison.worst)), []).append(comparison)
     return sorted(
         groups.values(), key=lambda group: (list(REGRESSIONS) + list(NOTICES) + list(FINE)).index(group[0].worst.kind)
     )
 
 
-def _line(group: list[Finding]) -> str:
+def _line(group: list[Comparison]) -> str:
     names = _names(group[0])
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     cells = (
@@ -128,13 +128,13 @@ def _line(group: list[Finding]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def _names(finding: Finding) -> dict[str, str]:
-    subject = finding.subject
+def _names(comparison: Comparison) -> dict[str, str]:
+    served = comparison.served
     return {
-        "kernel": subject.kernel.name,
-        "arch": subject.device.arch,
-        "device": subject.device.name,
-        "problem": describe(subject.call.problem),
+        "kernel": served.kernel.name,
+        "arch": served.device.arch,
+        "device": served.device.name,
+        "problem": describe(served.call.problem),
     }
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import autotune
 from autotune import runtime, table
-from autotune.check.compare import Finding
+from autotune.check.compare import Comparison
 from autotune.check.compilers import Toolchain
 from autotune.config import describe
 
 
-def command(finding: Finding) -> list[str]:
-    """Arguments of the `autotune` command that searches for the finding's row anew."""
-    subject = finding.subject
-    problem = describe(subject.call.problem)
-    words = ["tune", subject.kernel.name, "--device", subject.device.name, "--problem", problem]
-    if subject.table is None:
+def command(comparison: Comparison) -> list[str]:
+    """Arguments of the `autotune` command that searches for the comparison's row anew."""
+    served = comparison.served
+    problem = describe(served.call.problem)
+    words = ["tune", served.kernel.name, "--device", served.device.name, "--problem", problem]
+    if served.table is None:
         return words
-    deterministic = table.load(subject.table).deterministic
-    _, _, seed = subject.table.parts[-3].partition(".simulated-")
+    deterministic = table.load(served.table).deterministic
+    _, _, seed = served.table.parts[-3].partition(".simulated-")
     words += ["--deterministic"] if deterministic else []
     words += ["--bench", f"simulated:{seed}"] if seed else []  # a rehearsal stays one
     return [*words, "--tables", str(runtime.tables_root())] if deterministic or seed else words

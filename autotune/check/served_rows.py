@@ -1,4 +1,4 @@
-"""What is checked: every config that the runtime would serve, row by row."""
+"""The configs that a check compares: every one that the runtime would serve, row by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from autotune.tuning import space
 
 
 @dataclass(frozen=True)
-class Subject:
+class ServedConfig:
     """A row of a table, or the default config of a kernel that has no table there (`row` is None)."""
 
     call: Call
@@ -56,9 +56,11 @@ class Subject:
         return Call(self.kernel, problem, self.kernel.default(problem, self.device), self.device)
 
 
-def of_tables(root: Path, kernels: Sequence[str], archs: Iterable[str], names: Iterable[str] = ()) -> list[Subject]:
+def of_tables(
+    root: Path, kernels: Sequence[str], archs: Iterable[str], names: Iterable[str] = ()
+) -> list[ServedConfig]:
     """Rows of the tables under `root` for these kernels, archs and device names. Raises TableError and UsageError."""
-    found: list[Subject] = []
+    found: list[ServedConfig] = []
     for path in sorted(root.glob("*/*/*/*.json")):
         arch, folder, family, stem = path.relative_to(root).parts
         kernel = f"{family}/{stem.removesuffix('.json')}"
@@ -70,13 +72,13 @@ def of_tables(root: Path, kernels: Sequence[str], archs: Iterable[str], names: I
     return found
 
 
-def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[Subject]:
+def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[ServedConfig]:
     """Rows of one table. Raises TableError."""
     loaded = table.load(path)
     if (loaded.kernel, loaded.device) != (kernel.name, path.parts[-3]):
         raise TableError(f"{path}: is a table of {loaded.kernel} for {loaded.device}; move it to that folder")
     return [
-        Subject(
+        ServedConfig(
             Call(kernel, build(kernel.problem, dict(row.problem), str(path)), row.config, device),
             row,
             loaded.source,
@@ -86,9 +88,9 @@ def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[Subject]:
     ]
 
 
-def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[Subject]) -> Iterator[Subject]:
-    """What serves where there is no table: the default config, on the last check problem that its rules allow."""
-    have = {(subject.kernel.name, subject.device.arch) for subject in present}
+def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[ServedConfig]) -> Iterator[ServedConfig]:
+    """Yield default configs for kernels without a table, on the last check problem that their rules allow."""
+    have = {(served.kernel.name, served.device.arch) for served in present}
     for arch in archs:
         device = devices.of_arch(arch)
         for kernel in map(registry.load, kernels):
@@ -96,6 +98,6 @@ def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[Sub
                 yield from _of_defaults(kernel, device)[-1:]
 
 
-def _of_defaults(kernel: Kernel[Any], device: Device) -> list[Subject]:
+def _of_defaults(kernel: Kernel[Any], device: Device) -> list[ServedConfig]:
     calls = [Call(kernel, p, kernel.default(p, device), device) for p in space.load(kernel, device).check]
-    return [Subject(call) for call in calls if kernel.reject(call.problem, call.config, device) is None]
+    return [ServedConfig(call) for call in calls if kernel.reject(call.problem, call.config, device) is None]

@@ -1,7 +1,7 @@
-"""What only the GPU can say: a row timed with both compilers, and whether another known config now wins.
+"""Timing of a row on the GPU with both compilers, and of other known configs that may now be faster.
 
-Times of two compilers come from two processes and cannot be interleaved; so the baseline is timed before and after, and
-the distance of the two is part of the noise.
+Times of two compilers come from two processes and cannot be interleaved, so the baseline is timed before and after, and
+the difference of the two is part of the noise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from autotune import device as devices
 from autotune.check.builder import Builder
 from autotune.check.call import Call
-from autotune.check.compare import Finding, Report
+from autotune.check.compare import Comparison, Report
 from autotune.check.compilers import Toolchain
 from autotune.check.repair import finalists, relatives
 from autotune.check.triage import KINDS, Verdict
@@ -28,7 +28,7 @@ _SIGMAS = 3.0
 
 
 @dataclass(frozen=True)
-class Times:
+class RowTimes:
     """Samples in us of one row: the baseline before and after, the new compiler, and other configs with the new one."""
 
     before: tuple[Sequence[float], Sequence[float]]
@@ -45,44 +45,51 @@ def present() -> Device | None:
 
 
 def time_changed(report: Report, sides: tuple[Toolchain, Toolchain], builder: Builder) -> None:
-    """Times the findings whose code changed, where this machine has the GPU of their rows, and puts what the GPU says
-    in their place; `sides` are (baseline, against)."""
+    """Time comparisons whose code changed, if this machine has the GPU of their rows, and replace them by the result.
+
+    `sides` are (baseline, against).
+    """
     gpu = present()
     places = [
         place
-        for place, finding in enumerate(report.findings)
-        if finding.subject.device == gpu and finding.worst.kind != "same"
-        if not finding.after.failed and not finding.before.failed
+        for place, comparison in enumerate(report.comparisons)
+        if comparison.served.device == gpu and comparison.worst.kind != "same"
+        if not comparison.after.failed and not comparison.before.failed
     ]
-    findings = [report.findings[place] for place in places]
-    others = [_rivals(finding, report) for finding in findings]
-    for place, finding in zip(places, measured(findings, others, sides, builder), strict=True):
-        report.findings[place] = finding
+    comparisons = [report.comparisons[place] for place in places]
+    others = [_rivals(comparison, report) for comparison in comparisons]
+    for place, comparison in zip(places, measured(comparisons, others, sides, builder), strict=True):
+        report.comparisons[place] = comparison
 
 
-def _rivals(finding: Finding, report: Report, most: int = 4) -> list[Call]:
+def _rivals(comparison: Comparison, report: Report, most: int = 4) -> list[Call]:
     """The stored finalists, then configs of other rows of the table and the default."""
-    same = [other.subject.call.config for other in report.findings if other.subject.table == finding.subject.table]
-    return [*finalists(finding.subject), *relatives(finding.subject, same)][:most]
+    same = [other.served.call.config for other in report.comparisons if other.served.table == comparison.served.table]
+    return [*finalists(comparison.served), *relatives(comparison.served, same)][:most]
 
 
 def measured(
-    findings: Sequence[Finding], others: Sequence[Sequence[Call]], sides: tuple[Toolchain, Toolchain], builder: Builder
-) -> list[Finding]:
-    """The findings, with what the GPU says of them; `others` are the calls that may take each one's place."""
+    comparisons: Sequence[Comparison],
+    others: Sequence[Sequence[Call]],
+    sides: tuple[Toolchain, Toolchain],
+    builder: Builder,
+) -> list[Comparison]:
+    """The comparisons, with what the GPU says of them; `others` are the calls that may take each one's place."""
     baseline, against = sides
-    calls = {_name(finding.subject.call): finding.subject.call for finding in findings}
+    calls = {_name(comparison.served.call): comparison.served.call for comparison in comparisons}
     rivals = {_name(call): call for several in others for call in several}
     first = builder.times(baseline, calls)
     after = builder.times(against, calls | rivals)
     last = builder.times(baseline, calls)
     return [
-        _judged(finding, _name(finding.subject.call), several, (first, after, last))
-        for finding, several in zip(findings, others, strict=True)
+        _judged(comparison, _name(comparison.served.call), several, (first, after, last))
+        for comparison, several in zip(comparisons, others, strict=True)
     ]
 
 
-def _judged(finding: Finding, name: str, several: Sequence[Call], answers: tuple[Mapping[str, Answer], ...]) -> Finding:
+def _judged(
+    comparison: Comparison, name: str, several: Sequence[Call], answers: tuple[Mapping[str, Answer], ...]
+) -> Comparison:
     first, after, last = (answer.get(name, {"failed": "not asked"}) for answer in answers)
     if "failed" in after:
         kind = "numerics" if after["failed"].startswith("WrongResult") else "unproved"
@@ -92,12 +99,12 @@ def _judged(finding: Finding, name: str, several: Sequence[Call], answers: tuple
     else:
         rivals = {call.config: answers[1][_name(call)].get("samples_us", ()) for call in several}
         sound = {config: samples for config, samples in rivals.items() if samples}
-        found = timed(Times((first["samples_us"], last["samples_us"]), after["samples_us"], sound))
-    verdicts = sorted([found, *finding.verdicts], key=lambda verdict: KINDS.index(verdict.kind))
-    return replace(finding, verdicts=tuple(verdicts))
+        found = timed(RowTimes((first["samples_us"], last["samples_us"]), after["samples_us"], sound))
+    verdicts = sorted([found, *comparison.verdicts], key=lambda verdict: KINDS.index(verdict.kind))
+    return replace(comparison, verdicts=tuple(verdicts))
 
 
-def timed(times: Times) -> Verdict:
+def timed(times: RowTimes) -> Verdict:
     """`slower`, `swap` (another config beats the row with the new compiler), `faster`, or `alike` within the noise."""
     was = statistics.median([*times.before[0], *times.before[1]])
     now = statistics.median(times.after)
@@ -115,7 +122,7 @@ def timed(times: Times) -> Verdict:
 
 
 def _error(samples: Sequence[float]) -> float:
-    """Of the median, as a fraction: half the distance of the quartiles over the root of their number."""
+    """Return the relative error of the median: half the interquartile range over the root of the number."""
     if len(samples) < 2:
         return 1.0
     low, middle, high = statistics.quantiles(samples, n=4)

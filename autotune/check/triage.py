@@ -78,7 +78,7 @@ class Pair:
 
     @property
     def needs_loops(self) -> bool:
-        """Whether the resources leave a question that the instructions answer. AMD's are at hand as text anyway."""
+        """True if only the instructions can decide. AMD's are at hand as text anyway."""
         was, now = self.before.resources, self.after.resources
         if not (was and now) or was.code == now.code:
             return False

@@ -122,7 +122,7 @@ def _plain(binary: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _processor_s() -> float:
-    """Of this process and the assemblers it started: a busy machine changes it little."""
+    """Return the CPU seconds of this process and its assemblers, which a busy machine changes little."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

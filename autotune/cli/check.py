@@ -19,9 +19,9 @@ from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:
-    from autotune.check.compare import Finding, Report
+    from autotune.check.compare import Comparison, Report
     from autotune.check.compilers import Toolchain
-    from autotune.check.served_rows import Subject
+    from autotune.check.served_rows import ServedConfig
 
 
 def add(commands: Commands) -> None:
@@ -84,16 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(reports.as_json(found))
     else:
         _show(found)
-    for finding in repaired:
-        print(f"repaired: {finding.subject.name}", file=sys.stderr)
+    for comparison in repaired:
+        print(f"repaired: {comparison.served.name}", file=sys.stderr)
     return 1 if len(repaired) + _retune(left, against) < len(found.regressions) else 0
 
 
-def _retune(findings: Sequence[Finding], against: Toolchain) -> int:
+def _retune(comparisons: Sequence[Comparison], against: Toolchain) -> int:
     """Searches for rows that no known config repairs; the number of searches that ended well."""
     from autotune.check import retune
 
-    lines = list(map(retune.command, findings))
+    lines = list(map(retune.command, comparisons))
     if against.python == sys.executable:
         return sum(retune.run(words, against) for words in lines)
     for words in lines:
@@ -101,17 +101,17 @@ def _retune(findings: Sequence[Finding], against: Toolchain) -> int:
     return 0
 
 
-def _subjects(arguments: argparse.Namespace) -> list[Subject]:
+def _subjects(arguments: argparse.Namespace) -> list[ServedConfig]:
     """Rows of the tables, and with --arch what is served besides. Raises UsageError where there is nothing."""
-    from autotune.check import served_rows as subjects
+    from autotune.check import served_rows
 
     names = kernel_names(arguments.kernels)
     archs = _archs(arguments.arch or ["all"])
     for device in arguments.device:
         devices.named(device)
-    found = subjects.of_tables(runtime.tables_root(), names, archs, arguments.device)
+    found = served_rows.of_tables(runtime.tables_root(), names, archs, arguments.device)
     if arguments.arch:
-        found += subjects.defaults(names, archs, found)
+        found += served_rows.defaults(names, archs, found)
     if not found:
         raise UsageError(f"no table under {runtime.tables_root()} fits; `--arch sm_90` checks default configs too")
     return found
@@ -148,32 +148,32 @@ def _write(found: Report, arguments: argparse.Namespace) -> None:
             _reproducer(found, group[0], arguments.reproducers / f"regression_{number}.py")
 
 
-def _reproducer(found: Report, finding: Finding, path: Path) -> None:
+def _reproducer(found: Report, comparison: Comparison, path: Path) -> None:
     from autotune.check import reproduce
 
-    about = f"{finding.subject.name}, {found.baseline} against {found.against}: {finding.worst}"
+    about = f"{comparison.served.name}, {found.baseline} against {found.against}: {comparison.worst}"
     try:
-        path.write_text(reproduce.script(finding.subject.call, path.name, about), encoding="utf-8")
+        path.write_text(reproduce.script(comparison.served.call, path.name, about), encoding="utf-8")
     except AutotuneError as error:
-        print(f"no reproducer of {finding.subject.name}: {error}", file=sys.stderr)
+        print(f"no reproducer of {comparison.served.name}: {error}", file=sys.stderr)
 
 
 def _show(found: Report) -> None:
     from autotune.check import report as reports
     from autotune.check.triage import FINE
 
-    rows = [_row(group) for group in reports.grouped(found.findings) if group[0].worst.kind not in FINE]
+    rows = [_row(group) for group in reports.grouped(found.comparisons) if group[0].worst.kind not in FINE]
     show_rows(rows, False, f"{found.baseline} against {found.against}")
     about = reports.as_json(found)["kinds"]
     print("\n".join(f"{count:6} {kind}: {about[kind]}" for kind, count in found.counts().items()))
     print(f"{found.compiled} builds compiled, {found.from_cache} from cache, {found.proved} proofs run")
 
 
-def _row(group: list[Finding]) -> dict[str, Any]:
-    subject, worst = group[0].subject, group[0].worst
+def _row(group: list[Comparison]) -> dict[str, Any]:
+    served, worst = group[0].served, group[0].worst
     return {
-        "kernel": subject.kernel.name,
-        "device": subject.device.name,
+        "kernel": served.kernel.name,
+        "device": served.device.name,
         "rows": len(group),
         "kind": worst.kind,
         "before": worst.before,

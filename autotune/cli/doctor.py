@@ -35,7 +35,7 @@ from autotune.tuning.session.cache import state_root
 if TYPE_CHECKING:
     from autotune.tuning.session.noise import Noise
 
-Finding = tuple[str, bool, str]
+Diagnosis = tuple[str, bool, str]
 
 _BACK_ENDS = {"nvidia": ("compile for NVIDIA", "sm_100"), "amd": ("compile for AMD", "gfx950")}
 _MEASURE = "measure on a GPU"
@@ -100,7 +100,7 @@ def _noise_row(bench: Bench, device: Device, slot: int, one: Noise) -> dict[str,
     }
 
 
-def _findings() -> Iterator[Finding]:
+def _findings() -> Iterator[Diagnosis]:
     import torch
 
     triton = triton_version()
@@ -120,7 +120,7 @@ def _findings() -> Iterator[Finding]:
     yield "state folder", writable, f"{state}, {free_gb:.0f} GB free (AUTOTUNE_STATE names another)"
 
 
-def _use(use: Use, triton: str) -> Finding:
+def _use(use: Use, triton: str) -> Diagnosis:
     if not supports(use, triton):
         return use.name, False, f"{use.lacks}; {remedy(use)}"
     if use is PROVE:

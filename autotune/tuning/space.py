@@ -40,7 +40,7 @@ class Space:
     compile: tuple[Problem, ...] = ()
     """Those of the models, for what is told of a kernel without running it: never drawn but on the meta device."""
     reduction: tuple[str, ...] = ()
-    """Parameters from which the order follows in which an output's terms are added up."""
+    """Parameters that determine the reduction order."""
 
     @property
     def size(self) -> int:
@@ -136,7 +136,7 @@ def _lists(part: Any, kernel: Kernel[Any], vendors: tuple[str, ...], place: str)
 
 
 def _reduction(data: dict[str, Any], place: str) -> list[str]:
-    """Of a space that does not say it, all parameters: any of them might change the order."""
+    """Return all parameters for a space that names none: any of them might change the order."""
     parts = [data["params"], *(data.get("per_arch") or {}).values()]
     known = {name for part in parts for name in part}
     named = data.get("reduction", sorted(known))

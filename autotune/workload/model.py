@@ -36,7 +36,7 @@ class Model:
     num_attention_heads: int
     num_key_value_heads: int
     head_dim: int
-    """Of one key row: 448 + 64 RoPE in V4, latent 512 + 64 RoPE in V3.2."""
+    """Width of one key row: 448 + 64 RoPE in V4, latent 512 + 64 RoPE in V3.2."""
     qk_rope_head_dim: int
     q_lora_rank: int
     o_lora_rank: int
@@ -68,7 +68,7 @@ class Model:
     n_group: int = 1
     topk_group: int = 1
     intermediate_size: int = 0
-    """Of the dense feed-forward layers, which only V3.2 has."""
+    """Width of the dense feed-forward layers, which only V3.2 has."""
     first_k_dense_replace: int = 0
     kv_lora_rank: int = 0
     routing_weight_in_activation: bool = False

@@ -56,9 +56,9 @@ class Step:
 
     phase: str
     tokens: int
-    """Of attention, norms, router and shared expert."""
+    """Tokens of attention, norms, router and shared expert."""
     expert_tokens: int
-    """Whose top-k choices fall on this rank's routed experts: gathered over attention ranks, spread over experts'."""
+    """Tokens routed to this rank's experts: gathered over attention ranks, spread over expert ranks."""
     requests: int
     context: int
     """Positions that the last token of a request can see."""

@@ -1,1 +1,1 @@
-"""What the compiler makes of a config, seen with no GPU: launches, binaries, resources, instructions."""
+"""Compilation of a config without a GPU: launches, binaries, resources, instructions."""

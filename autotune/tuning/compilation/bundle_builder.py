@@ -1,4 +1,4 @@
-"""What a bundle must hold, its making, and the proof that a launch finds it there."""
+"""Making a bundle of binaries, and verifying that every launch finds its own there."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def bundle_job(job: Job) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> list[str]:
-    """What is wrong with the bundle, in words: every launch is prepared as serving would, and none may compile."""
+    """Return the faults of a bundle in words: every launch is prepared as in serving, and none may compile."""
     manifest = bundle.use(folder)
     device = devices.named(manifest.device)
     triton.knobs.cache.manager_class = _Strict

@@ -1,4 +1,4 @@
-"""What a binary's hot loop is made of: its machine instructions, read from the listing with no GPU."""
+"""Machine instructions of a binary's hot loop, read from its listing without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launcher asks of Triton for one problem and config, seen without a GPU: grids, signatures, binaries."""
+"""Triton launches of one problem and config, recorded without a GPU: grids, signatures, binaries."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _signature(function: JITFunction, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def _argument(value: Any, plain: bool) -> str:  # noqa: ANN401
-    """What Triton specialises on: dtype and alignment of pointers; integers that are 1 or divisible by 16."""
+    """Spell what Triton specializes on: dtype and alignment of pointers, and integers that are 1 or divisible by 16."""
     if isinstance(value, torch.Tensor):
         # AMD's buffer instructions reach 2 GiB: a larger tensor is another specialisation there.
         return f"{value.dtype}{':large' if value.untyped_storage().nbytes() >= 2**31 else ''}"

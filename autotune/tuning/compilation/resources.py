@@ -1,4 +1,4 @@
-"""What a binary uses, read from the binary itself with no GPU."""
+"""Resources of a binary, read from the binary itself without a GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MATRIX = re.compile(r"\b(v_s?mfma[a-z_]*_\w+|v_s?wmma\w+|(?:wgmma\.mma_async|tc
 
 @dataclass(frozen=True)
 class Resources:
-    """Of a call's own launch, the first of `compile_launches`: registers a thread, bytes a program, static counts."""
+    """Resources of the first launch of `compile_launches`: registers per thread, bytes per program, static counts."""
 
     registers: int
     spills: int

@@ -1,4 +1,4 @@
-"""What the programs of one call really do, counted in Triton's interpreter: bytes by argument, dots, atomics.
+"""Bytes, dots and atomics of one call, counted by running some of its programs in Triton's interpreter.
 
 The static model's formulas (`Work`) are written by hand, one a kernel; counts hold for any kernel, those included whose
 accesses depend on data. A few programs of each launch are run and scaled to its grid: programs of one launch differ
@@ -24,11 +24,11 @@ from autotune.kernel import Kernel, Work
 from autotune.tuning.interpreter.sanitizer import sanitized, tensors
 from autotune.tuning.interpreter.shadow_memory import Memory
 
-Choice = Callable[[Sequence[Any]], Sequence[Any]]
-"""Of a launch's programs, those that are run."""
+Subset = Callable[[Sequence[Any]], Sequence[Any]]
+"""Chooses the programs of a launch that are run."""
 
 PROGRAMS = 12
-"""Of one launch that are run."""
+"""Programs per launch that are run."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Traffic:
     loaded_bytes: float
     stored_bytes: float
     unique_bytes: float
-    """Of both together, each byte once; no more than the argument holds, exact where every program was run."""
+    """Bytes loaded or stored, each counted once; at most the argument's size, exact if every program was run."""
     tensor: int
     """Which storage it is, so that launches that share one are known."""
 
@@ -48,15 +48,15 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Launch:
-    """What one launch did, scaled to its whole grid."""
+class LaunchCounts:
+    """Counts of one launch, scaled to its whole grid."""
 
     programs: int
     counted: int
     """Programs that were run."""
     arguments: dict[str, Traffic]
     flops: dict[str, float]
-    """Of dots, by the operands' dtype as Triton names it."""
+    """Flops of dots by operand dtype, as Triton names it."""
     atomics: float
     """Elements updated."""
     steps: float
@@ -77,14 +77,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one call; Triton launches only, torch operations between them are not seen."""
+    """Counts of one call. Torch operations between Triton launches are not seen."""
 
-    launches: tuple[Launch, ...]
+    launches: tuple[LaunchCounts, ...]
     returned: frozenset[int]
     """Tensors that the launcher returned, numbered as in Traffic."""
 
     @property
-    def main(self) -> Launch:
+    def main(self) -> LaunchCounts:
         """The launch that does most: flops first, then bytes."""
         return max(self.launches, key=lambda launch: (sum(launch.flops.values()), launch.moved))
 
@@ -96,7 +96,7 @@ class Counts:
         return frozenset(handed) - self.returned
 
     def work(self, dtype: str) -> Work:
-        """What the static model asks, of kernels whose matrix operands are `dtype` (fp32: none)."""
+        """Return the counts as input of the cost model; `dtype` is that of the matrix operands (fp32: none)."""
         main, partials = self.main, self.partials
         unique: dict[int, float] = {}
         for traffic in (t for launch in self.launches for t in launch.arguments.values()):
@@ -132,7 +132,7 @@ def spread_over(grid: Sequence[Any], programs: int) -> Sequence[Any]:
     return [grid[at] for at in np.unique(np.linspace(0, len(grid) - 1, programs).round().astype(int))]
 
 
-def _counted(kernel: Kernel[P], problem: P, config: Config, device: Device, choose: Choice) -> Counts:
+def _counted(kernel: Kernel[P], problem: P, config: Config, device: Device, choose: Subset) -> Counts:
     inputs = problem.inputs(0, "cpu")
     tally = Tally()
 
@@ -164,7 +164,7 @@ class _Open:
     loads: Counter[str] = field(default_factory=Counter)
     """By place in the source."""
 
-    def result(self) -> Launch:
+    def result(self) -> LaunchCounts:
         scale = self.programs / self.counted
         arguments = {
             name: Traffic(
@@ -177,7 +177,7 @@ class _Open:
         }
         flops = {name: flops * scale for name, flops in self.flops.items()}
         steps = max(self.loads.values(), default=0) / self.counted
-        return Launch(self.programs, self.counted, arguments, flops, self.atomics * scale, steps)
+        return LaunchCounts(self.programs, self.counted, arguments, flops, self.atomics * scale, steps)
 
 
 class Tally(Memory):

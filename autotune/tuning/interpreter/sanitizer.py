@@ -35,17 +35,17 @@ from autotune.tuning.interpreter.shadow_memory import Memory
 _NOT_KERNELS = (str(Path(triton.__file__).parent), str(Path(__file__).parent))
 _ROOT = Path(__file__).resolve().parents[3]
 
-Order = Callable[[list[Any]], Iterable[Any]]
+ProgramOrder = Callable[[list[Any]], Iterable[Any]]
 """Arranges the programs of a launch."""
 
 
 class Sanitizer:
-    """What a sanitized call leaves behind."""
+    """Records of a sanitized call."""
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory or Memory()
         self.atomics = False
-        """Whether any atomic ran: its order is free, so a second run in another order must give the same bits."""
+        """True if any atomic ran: its order is free, so a second run in another order must give the same bits."""
 
     def check_written(self, outputs: Any) -> None:  # noqa: ANN401
         """Raises Defect where a returned tensor was not entirely written."""
@@ -56,7 +56,7 @@ class Sanitizer:
 
 
 @contextmanager
-def sanitized(order: Order = iter, memory: Memory | None = None) -> Iterator[Sanitizer]:
+def sanitized(order: ProgramOrder = iter, memory: Memory | None = None) -> Iterator[Sanitizer]:
     """Kernels launched inside run in the corrected interpreter, checked; `order` arranges a launch's programs, and
     `memory` may do something else than check.
 
@@ -101,7 +101,7 @@ def _device_call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     return self.rewrite()(*args, **kwargs)
 
 
-def _launcher(memory: Memory, order: Order) -> Callable[..., None]:
+def _launcher(memory: Memory, order: ProgramOrder) -> Callable[..., None]:
     """`jit[grid](...)`: the tensors' own memory, no copies; every program in turn."""
     from triton.runtime import interpreter
 

@@ -1,4 +1,4 @@
-"""What a launch may touch: an address space for each pointer argument, and shadows of the tensors behind them.
+"""Memory that a launch may access: an address space per pointer argument, and shadows of the tensors behind them.
 
 An argument's pointers start at an address of its own, 8 TB from any other's. So an address says by itself which
 argument it came from, whatever arithmetic made it, and one past an end never lands in a neighbour.
@@ -51,7 +51,7 @@ class Shadow:
 
 @dataclass(frozen=True)
 class Read:
-    """What one load touched: `at` are entries of the shadow."""
+    """Memory read by one load; `at` are entries of the shadow."""
 
     number: int
     program: tuple[int, ...]

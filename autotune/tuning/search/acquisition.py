@@ -66,7 +66,7 @@ def _on_one_thread(method: _Method) -> _Method:
 
 @dataclass(frozen=True)
 class RemainingGain:
-    """What is left to gain according to the posterior."""
+    """Gain that remains according to the posterior."""
 
     expected: float
     """Expected fraction of the best time that one more trial saves."""

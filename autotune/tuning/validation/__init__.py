@@ -1,1 +1,1 @@
-"""Whether a config is right: inputs, error budget, corrected interpreter, sanitizer, what a row must be proved on."""
+"""Proof that a config is right: inputs, error budgets, and the problems that a row must be proved on."""

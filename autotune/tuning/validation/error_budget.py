@@ -83,7 +83,7 @@ def relative(error: Tensor, value: Tensor) -> float:
 
 
 def relative_budget(want: Expected) -> float:
-    """What `relative` may be of the elements that are `counted`."""
+    """Return the largest `relative` error allowed for the elements that are `counted`."""
     bound, value = counted(want, want.bound + UNDERFLOW)
     squares = bound.square()
     variance = 4 / 45 * squares.square().sum().item()

@@ -1,4 +1,4 @@
-"""Whether a row has the same bits in every batch: rows of a large problem beside the same rows computed alone.
+"""Check that a row has the same bits in every batch: rows of a large problem against the same rows alone.
 
 Both run in the corrected interpreter with dot products that add along K one by one. NumPy's own matrix product chooses
 its order by the shape of the tile, as no GPU instruction does, and would invent differences.
@@ -77,12 +77,12 @@ def _compare(kernel: Kernel[P], name: str, whole: P, pair: tuple[Config, Config]
     return compared
 
 
-Answer = list[tuple[Tensor, Tensor | None]]
+Result = list[tuple[Tensor, Tensor | None]]
 """Outputs; beside one that is an input written in place, what it held before."""
 
 
-def _agree(answer: Answer, got: Answer, batch: Batch, first: int) -> bool:
-    """Whether the rows `got` have the bits of the whole `answer`; of an input written in place, what was written."""
+def _agree(answer: Result, got: Result, batch: Batch, first: int) -> bool:
+    """True if the rows `got` have the bits of the whole result; for in-place inputs, only written elements count."""
     equal = True
     for (whole, _), (part, before) in zip(answer, got, strict=True):
         there = batch.rows(whole, first, part.shape)
@@ -115,7 +115,7 @@ def _steps(kernel: Kernel[P], problem: P, config: Config, device: Device) -> int
     return work.programs * work.iterations
 
 
-def _run(kernel: Kernel[P], config: Config, device: Device, inputs: tuple[Any, ...]) -> Answer:
+def _run(kernel: Kernel[P], config: Config, device: Device, inputs: tuple[Any, ...]) -> Result:
     own = tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
     with _one_by_one(), sanitized():
         outputs = kernel.launch(*own, config=config, device=device)

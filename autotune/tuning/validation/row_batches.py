@@ -60,7 +60,10 @@ class Batch:
         return None if found is None else value.narrow(found[0], first * found[1], shape[found[0]])
 
     def same(self, meant: Tensor, alone: Tensor, first: int) -> bool:
-        """Whether the reference gives rows from `first` what it gives them alone; arguments hold other rows too."""
+        """True if the reference gives these rows the same values in the full batch as alone.
+
+        In-place arguments that hold other rows are skipped.
+        """
         there = self.rows(meant, first, alone.shape)
         if there is None and self.in_place:
             return True

@@ -17,7 +17,7 @@ from autotune.errors import WrongResult
 from autotune.inputs import distribution
 from autotune.kernel import Expected, Kernel
 from autotune.tuning.interpreter.alignment import products_of
-from autotune.tuning.interpreter.sanitizer import Order, sanitized, tensors
+from autotune.tuning.interpreter.sanitizer import ProgramOrder, sanitized, tensors
 from autotune.tuning.validation.cases import NORMAL, Case
 from autotune.tuning.validation.error_budget import INDEPENDENT, spent
 
@@ -44,7 +44,7 @@ def prove(kernel: Kernel[P], problem: P, config: Config, device: Device, case: C
 
 
 def _run(
-    kernel: Kernel[P], problem: P, config: Config, device: Device, case: Case, order: Order = iter
+    kernel: Kernel[P], problem: P, config: Config, device: Device, case: Case, order: ProgramOrder = iter
 ) -> tuple[Any, bool]:
     with distribution(case.distribution):
         inputs = problem.inputs(case.seed, "cpu")
@@ -68,6 +68,6 @@ def _expected(
 
 
 def same_bits(left: Any, right: Any) -> bool:  # noqa: ANN401
-    """Whether two answers of a launcher are equal bit for bit."""
+    """True if two results of a launcher are equal bit for bit."""
     pairs = zip(tensors(left), tensors(right), strict=True)
     return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)

@@ -68,7 +68,7 @@ class Workers:
         self._threads = ThreadPoolExecutor(limits.processes, thread_name_prefix="workers")
 
     def submit(self, task: Callable[[Any], Any], argument: Any) -> Future[Any]:  # noqa: ANN401
-        """What `task` will return; Lost where its process gives no answer."""
+        """Return a future of the task's result; it raises Lost if the process gives no answer."""
         return self._threads.submit(self._call, task, argument)
 
     def run(
@@ -117,7 +117,7 @@ class Workers:
 
 
 def _environment(state: Path, interpret: bool) -> dict[str, str]:
-    """Of worker processes: this one's, with what ties results to one choice said aloud."""
+    """Return the environment of worker processes: this one's, with every variable that affects results set."""
     names = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     return names | {
         "OMP_NUM_THREADS": "1",
