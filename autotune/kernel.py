@@ -178,6 +178,10 @@ class Kernel(Generic[P]):
         """Hashes of this kernel's code, by what depends on them."""
         return identity.read(self.path, self.path.stem)
 
+    def source_hash(self) -> str:
+        """Return the hash of what the compiler and the launcher see, which tables keep as `source`."""
+        return self.identity.kernel
+
 
 def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     problem: type[P],

@@ -16,7 +16,7 @@ from autotune import device, files, registry, runtime, table
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
-from autotune.interchange import engine_plugins
+from autotune.interchange import plugins
 from autotune.interchange.entries import Hints
 from autotune.interchange.formats import FORMATS
 from autotune.interchange.rows import rows as rows_of
@@ -342,20 +342,20 @@ def test_a_plugin_serves_measured_rows_and_leaves_the_rest(tmp_path, engine, mon
     def theirs(*args, **kwargs):
         asked.append(args)
 
-    dense, experts = engine_plugins.VLLM if engine == "vllm" else engine_plugins.SGLANG
+    dense, experts = plugins.VLLM if engine == "vllm" else plugins.SGLANG
     modules = {dense: types.ModuleType(dense), experts: types.ModuleType(experts)}
     modules[dense].get_w8a8_block_fp8_configs = modules[experts].get_moe_configs = theirs
     hooks = _hook_registry(engine)
     modules["sglang.srt.plugins.hook_registry"] = hooks
-    monkeypatch.setattr(engine_plugins, "import_module", modules.__getitem__)
+    monkeypatch.setattr(plugins, "import_module", modules.__getitem__)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("AUTOTUNE_TABLES", raising=False)
-    getattr(engine_plugins, engine)()
+    getattr(plugins, engine)()
     assert modules[dense].get_w8a8_block_fp8_configs is theirs  # nobody asked
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    engine_plugins._of.cache_clear()
-    getattr(engine_plugins, engine)()
+    plugins._of.cache_clear()
+    getattr(plugins, engine)()
     if engine == "sglang":
         lookup = partial(hooks.HookRegistry.hooks[f"{dense}.get_w8a8_block_fp8_configs"], theirs)
         moe = partial(hooks.HookRegistry.hooks[f"{experts}.get_moe_configs"], theirs)
@@ -365,7 +365,7 @@ def test_a_plugin_serves_measured_rows_and_leaves_the_rest(tmp_path, engine, mon
     assert not asked
     lookup(4096, 7168, 128, 128), lookup(2048, 7168, 64, 64), moe(256, 256, "fp8_w8a8", 128, 128)
     assert asked == [(4096, 7168, 128, 128), (2048, 7168, 64, 64), (256, 256, "fp8_w8a8", 128, 128)]
-    engine_plugins._of.cache_clear()
+    plugins._of.cache_clear()
 
 
 def _hook_registry(engine):
@@ -396,18 +396,18 @@ def test_sglangs_own_registry_takes_our_hooks(tmp_path, monkeypatch):
     target = types.ModuleType("engine_lookup")
     target.get = lambda n, k, block_n, block_k: {"theirs": n}
     monkeypatch.setitem(sys.modules, "engine_lookup", target)
-    engine_plugins._of.cache_clear()
+    plugins._of.cache_clear()
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    around = partial(engine_plugins.block_fp8, "sglang", device.named("h200"))
+    around = partial(plugins.block_fp8, "sglang", device.named("h200"))
     hooks.HookRegistry.register("engine_lookup.get", around, hooks.HookType.AROUND)
     hooks.HookRegistry.apply_hooks()
     assert target.get(2048, 7168, 128, 128) == {"theirs": 2048}
     gpu = device.named("h200")
     ours = Table("gemm/fp8_block_scaled", gpu.arch, gpu.name, "s", (row(64, "h200"),))
     table.save(ours, table.path_of(tmp_path, gpu.arch, gpu.name, ours.kernel))
-    engine_plugins._of.cache_clear()
+    plugins._of.cache_clear()
     assert list(target.get(2048, 7168, 128, 128)) == [64]
-    engine_plugins._of.cache_clear()
+    plugins._of.cache_clear()
 
 
 def _installed(engine):
