@@ -131,6 +131,9 @@ def recorded(folder, bench):
     for name, told in lines_of.items():
         for line in told:
             lines.append(folder / f"{name}.jsonl", line)
+    (folder / "clocks.csv").write_text(
+        "1980, 2619, 400.1, 50, 0x0000000000000000, a\n1700, 2619, 690.5, 61, 0x04, b\n19"
+    )
     (folder / "run.json").write_text(json.dumps({"bench": bench, "device": "h200"}))
     return written(folder).read_text()
 
@@ -148,6 +151,7 @@ def test_page_of_measured_lines_corrects_record_and_model(tmp_path):
     assert "| validate | 2 | 3 of 9 are wrong | moe/router a |" in page
     assert "The record of sm_90 says Accumulation(bits=13, terms=32)" in page
     assert "| 64 | 13 | 32 |" in page
+    assert "| power.draw | 545.3 | 400.1 | 690.5 |" in page
     assert "made these times up" not in page
 
 

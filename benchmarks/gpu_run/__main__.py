@@ -11,8 +11,9 @@ benchmarks.gpu_run.read DIR` writes it anew. Compiled kernels lie in $AUTOTUNE_S
 A machine where nothing can be downloaded needs torch, triton, numpy, pandas, scipy, pyyaml, networkx, rich,
 threadpoolctl and pytest, which images with torch mostly have, and the rest as wheels that are carried to it:
 
-    pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 -d wheels \\
-        optuna alembic sqlalchemy greenlet mako colorlog pyelftools threadpoolctl
+    pip download --no-deps --only-binary=:all: --python-version 3.12 -d wheels \\
+        --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \\
+        optuna alembic sqlalchemy greenlet mako colorlog pyelftools threadpoolctl     # 6.2 MB
     pip install --no-index --no-deps --target site wheels/*.whl          # there
     PYTHONPATH=site:. python3 -m benchmarks.gpu_run --out "$OUT"
 """

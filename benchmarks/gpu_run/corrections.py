@@ -28,9 +28,9 @@ def corrections(results: Results) -> Iterator[Correction]:
     copied = _tb_s(results, "copy")
     if copied:
         yield Correction("tb_s", round(copied, 2), "torch's copy of 4 GiB, bytes read and written")
-    cached = _tb_s(results, "copy in L2")
+    cached = _tb_s(results, "read in L2")
     if cached:
-        yield Correction("l2_tb_s", round(cached, 1), "torch's copy of a quarter of the L2, bytes read and written")
+        yield Correction("l2_tb_s", round(cached, 1), "torch's sum over a quarter of the L2, 64 times")
     node = results.value("ceilings", "graph node", "us")
     if node:
         yield Correction("launch_us", round(node, 2), "a node of a graph that clears 512 B")
@@ -56,7 +56,7 @@ def diff(results: Results) -> str:
 
 def _tb_s(results: Results, unit: str) -> float | None:
     line = results.of("ceilings").get(unit, {})
-    samples = line.get("samples_us", {}).get(line.get("flush"))
+    samples = line.get("samples_us", {}).get("read")
     return line["bytes_moved"] / min(samples) / 1e6 if samples else None
 
 

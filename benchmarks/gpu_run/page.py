@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
@@ -64,11 +65,16 @@ def _ceilings(results: Results) -> str:
         if "failed" in line:
             continue
         us = {flush: min(samples) for flush, samples in line["samples_us"].items()}
-        best = us[line["flush"]]
-        tb_s, tflops = line["bytes_moved"] / best / 1e6, line["flops"] / best / 1e6
+        tb_s, tflops = line["bytes_moved"] / us["read"] / 1e6, line["flops"] / us["read"] / 1e6
         rows.append((unit, us["read"], us["written"], us["none"], tb_s or None, tflops or None))
     heads = ("call of torch", "us, cache flushed by reads", "by writes", "not flushed", "TB/s", "TFLOPS")
     return table(heads, rows)
+
+
+def _clocks(results: Results) -> str:
+    """Over the whole run, from what nvidia-smi told twice a second."""
+    readings = ((name, statistics.median(told), min(told), max(told)) for name, told in results.clocks.items() if told)
+    return table(("reading", "median", "least", "most"), readings)
 
 
 def _numerics(results: Results) -> str:
@@ -228,5 +234,6 @@ _SECTIONS: tuple[tuple[str, Callable[[Results], str]], ...] = (
     ("The model against all trials", _agreement),
     ("pytest -m gpu", _tests),
     ("Counters", _profile),
+    ("Clocks", _clocks),
     ("Doctor", _doctor),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from autotune.files import read_json
 from benchmarks.gpu_run import lines, stand_in
 from benchmarks.gpu_run.lines import Line
 from benchmarks.gpu_run.plan import STEPS
+from benchmarks.gpu_run.runner import CLOCKS, CLOCKS_FILE
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Results:
     device: str
     ended: dict[str, Line]
     steps: dict[str, dict[str, Line]]
+    clocks: dict[str, list[float]]
+    """Readings of nvidia-smi by name and unit; empty where it is not installed."""
 
     @property
     def is_measured(self) -> bool:
@@ -60,4 +66,13 @@ def load(folder: Path) -> Results:
         raise UsageError(f"{folder}: holds no run (no run.json); make one: python -m benchmarks.gpu_run --out {folder}")
     run = read_json(path)
     steps = {step.name: lines.read(folder / f"{step.name}.jsonl") for step in STEPS}
-    return Results(run["bench"], run["device"], lines.read(folder / "steps.jsonl"), steps)
+    return Results(run["bench"], run["device"], lines.read(folder / "steps.jsonl"), steps, _clocks(folder))
+
+
+def _clocks(folder: Path) -> dict[str, list[float]]:
+    path = folder / CLOCKS_FILE
+    rows = [line.split(", ") for line in path.read_text().splitlines()] if path.is_file() else []
+    whole = [row for row in rows if len(row) == len(CLOCKS)]  # the last may be torn by the end of the run
+    columns = {name: [row[at] for row in whole] for at, name in enumerate(CLOCKS)}
+    numbers = {name: [float(text) for text in texts if _NUMBER.fullmatch(text)] for name, texts in columns.items()}
+    return {name: told for name, told in numbers.items() if told}

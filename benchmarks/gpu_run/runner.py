@@ -22,7 +22,9 @@ _GRACE_S = 8.0
 """A step ends by itself when its time is over; after this much more it is killed."""
 _LEAST_S = 5.0
 """A step that has less is not begun: its imports alone take as long."""
-_CLOCKS = "timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_throttle_reasons.active"
+CLOCKS = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "clocks_throttle_reasons.active", "timestamp")
+"""Fields of `nvidia-smi --query-gpu`: MHz, MHz, W, degrees C, a mask of bits in hexadecimal."""
+CLOCKS_FILE = "clocks.csv"
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def _clocks(folder: Path) -> Iterator[None]:
     if shutil.which("nvidia-smi") is None:
         yield
         return
-    command = ["nvidia-smi", f"--query-gpu={_CLOCKS}", "--format=csv,noheader,nounits", "-lms", "500"]
-    with (folder / "clocks.csv").open("ab") as file, subprocess.Popen(command, stdout=file) as process:
+    command = ["nvidia-smi", f"--query-gpu={','.join(CLOCKS)}", "--format=csv,noheader,nounits", "-lms", "500"]
+    with (folder / CLOCKS_FILE).open("ab") as file, subprocess.Popen(command, stdout=file) as process:
         try:
             yield
         finally:

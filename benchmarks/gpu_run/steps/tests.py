@@ -10,12 +10,12 @@ from benchmarks.gpu_run.commands import output_lines
 from benchmarks.gpu_run.context import Context
 
 _ENDED = re.compile(r"^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
-_ROOT = Path(__file__).parents[3]
+_TESTS = Path(__file__).parents[3] / "tests" / "test_gpu.py"
 
 
 def run(context: Context) -> None:
     context.needs_gpu()
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-v", "--tb=short", str(_ROOT / "tests")]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-v", "--tb=short", str(_TESTS)]
     for line in output_lines(context, command):
         print(line, flush=True)
         if found := _ENDED.match(line):
