@@ -245,3 +245,29 @@ def test_whole_run_ends_with_every_step_told(tmp_path):
         *("ceilings", "numerics", "serving", "tests", "profile", "sanitize", "tune", "agreement")
     }, states
     assert "failed" not in states.values(), states
+
+
+@pytest.mark.slow
+def test_code_that_asks_a_gpu_runs_on_the_stand_in(tmp_path):
+    """In the interpreter: 13 bits as wgmma keeps them, a graph that replays, and every check problem right."""
+    out, kernel = tmp_path / "out", "norm/rms_norm_quant"
+    steps = ("identify", "ceilings", "numerics", "validate", "serving")
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu_run",
+        "--bench",
+        "stand-in",
+        "--out",
+        str(out),
+        "--kernels",
+        kernel,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "--only", *steps], env=environment, cwd=ROOT, check=True)
+    told = {step: lines.read(out / f"{step}.jsonl") for step in steps}
+    assert not [line for step in steps for line in told[step].values() if "failed" in line]
+    assert {"copy", "read in L2", "graph node", "fp8 64x8192x8192"} <= set(told["ceilings"])
+    assert told["numerics"]["sums, 64 rows"]["bits"] == 13
+    assert all(0 < line["error"] <= 1 for line in told["validate"].values())
+    assert told["serving"][kernel]["graph_equals_eager"]
