@@ -16,7 +16,7 @@ from autotune.tuning.cost_model.agreement import Timed, agreement
 from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.search import storage
-from autotune.tuning.session.trials import Study, journal_path
+from autotune.tuning.search.trials import Study, journal_path
 
 KERNEL, H200 = registry.load("gemm/bf16_linear"), device.named("h200")
 PROBLEM = KERNEL.problem(64, 256, 7168)

@@ -16,11 +16,11 @@ from autotune.config import Config, build, key
 from autotune.errors import UsageError
 from autotune.tuning.measurement.replay import Replay
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated
+from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import trials
-from autotune.tuning.session.ledger import Crash, Ledger
+from autotune.tuning.search.trials import Study
+from autotune.tuning.session.crash_log import Crash, Ledger
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.trials import Study
 from autotune.tuning.workers.worker import Job, Limits
 
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"

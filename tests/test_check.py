@@ -25,8 +25,8 @@ from autotune.check.worker_pool import Processes
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
+from autotune.state import state_root
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.session.cache import state_root
 from autotune.tuning.workers.worker import Limits
 
 sys.path.insert(0, str(Path(__file__).parent / "release_kernels"))

@@ -8,10 +8,10 @@ from autotune import device, registry
 from autotune.cli import benches, main
 from autotune.config import key
 from autotune.tuning import space
+from autotune.tuning.jobs import check_job, measure_job
 from autotune.tuning.measurement.bench import Check, Measurement
 from autotune.tuning.measurement.simulated import Faults, Simulated
 from autotune.tuning.session.checking import check
-from autotune.tuning.session.tasks import check_job, measure_job
 from autotune.tuning.workers.worker import Job
 
 KERNEL, DEVICE = "quant/fp8_group_quant", device.named("mi355x")

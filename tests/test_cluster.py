@@ -19,7 +19,7 @@ from autotune.errors import UsageError
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather
 from autotune.tuning.search import storage
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import crew, ray_pool
+from autotune.tuning.session import executors, ray_executor
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits
 
@@ -97,7 +97,7 @@ def test_a_cluster_that_loses_a_node_gives_the_table_of_one_process(postgresql, 
             killed.append(status.done)
             made.remove_node(second, allow_graceful=False)
 
-    many = tune(tmp_path / "many", kill_half_way, hire=ray_pool.hire(made.address, "gfx950"), storage=postgresql)
+    many = tune(tmp_path / "many", kill_half_way, hire=ray_executor.hire(made.address, "gfx950"), storage=postgresql)
     one = tune(tmp_path / "one")
     assert killed
     assert many.trials == one.trials == TRIALS * len(SIZES)
@@ -149,7 +149,10 @@ def test_a_storage_that_is_not_there_is_a_usage_error():
 
 def test_a_cluster_that_is_not_there_is_a_usage_error(tmp_path):
     pytest.importorskip("ray", reason="pip install ray")
-    with pytest.raises(UsageError, match="ray start --head"), ray_pool.hire("auto", "gfx950")(Limits(), tmp_path, None):
+    with (
+        pytest.raises(UsageError, match="ray start --head"),
+        ray_executor.hire("auto", "gfx950")(Limits(), tmp_path, None),
+    ):
         pass
 
 
@@ -173,7 +176,7 @@ def test_a_journal_is_mended_after_a_kill(tmp_path):
 
 
 def test_a_local_crew_has_a_lane_for_each_gpu(tmp_path):
-    with crew.local(Limits(processes=1), tmp_path, Simulated(slots=3)) as hired:
+    with executors.local(Limits(processes=1), tmp_path, Simulated(slots=3)) as hired:
         assert len(hired.lanes) == 3
 
 

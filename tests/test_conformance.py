@@ -16,7 +16,7 @@ from autotune.errors import UsageError
 from autotune.inputs import DISTRIBUTIONS
 from autotune.tuning import space
 from autotune.tuning.compilation import launch
-from autotune.tuning.session.tasks import validate_job
+from autotune.tuning.jobs import validate_job
 from autotune.tuning.validation.cases import cases_of
 from autotune.tuning.workers.worker import Job, Limits, Workers
 

@@ -14,10 +14,10 @@ from autotune.errors import SpaceError, TableError
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.compilation import bundle_builder
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.deterministic import OneOrder, price
-from autotune.tuning.session.tasks import RowsJob, compile_job, rows_job
-from autotune.tuning.session.winners import Searched
+from autotune.tuning.jobs import RowsJob, compile_job, rows_job
+from autotune.tuning.session.batch_invariant import OneOrder, price
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.selection import Searched
 from autotune.tuning.validation.reduction_order import order
 from autotune.tuning.validation.row_batches import batches
 from autotune.tuning.workers.worker import Job, Limits, Workers

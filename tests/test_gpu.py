@@ -12,12 +12,12 @@ import torch
 from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import build
+from autotune.tuning.jobs import measure_job
 from autotune.tuning.measurement import cold_cache, gpu
 from autotune.tuning.measurement.bench import Measurement
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.crew import lane
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.executors import lane
 from autotune.tuning.session.noise import noise
-from autotune.tuning.session.tasks import measure_job
 from autotune.tuning.workers.worker import Limits
 
 KERNEL = "norm/rms_norm_quant"

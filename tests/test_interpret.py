@@ -13,7 +13,7 @@ from autotune.config import key
 from autotune.errors import ToolchainError, UsageError
 from autotune.tuning import space
 from autotune.tuning.interpreter.corrections import correct_interpreter
-from autotune.tuning.session.tasks import validate_job
+from autotune.tuning.jobs import validate_job
 from autotune.tuning.workers.worker import Job
 
 

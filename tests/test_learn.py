@@ -19,8 +19,8 @@ from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search import storage
-from autotune.tuning.session.experience import calibrations, lessons, measured
-from autotune.tuning.session.trials import Study, journal_path
+from autotune.tuning.search.trials import Study, journal_path
+from autotune.tuning.session.history import calibrations, lessons, measured
 
 GPU = device.named("h100")
 KERNEL = registry.load("gemm/bf16_linear")

@@ -13,10 +13,10 @@ from autotune.tuning import space
 from autotune.tuning.cost_model.roofline import roofline_us
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, SimulatedMeter
 from autotune.tuning.session.baseline import Comparison, against_library
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.crew import local
-from autotune.tuning.session.ledger import Ledger
-from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.evaluator import Measurer
+from autotune.tuning.session.executors import local
 from autotune.tuning.workers.worker import Limits
 
 H200 = device.named("h200")

@@ -11,8 +11,8 @@ from autotune.cli import main
 from autotune.config import Config, key
 from autotune.table import Row, Table
 from autotune.tuning import space
+from autotune.tuning.session.progress import Summary
 from autotune.tuning.session.session import Session
-from autotune.tuning.session.status import Summary
 
 MOE = registry.load("moe/mxfp4_grouped_gemm")
 GPU = device.named("mi355x")

@@ -13,9 +13,10 @@ from autotune.errors import UsageError
 from autotune.tuning import space
 from autotune.tuning.measurement.replay import Replay
 from autotune.tuning.measurement.simulated import Modeled, Simulated
+from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import listed, trials
-from autotune.tuning.session.crew import Crew
+from autotune.tuning.session import listed
+from autotune.tuning.session.executors import Crew
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits
 

@@ -17,10 +17,10 @@ from autotune.config import build, key
 from autotune.errors import MachineError
 from autotune.table import Row
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, SimulatedMeter
+from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import trials
 from autotune.tuning.session.blame import reason
-from autotune.tuning.session.crew import Crew, lane
+from autotune.tuning.session.executors import Crew, lane
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.process import Isolated, Lost, Start
 from autotune.tuning.workers.worker import Limits, Workers

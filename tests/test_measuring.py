@@ -9,12 +9,12 @@ import pytest
 from autotune import device, registry
 from autotune.config import Config, key
 from autotune.errors import UsageError
+from autotune.state import Cache
 from autotune.tuning import space
+from autotune.tuning.jobs import measure_job
 from autotune.tuning.measurement.bench import Measurement, Timing
 from autotune.tuning.measurement.replay import Replay
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather, parse
-from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.tasks import measure_job
 from autotune.tuning.workers.process import Isolated, Lost, Start
 from autotune.tuning.workers.worker import Job, Limits, Workers
 

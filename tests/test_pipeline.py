@@ -11,12 +11,12 @@ import pytest
 
 from autotune import device, registry
 from autotune.config import build
+from autotune.tuning.jobs import compile_job
 from autotune.tuning.measurement.simulated import Modeled, Simulated, Weather
+from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import trials
-from autotune.tuning.session.crew import Crew
+from autotune.tuning.session.executors import Crew
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.tasks import compile_job
 from autotune.tuning.workers.worker import Limits
 
 KERNEL, DEVICE, TRIALS = "quant/fp8_group_quant", "mi355x", 12

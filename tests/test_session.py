@@ -19,9 +19,9 @@ from autotune.config import Config, build, describe
 from autotune.inputs import captured
 from autotune.tuning.search import storage
 from autotune.tuning.search.stopping import Budget
+from autotune.tuning.search.trials import Study, Trials, journal_path, read
 from autotune.tuning.session import session as session_module
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.trials import Study, Trials, journal_path, read
 from autotune.tuning.workers.worker import Limits
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]

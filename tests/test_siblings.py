@@ -5,8 +5,8 @@ from test_bench_session import KERNEL, problems
 from autotune import device, registry
 from autotune.tuning.measurement.simulated import Modeled, Simulated
 from autotune.tuning.search.stopping import Budget
+from autotune.tuning.session.history import measured_by_siblings
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.siblings import measured_by_siblings
 from autotune.tuning.workers.worker import Limits
 
 

@@ -17,9 +17,9 @@ from autotune.check.compilers import Toolchain
 from autotune.check.triage import Pair
 from autotune.check.worker_pool import Answer, Processes
 from autotune.device import Device
+from autotune.state import Cache
 from autotune.tuning import space
 from autotune.tuning.compilation.instructions import Loop
-from autotune.tuning.session.cache import Cache
 from autotune.tuning.workers.worker import Limits
 
 _FORMAT = "check 2"

@@ -10,7 +10,7 @@ from autotune import device as devices
 from autotune import registry, runtime
 from autotune.cli.output import Commands, command, parse_problem, print_json, show_rows
 from autotune.cli.progress import progress_bar
-from autotune.tuning.session.cache import state_root
+from autotune.state import state_root
 from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:

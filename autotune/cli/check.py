@@ -15,7 +15,7 @@ from autotune import runtime
 from autotune.cli.output import Commands, command, kernel_names, print_json, show_rows
 from autotune.cli.progress import progress_bar
 from autotune.errors import AutotuneError, UsageError
-from autotune.tuning.session.cache import state_root
+from autotune.state import state_root
 from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:

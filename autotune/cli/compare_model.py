@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune.cli.output import Commands, command, print_json, show_rows
-from autotune.tuning.session.cache import state_root
+from autotune.state import state_root
 
 if TYPE_CHECKING:
     from autotune.tuning.cost_model.agreement import Agreement, Ratio
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from autotune.tuning.cost_model.agreement import agreement
     from autotune.tuning.measurement import simulated
-    from autotune.tuning.session.experience import by_family, measured, rehearsed
+    from autotune.tuning.session.history import by_family, measured, rehearsed
 
     names = [devices.named(arguments.device).name] if arguments.device else devices.names()
     bench = None if arguments.bench in (None, "gpu") else simulated.parse(arguments.bench)

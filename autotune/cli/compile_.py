@@ -12,10 +12,10 @@ from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
+from autotune.state import state_root
 from autotune.tuning import space
 from autotune.tuning.compilation import matrix
-from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 if TYPE_CHECKING:

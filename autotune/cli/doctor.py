@@ -15,6 +15,7 @@ from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
 from autotune.errors import AutotuneError, DeviceError
+from autotune.state import state_root
 from autotune.toolchain import (
     PROVE,
     PROVE_FP4,
@@ -30,7 +31,6 @@ from autotune.toolchain import (
 )
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.measurement.race import LOOKS
-from autotune.tuning.session.cache import state_root
 
 if TYPE_CHECKING:
     from autotune.tuning.session.noise import Noise

@@ -14,10 +14,10 @@ from autotune.errors import UsageError
 from autotune.foreign_text import parse_loose_json
 from autotune.interchange.entries import File, LeftOut
 from autotune.interchange.formats import FORMATS
+from autotune.state import state_root
 from autotune.table import Table
-from autotune.tuning.session import trials
-from autotune.tuning.session.cache import state_root
-from autotune.tuning.session.trials import Trials
+from autotune.tuning.search import trials
+from autotune.tuning.search.trials import Trials
 
 
 def add(commands: Commands) -> None:

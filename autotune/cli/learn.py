@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import files
 from autotune.cli.output import Commands, command, show_rows
-from autotune.tuning.session.cache import state_root
+from autotune.state import state_root
 
 if TYPE_CHECKING:
     from autotune.tuning.cost_model.calibration import Calibration
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from autotune.tuning.cost_model import calibration, prior
     from autotune.tuning.cost_model.prior_training import written
-    from autotune.tuning.session.experience import calibrations, lessons, measured
+    from autotune.tuning.session.history import calibrations, lessons, measured
 
     state = state_root()
     found = measured(state)

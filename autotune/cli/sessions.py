@@ -19,8 +19,8 @@ from autotune.errors import AutotuneError
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
     from autotune.tuning.session.baseline import Comparison
+    from autotune.tuning.session.progress import Status, Summary
     from autotune.tuning.session.session import Plan
-    from autotune.tuning.session.status import Status, Summary
 
 _T = TypeVar("_T")
 
@@ -151,7 +151,7 @@ _SHOWN = 8
 
 def _details(summary: Summary) -> dict[str, Any]:
     """What a cell cannot hold."""
-    from autotune.tuning.session.status import grouped
+    from autotune.tuning.session.progress import grouped
 
     return {
         "reasons": [asdict(reason) for reason in grouped(summary.reasons)],
@@ -168,7 +168,7 @@ def _show_details(summary: Summary) -> None:
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items())
     gpu = f", GPU {summary.gpu_s:.1f} s" if summary.tier != "modeled" else ""
     print(f"  {stages}; compilers {summary.compile_cpu_s:.1f} CPU s{gpu}")
-    from autotune.tuning.session.status import grouped
+    from autotune.tuning.session.progress import grouped
 
     reasons = grouped(summary.reasons)
     for reason in reasons[:_SHOWN]:

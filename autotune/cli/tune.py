@@ -18,10 +18,10 @@ from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.config import Problem, build, key
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
+from autotune.state import state_root
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import crew, ray_pool
-from autotune.tuning.session.cache import state_root
+from autotune.tuning.session import executors, ray_executor
 from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         sampler=_sampler(arguments.sampler),
         limits=Limits(processes=arguments.jobs),
         bench=bench,
-        hire=ray_pool.hire(arguments.ray, device.arch) if arguments.ray else crew.local,
+        hire=ray_executor.hire(arguments.ray, device.arch) if arguments.ray else executors.local,
         storage=arguments.storage,
         retry_crashed=arguments.retry_crashed,
         exhaustive=arguments.exhaustive,

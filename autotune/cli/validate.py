@@ -13,11 +13,11 @@ from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.config import Config, build, key
 from autotune.device import Device
 from autotune.errors import UsageError
+from autotune.state import state_root
 from autotune.tuning import space
+from autotune.tuning.jobs import validate_job
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session.cache import state_root
 from autotune.tuning.session.checking import check
-from autotune.tuning.session.tasks import validate_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from autotune.errors import UsageError
 from autotune.files import scalars
 from autotune.foreign_text import plausible_us
 from autotune.table import Row, Table
-from autotune.tuning.session.trials import Trials
+from autotune.tuning.search.trials import Trials
 
 NEUTRAL: dict[str, Scalar] = {
     "SPLIT_K": 1,

@@ -20,7 +20,7 @@ from autotune.interchange import (
 )
 from autotune.interchange.entries import Entry, Hints, Read, Written
 from autotune.table import Table
-from autotune.tuning.session.trials import Trials
+from autotune.tuning.search.trials import Trials
 
 
 def _all(entries: Iterable[Entry]) -> Read:

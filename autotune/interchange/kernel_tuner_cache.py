@@ -23,7 +23,7 @@ from autotune.interchange.entries import (
     without_times,
 )
 from autotune.tuning.measurement.replay import CacheFile, read_cache_file
-from autotune.tuning.session.trials import Trials
+from autotune.tuning.search.trials import Trials
 
 
 def read(path: Path, hints: Hints) -> Read:

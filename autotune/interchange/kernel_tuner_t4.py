@@ -29,7 +29,7 @@ from autotune.interchange.entries import (
     without_times,
 )
 from autotune.table import Row, Table
-from autotune.tuning.session.trials import Trials
+from autotune.tuning.search.trials import Trials
 
 SCHEMA = "1.0.0"
 INVALID = ("timeout", "compile", "runtime", "correctness", "constraints")

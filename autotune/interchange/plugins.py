@@ -27,7 +27,7 @@ from autotune.errors import AutotuneError
 from autotune.interchange import vllm_sglang, vllm_sglang_write
 
 Configs = dict[int, dict[str, Any]]
-Lookup = Callable[..., Configs | None]
+EngineLookup = Callable[..., Configs | None]
 
 TRUSTED = ("measured", "sibling")
 """Tiers that may stand before an engine's own tables: a modelled config must not displace one that was measured."""
@@ -54,7 +54,7 @@ def sglang() -> None:
         registry_of_hooks.HookRegistry.register(f"{module}.{name}", around, around_type)
 
 
-def block_fp8(engine: str, device: Device, original: Lookup, n: int, k: int, block_n: int, block_k: int) -> Any:  # noqa: ANN401, PLR0913
+def block_fp8(engine: str, device: Device, original: EngineLookup, n: int, k: int, block_n: int, block_k: int) -> Any:  # noqa: ANN401, PLR0913
     """`get_w8a8_block_fp8_configs`, from our rows first."""
     if torch.compiler.is_compiling() or (block_n, block_k) != (128, 128):
         return original(n, k, block_n, block_k)  # a traced lookup is the engine's own affair
@@ -62,7 +62,7 @@ def block_fp8(engine: str, device: Device, original: Lookup, n: int, k: int, blo
     return ours or original(n, k, block_n, block_k)
 
 
-def moe(engine: str, device: Device, original: Lookup, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+def moe(engine: str, device: Device, original: EngineLookup, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """`get_moe_configs(E, N, dtype, block_n, block_k, per_channel_quant, down_moe)`, from our rows first."""
     if torch.compiler.is_compiling():
         return original(*args, **kwargs)

@@ -26,7 +26,7 @@ from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import Prediction, model_name, predict_all
 from autotune.tuning.cost_model.roofline import roofline_us
-from autotune.tuning.session.trials import Trials
+from autotune.tuning.search.trials import Trials
 
 _SUFFIXES = (".csv", ".parquet")
 _USED = ("registers", "stack_bytes", "shared_bytes", "tmem_columns", "programs_per_unit", "code_bytes")

@@ -61,7 +61,7 @@ class Context:
 
     @property
     def state(self) -> Path:
-        from autotune.tuning.session.cache import state_root
+        from autotune.state import state_root
 
         return state_root()
 

@@ -31,15 +31,15 @@ import optuna
 from autotune import device as devices
 from autotune import registry, table
 from autotune.config import Config, Problem, build, describe, key
+from autotune.state import Cache
 from autotune.tuning import space
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Weather
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.storage import journal
-from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.measuring import SAMPLES
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.evaluator import SAMPLES
+from autotune.tuning.session.progress import Progress
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.status import Progress
 from autotune.tuning.validation.coverage import problems_to_prove
 from autotune.tuning.workers.worker import Job, Limits
 

@@ -19,7 +19,7 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import key
 from autotune.tuning import space
-from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL = "gemm/fp8_block_scaled"

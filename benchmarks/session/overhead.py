@@ -28,15 +28,16 @@ from typing import Any
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Problem, build
+from autotune.tuning.jobs import compile_job
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.measurement.simulated import Simulated, Weather
+from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session import crew, trials
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.crew import Crew, Hire, Pool
+from autotune.tuning.session import executors
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.executors import Crew, Hire, Pool
+from autotune.tuning.session.progress import Status
 from autotune.tuning.session.session import Plan, Session
-from autotune.tuning.session.status import Status
-from autotune.tuning.session.tasks import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL, DEVICE = "gemm/fp8_block_scaled", "mi355x"
@@ -115,7 +116,7 @@ def warmed(given: argparse.Namespace, compiled: dict[Job, Any], starting: list[f
 
     @contextmanager
     def hire(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
-        with crew.local(limits, state, bench) as hired:
+        with executors.local(limits, state, bench) as hired:
             begin = time.perf_counter()
             for pool in (hired.compilers, *hired.lanes):
                 pool.submit(compile_job, another()).result()

@@ -15,7 +15,7 @@ from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
 from autotune.tuning.cost_model import calibration, prior
 from autotune.tuning.search import storage, study
-from autotune.tuning.session.ledger import Ledger
+from autotune.tuning.session.crash_log import Ledger
 
 GPU, H100 = device.named("mi355x"), device.named("h100")
 NORM = registry.load("norm/rms_norm_quant")

@@ -25,7 +25,7 @@ Ask = Callable[[Sequence[int], int], Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True)
-class Interval:
+class GainInterval:
     """A gain as a fraction of the incumbent's time, with its confidence bounds."""
 
     gain: float
@@ -34,11 +34,11 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RaceResult:
     """`gains[i]` is entry i's against the incumbent, [0] of the incumbent against itself: the noise floor."""
 
     winner: int
-    gains: tuple[Interval, ...]
+    gains: tuple[GainInterval, ...]
     samples_us: tuple[tuple[float, ...], ...]
     decided: bool
     """A bound decided; else the blocks ran out."""
@@ -58,11 +58,11 @@ class Verdict:
         return f"kept: best challenger {best.gain:+.1%} ({best.low:+.1%} to {best.high:+.1%}), floor {self.floor:.1%}"
 
 
-def race(ask: Ask, entries: int, looks: Sequence[int] = LOOKS) -> Verdict:
+def race(ask: Ask, entries: int, looks: Sequence[int] = LOOKS) -> RaceResult:
     """Runs and judges; entries that cannot win any more are asked no further."""
     samples: list[list[float]] = [[] for _ in range(entries)]
     live = list(range(1, entries))
-    gains: list[Interval] = [Interval(0.0, -math.inf, math.inf)] * entries
+    gains: list[GainInterval] = [GainInterval(0.0, -math.inf, math.inf)] * entries
     confidence = 1 - ERROR / (len(looks) * max(1, entries - 1))
     for blocks in looks:
         asked = [0, *live]
@@ -77,27 +77,27 @@ def race(ask: Ask, entries: int, looks: Sequence[int] = LOOKS) -> Verdict:
         if len(winners) == len(live):
             break
     winner = max(winners, key=lambda entry: gains[entry].gain, default=0)
-    return Verdict(winner, tuple(gains), tuple(map(tuple, samples)), len(winners) == len(live))
+    return RaceResult(winner, tuple(gains), tuple(map(tuple, samples)), len(winners) == len(live))
 
 
-def promotable(gain: Interval, floor: float) -> bool:
+def promotable(gain: GainInterval, floor: float) -> bool:
     return gain.low > 0 and gain.gain > max(floor, LEAST_GAIN)
 
 
-def gain_over(base: Sequence[float], other: Sequence[float], confidence: float) -> Interval:
+def gain_over(base: Sequence[float], other: Sequence[float], confidence: float) -> GainInterval:
     """Of `other` over `base`, one-sided at `confidence` on either side; both sampled in the same passes."""
     logs = [math.log(mine / theirs) for mine, theirs in zip(base, other, strict=False)]
     middle, half = trimmed(_blocks(logs), confidence)
-    return Interval(1 - math.exp(-middle), 1 - math.exp(half - middle), 1 - math.exp(-middle - half))
+    return GainInterval(1 - math.exp(-middle), 1 - math.exp(half - middle), 1 - math.exp(-middle - half))
 
 
-def noise_floor(times: Sequence[float], confidence: float) -> Interval:
+def noise_floor(times: Sequence[float], confidence: float) -> GainInterval:
     """What the same test would call the gain of an entry over itself: 0, give or take its own scatter."""
     # Signs alternate block by block, so that a drift cancels; a difference of two samples scatters by sqrt 2 more.
     logs = [math.log(us) for us in times]
     pairs = [(-1) ** (i // 2) * (logs[i] - logs[i + 1]) / math.sqrt(2) for i in range(0, len(logs) - 1, 2)]
     _, half = trimmed(pairs, confidence)
-    return Interval(0.0, 1 - math.exp(half), 1 - math.exp(-half))
+    return GainInterval(0.0, 1 - math.exp(half), 1 - math.exp(-half))
 
 
 def trimmed(values: Sequence[float], confidence: float) -> tuple[float, float]:

@@ -9,9 +9,9 @@ from typing import Any
 from autotune.config import Config, Problem
 from autotune.table import Row
 from autotune.tuning.cost_model.roofline import roofline_us
+from autotune.tuning.jobs import check_job, measure_job
 from autotune.tuning.measurement.bench import Check, Measurement, Timing
-from autotune.tuning.session.measuring import Measurer
-from autotune.tuning.session.tasks import check_job, measure_job
+from autotune.tuning.session.evaluator import Measurer
 from autotune.tuning.workers.process import Lost
 
 _PASSES = 16

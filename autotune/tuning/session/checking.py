@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import MachineError
+from autotune.tuning.jobs import check_job
 from autotune.tuning.measurement.bench import Bench, Check
-from autotune.tuning.session.crew import lane
-from autotune.tuning.session.tasks import check_job
+from autotune.tuning.session.executors import lane
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job, Limits
 

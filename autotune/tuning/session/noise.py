@@ -10,11 +10,11 @@ from autotune import registry
 from autotune.config import build, describe
 from autotune.device import Device
 from autotune.errors import DeviceError
+from autotune.tuning.jobs import measure_job
 from autotune.tuning.measurement.bench import Bench, Measurement, Timing
 from autotune.tuning.measurement.race import ERROR, LOOKS, gain_over, noise_floor
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.crew import lane
-from autotune.tuning.session.tasks import measure_job
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.executors import lane
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Limits, Workers
 

@@ -14,8 +14,8 @@ from autotune.tuning import space
 from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Search
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.status import Summary
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.progress import Summary
 from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.space import Space
 

@@ -8,20 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from autotune.config import Config, Key, Problem, describe, key, resized
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.table import Row
+from autotune.tuning.measurement.bench import Timing
+from autotune.tuning.measurement.race import GainInterval, RaceResult
 from autotune.tuning.session.baseline import against_library
-from autotune.tuning.session.compiling import Subject
-from autotune.tuning.session.evaluation import Evaluator
-from autotune.tuning.session.evidence import drawn, measured, modeled
-from autotune.tuning.session.finalists import finalists
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.evaluator import Evaluator, Measurer
 from autotune.tuning.session.intervals import Span, Times, spans
-from autotune.tuning.session.measuring import Measurer
-from autotune.tuning.session.proving import Claim, Proof, Prover
-from autotune.tuning.session.winners import ByRace, Searched, Won, by_model
+from autotune.tuning.session.prover import Claim, Proof, Prover
+from autotune.tuning.session.selection import ByRace, Searched, Won, by_model, finalists
 from autotune.tuning.validation.coverage import codes, tails
 
 _PASSES = 16
@@ -184,3 +184,51 @@ def _covers(new: Row, old: Row) -> bool:
     here, there = dict(new.problem), dict(old.problem)
     same = here.keys() == there.keys() and all(here[n] == there[n] for n in here if n not in ends)
     return same and all(low <= int(there[name]) <= high for name, (low, high) in ends.items())
+
+
+def modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    us = float(outcome["us"])
+    default = one.default_us or us
+    return {
+        "modeled_us_range": [round(us, 2) for us in outcome["range_us"]],
+        "modeled_speedup_over_default": round(default / us, 3),
+        "bound": outcome["bound"],
+    }
+
+
+def measured(one: Searched, won: Won, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    evidence: dict[str, Any] = {"us": outcome["us"], "spread": outcome["spread"]}
+    evidence |= {"samples": outcome["samples"], "modeled_us": round(outcome["modeled_us"], 2)}
+    evidence |= {name: outcome[name] for name in ("clock_mhz", "throttled") if outcome[name]}
+    evidence["device_error_over_bound"] = outcome["error"]
+    default = one.default_us
+    if default is not None:
+        evidence |= {"default_us": default, "speedup_over_default": round(default / outcome["us"], 3)}
+    if won.verdict is not None:
+        evidence |= _raced(won, won.verdict, one.default)
+    return evidence
+
+
+def _raced(won: Won, verdict: RaceResult, default: Config) -> dict[str, Any]:
+    """The race's own figures, of more samples than a trial's."""
+    mine = won.entries.index(won.config)
+    timing = Timing(verdict.samples_us[mine])
+    evidence: dict[str, Any] = {"us": round(timing.us, 4), "spread": round(timing.spread, 5)}
+    evidence |= {"samples": len(timing.samples_us), "verdict": verdict.reason, "noise_floor": round(verdict.floor, 4)}
+    if mine:
+        evidence["gain"] = _shown(verdict.gains[mine])
+    if default in won.entries:
+        theirs = verdict.samples_us[won.entries.index(default)]
+        paired = Timing(timing.samples_us[: len(theirs)]).us
+        evidence |= {"default_us": round(Timing(theirs).us, 4)}
+        evidence |= {"speedup_over_default": round(Timing(theirs[: len(timing.samples_us)]).us / paired, 3)}
+    return evidence
+
+
+def _shown(gain: GainInterval) -> dict[str, float]:
+    return {"over_incumbent": round(gain.gain, 4), "low": round(gain.low, 4), "high": round(gain.high, 4)}
+
+
+def drawn(problem: Problem) -> dict[str, Any]:
+    names = [name for name in getattr(problem, "DRAWN", ()) if name != "dtype"]
+    return {"inputs": {name: getattr(problem, name) for name in names}} if names else {}

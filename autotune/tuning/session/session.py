@@ -16,6 +16,7 @@ from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.errors import MachineError
 from autotune.kernel import Kernel
+from autotune.state import Cache
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.cost_model import prior
@@ -26,24 +27,22 @@ from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
-from autotune.tuning.session import crew
+from autotune.tuning.search.trials import Study, journal_path, lock_path
+from autotune.tuning.session import executors
 from autotune.tuning.session.baseline import Comparison
-from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.compiling import Compiler, Subject
-from autotune.tuning.session.deterministic import OneOrder, price
-from autotune.tuning.session.evaluation import Evaluator
-from autotune.tuning.session.ledger import Ledger
-from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.batch_invariant import OneOrder, price
+from autotune.tuning.session.compiler import Compiler, Subject
+from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.evaluator import Evaluator, Measurer
+from autotune.tuning.session.history import measured_by_siblings
 from autotune.tuning.session.opening import Opener
-from autotune.tuning.session.pipeline import Pipeline, Policy
+from autotune.tuning.session.progress import Progress, Status, Summary, failures, geometric_mean, reasons, searching
 from autotune.tuning.session.promotion import Promotion, check_distinct, served
-from autotune.tuning.session.proving import Prover
-from autotune.tuning.session.siblings import measured_by_siblings
-from autotune.tuning.session.status import Progress, Status, Summary, failures, geometric_mean, reasons, searching
+from autotune.tuning.session.prover import Prover
+from autotune.tuning.session.scheduler import Pipeline, Policy
+from autotune.tuning.session.selection import Searched
 from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.session.tables import TableFile, check_writable
-from autotune.tuning.session.trials import Study, journal_path, lock_path
-from autotune.tuning.session.winners import Searched
 from autotune.tuning.validation.reduction_order import Order, describe_order
 from autotune.tuning.workers.worker import Limits, Workers
 
@@ -61,7 +60,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     bench: Bench | None = None
     """None: the session ends at the model."""
-    hire: crew.Hire = crew.local
+    hire: executors.Hire = executors.local
     storage: str | None = None
     """URL of a database for trials; None: a journal file under `state`."""
     retry_crashed: bool = False

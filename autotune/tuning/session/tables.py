@@ -12,9 +12,9 @@ from autotune import table
 from autotune.config import Problem, build
 from autotune.errors import MachineError, UsageError
 from autotune.table import Row, Table
-from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.promotion import superseded
-from autotune.tuning.session.proving import Claim, Prover
+from autotune.tuning.session.prover import Claim, Prover
 
 
 def check_writable(path: Path) -> None:

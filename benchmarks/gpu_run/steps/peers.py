@@ -11,8 +11,8 @@ from autotune.tuning import space
 from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.cost_model.roofline import roofline_us
+from autotune.tuning.jobs import check_job, measure_job
 from autotune.tuning.measurement.bench import Check, Measurement, Timing
-from autotune.tuning.session.tasks import check_job, measure_job
 from autotune.tuning.workers.worker import Job, Workers
 from benchmarks.gpu_run.asking import Default, ask, defaults, lane, model_sizes
 from benchmarks.gpu_run.context import Context

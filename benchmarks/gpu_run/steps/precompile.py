@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import as_completed
 
-from autotune.tuning.session.tasks import compile_job
+from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.process import Lost
 from benchmarks.gpu_run.asking import compilers, defaults
 from benchmarks.gpu_run.context import Context, OutOfTime, Skipped

@@ -7,8 +7,8 @@ from typing import Any
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.cost_model.model import constants, model_name, predict
 from autotune.tuning.cost_model.roofline import roofline_us
+from autotune.tuning.jobs import check_job, measure_job
 from autotune.tuning.measurement.bench import Check, Measurement, Timing
-from autotune.tuning.session.tasks import check_job, measure_job
 from benchmarks.gpu_run import lines
 from benchmarks.gpu_run.asking import Default, ask, defaults, lane, model_sizes
 from benchmarks.gpu_run.context import Context

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from autotune.tuning.jobs import check_job
 from autotune.tuning.measurement.bench import Check
-from autotune.tuning.session.tasks import check_job
 from benchmarks.gpu_run.asking import ask, defaults, lane
 from benchmarks.gpu_run.context import Context
 

@@ -16,11 +16,11 @@ from autotune.errors import UsageError, WrongResult
 from autotune.table import Row
 from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search.study import Outcomes
-from autotune.tuning.session.compiling import Subject
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.progress import geometric_mean
 from autotune.tuning.session.promotion import served
-from autotune.tuning.session.proving import Prover
-from autotune.tuning.session.status import geometric_mean
-from autotune.tuning.session.winners import TIE, Searched
+from autotune.tuning.session.prover import Prover
+from autotune.tuning.session.selection import TIE, Searched
 from autotune.tuning.space import Space, feasible
 from autotune.tuning.validation.reduction_order import Order, describe_order, order
 
@@ -29,7 +29,7 @@ _SHORTLIST = 3
 
 
 @dataclass(frozen=True)
-class Choice:
+class OrderChoice:
     """How a family adds; `over_free` is each problem's time against the free choice, 1.0 where it costs nothing."""
 
     order: Order
@@ -60,7 +60,7 @@ class OneOrder:
 
     def decide(
         self, free: Sequence[Searched], staying: Sequence[Row], search: Callable[[Mapping[Problem, Order]], ByProblem]
-    ) -> tuple[list[Choice], list[Searched]]:
+    ) -> tuple[list[OrderChoice], list[Searched]]:
         """Each family's choice, and its problems with the trials of that order alone; `search` runs one order each."""
         by_problem = {one.problem: one for one in free}
         families = [[by_problem[problem] for problem in some] for some in self.families(by_problem)]
@@ -106,7 +106,7 @@ class OneOrder:
         popular = sorted(won.keys() & totals.keys(), key=lambda one: (-won[one], str(one)))
         return list(dict.fromkeys([*ranked[:_SHORTLIST], *popular[:1]]))
 
-    def choose(self, free: Sequence[Searched], found: Found) -> Choice:
+    def choose(self, free: Sequence[Searched], found: Found) -> OrderChoice:
         """The order with the least weighted total of best times; the incumbents' stays within a tie.
 
         Raises UsageError where none serves all problems.
@@ -121,7 +121,7 @@ class OneOrder:
         incumbents = {self.of(one.incumbent) for one in free if one.incumbent is not None}
         stay = [one for one in sorted(incumbents, key=str) if totals.get(one, math.inf) <= totals[best] * (1 + TIE)]
         chosen = stay[0] if stay else best
-        return Choice(chosen, {one.problem: _over_free(one, found, chosen) for one in free})
+        return OrderChoice(chosen, {one.problem: _over_free(one, found, chosen) for one in free})
 
     def staying(self, old: Iterable[Row], problems: Iterable[Problem], rank: int) -> list[Row]:
         """Old rows that those of a session over `problems`, of the tier with this rank, will not replace."""
@@ -149,7 +149,7 @@ class OneOrder:
                 compared |= dict.fromkeys(some, sum(answer.get("batches", 0) for answer in answers))
         return compared
 
-    def stamped(self, rows: Iterable[Row], choices: Iterable[Choice], compared: Mapping[Row, int]) -> list[Row]:
+    def stamped(self, rows: Iterable[Row], choices: Iterable[OrderChoice], compared: Mapping[Row, int]) -> list[Row]:
         """The `rows` that were proved, and say so: their order, its price, and how many batches were compared."""
         device = self.subject.device
         over = {key(served(p, device)): share for one in choices for p, share in one.over_free.items()}
@@ -197,7 +197,7 @@ class OneOrder:
         return tuple(item for item in fields if item[0] not in problem.VARYING)
 
 
-def price(choices: Iterable[Choice], weights: Mapping[Problem, int]) -> float:
+def price(choices: Iterable[OrderChoice], weights: Mapping[Problem, int]) -> float:
     """Time against the free choice, geometric mean over calls of a step."""
     return geometric_mean((over, weights[p]) for one in choices for p, over in one.over_free.items())
 

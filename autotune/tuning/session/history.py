@@ -28,14 +28,16 @@ from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.cost_model.prior_training import MeasuredProblem
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session import trials
+from autotune.tuning.search import trials
+from autotune.tuning.search.study import Outcomes
+from autotune.tuning.search.trials import Trials, read
 
-Times = Mapping[Config, float]
+ConfigTimes = Mapping[Config, float]
 
 _FEWEST = 8
 """Trials below which their best is no winner."""
 _TIED, _SLOWER = 1.02, 1.05
-"""Times over the best's up to which a config won too, and from which it lost."""
+"""ConfigTimes over the best's up to which a config won too, and from which it lost."""
 _BENCH = "gpu"
 """The bench whose times are of hardware."""
 
@@ -45,7 +47,7 @@ class Measured:
     kernel: Kernel[Any]
     device: Device
     problem: Problem
-    times: Times
+    times: ConfigTimes
 
 
 def measured(state: Path, names: Sequence[str] = ()) -> list[Measured]:
@@ -105,9 +107,9 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
     return {name: calibration.fitted(np.array(modelled[name]), np.array(us[name])) for name in enough}
 
 
-def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, Times]:
-    """Times by config of each problem; of a table's row alone, only its own."""
-    found: dict[Problem, Times] = {}
+def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, ConfigTimes]:
+    """ConfigTimes by config of each problem; of a table's row alone, only its own."""
+    found: dict[Problem, ConfigTimes] = {}
     for row in runtime.rows(kernel.name, device):
         if row.tier == "measured":
             problem = build(kernel.problem, dict(row.problem), kernel.name)
@@ -116,8 +118,8 @@ def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem,
     return found | {problem: times for problem, times in tried if len(times) >= _FEWEST}
 
 
-def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iterator[tuple[Problem, Times]]:
-    """Times of each study of `bench` among the trials filed under the device name `filed`."""
+def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iterator[tuple[Problem, ConfigTimes]]:
+    """ConfigTimes of each study of `bench` among the trials filed under the device name `filed`."""
     try:
         studies = list(trials.read(state, filed, kernel))
     except UsageError:  # another session is writing it, or it is damaged: its own session says so
@@ -127,7 +129,7 @@ def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iter
             yield one.problem, {config: outcome["us"] for config, outcome in one.outcomes if "us" in outcome}
 
 
-def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Times) -> MeasuredProblem | None:
+def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: ConfigTimes) -> MeasuredProblem | None:
     configs = space.feasible(space.load(kernel, device), kernel, problem, device)
     at = {config: index for index, config in enumerate(configs)}
     known = {at[config]: us for config, us in times.items() if config in at}
@@ -141,3 +143,28 @@ def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Times)
     lost = tuple(index for index, us in known.items() if us > _SLOWER * best)
     unclear = tuple(set(known) - {*won, *lost})
     return MeasuredProblem(prior.features(calls, device, predict_all(calls, device)), won, lost, unclear)
+
+
+def measured_by_siblings(
+    state: Path, kernel: Kernel[Any], device: Device, bench: Bench | None
+) -> dict[Problem, list[Outcomes]]:
+    """Trials of the same kernel measured on other devices of the vendor, one entry per device: for `Search.transfer`.
+
+    Without a bench there are none: modeled times of another device say less than the model of this one.
+    """
+    if bench is None:
+        return {}
+    by_problem: dict[Problem, list[Outcomes]] = defaultdict(list)
+    others = [devices.named(name) for name in devices.names() if name != device.name]
+    for filed in (bench.table_device(other.name) for other in others if other.vendor == device.vendor):
+        for past in _read(state, filed, kernel):
+            if past.study.bench == bench.name:
+                by_problem[past.problem].append(dict(past.outcomes))
+    return by_problem
+
+
+def _read(state: Path, name: str, kernel: Kernel[Any]) -> list[Trials]:
+    try:
+        return list(read(state, name, kernel))
+    except UsageError:  # another session is writing it, or it is damaged: its own session says so, and we do without
+        return []

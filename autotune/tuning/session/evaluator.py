@@ -12,12 +12,14 @@ from typing import Any
 
 from autotune.config import Config, Problem, describe
 from autotune.errors import MachineError
+from autotune.state import Cache
+from autotune.tuning.compilation.resources import Resources
+from autotune.tuning.cost_model.model import predict
+from autotune.tuning.jobs import measure_job
 from autotune.tuning.measurement.bench import Bench, Measurement, Timing
-from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.compiling import Candidate, Subject
-from autotune.tuning.session.crew import Pool
-from autotune.tuning.session.ledger import Ledger
-from autotune.tuning.session.tasks import measure_job
+from autotune.tuning.session.compiler import Candidate, Compiler, Subject
+from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.executors import Pool
 from autotune.tuning.workers.process import Lost
 
 SAMPLES = 10
@@ -128,3 +130,31 @@ class Measurer:
         if record is not None and "failed" not in answer:
             Cache(self.state / "results").put(answer, *record)  # again, where the worker's disk is not ours
         return answer
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    subject: Subject
+    compiler: Compiler
+    measurer: Measurer | None
+    """None: outcomes end at the model."""
+
+    def __call__(self, problem: Problem, config: Config) -> dict[str, Any]:
+        """A trial's whole outcome; waits for it."""
+        candidate = self.compiler.candidate(problem, config)
+        found = self.compiler.resources(candidate)
+        known = self.known(candidate, found)
+        if self.measurer is None or isinstance(found, str):
+            return known
+        twin = self.measurer.twin(candidate, found.code)
+        return {**self.measurer.alone(problem, twin or config), **known}
+
+    def known(self, candidate: Candidate, found: Resources | str) -> dict[str, Any]:
+        """The part of an outcome that compiling tells: all of it where that failed, or where there is no bench."""
+        if isinstance(found, str):
+            return {"failed": "compile", "reason": found}
+        problem, config, device = candidate.problem, candidate.config, self.subject.device
+        prediction = predict(self.subject.kernel.work(problem, config, device), config, device, found)
+        name = "modeled_us" if self.measurer else "us"
+        model = {name: prediction.us, "range_us": prediction.range_us, "bound": prediction.bound}
+        return {**model, "code": found.code, "spills": found.spills, "resources": found.as_json()}

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from autotune.tuning.jobs import prepare_job
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session.tasks import prepare_job
 from autotune.tuning.workers.worker import Limits, Workers
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autotune.config import Config, Problem, describe
+from autotune.config import Config, Problem, Scalar, describe
 from autotune.errors import MachineError
-from autotune.tuning.measurement.race import Verdict, race
+from autotune.tuning.measurement.race import RaceResult, race
 from autotune.tuning.search.study import Outcomes
-from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.evaluator import Measurer
 
 TIE = 0.02
 """Modelled gains under 2 % are no gains: the incumbent stays."""
@@ -52,7 +52,7 @@ class Won:
     """`verdict` where it was raced on a bench."""
 
     config: Config
-    verdict: Verdict | None = None
+    verdict: RaceResult | None = None
     entries: tuple[Config, ...] = ()
 
 
@@ -88,7 +88,7 @@ class ByRace:
             entries = alive if len(alive) < len(entries) else entries[:1]
         return None
 
-    def _race(self, problem: Problem, entries: Sequence[Config]) -> Verdict | None:
+    def _race(self, problem: Problem, entries: Sequence[Config]) -> RaceResult | None:
         def ask(live: Sequence[int], passes: int) -> list[list[float]]:
             times = self.measurer.together(problem, [entries[i] for i in live], passes)
             if times is None:
@@ -103,3 +103,14 @@ class ByRace:
 
 class _FellOver(Exception):
     pass
+
+
+_MOST = 3
+
+
+def finalists(one: Searched, winner: Config) -> list[dict[str, Scalar]]:
+    """The next best configs, best first, each of other machine code than those before it and the winner."""
+    best = {one.outcomes[winner]["code"]: winner} if winner in one.outcomes else {}
+    for config in one.good:
+        best.setdefault(one.outcomes[config]["code"], config)
+    return [dict(config) for config in best.values() if config != winner][:_MOST]

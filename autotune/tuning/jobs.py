@@ -12,9 +12,9 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Key, build
 from autotune.errors import CandidateFailed, CompileFailed, MachineError, WrongResult
+from autotune.state import Cache
 from autotune.tuning.measurement.bench import Bench, Check, Measurement, Meter, OutOfMemory, Sticky
 from autotune.tuning.session.blame import reason
-from autotune.tuning.session.cache import Cache
 from autotune.tuning.workers.process import LastAnswer
 from autotune.tuning.workers.worker import Job
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autotune.config import Config, Problem, describe, key
-from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.compiling import Subject
+from autotune.state import Cache
+from autotune.tuning.jobs import RowsJob, rows_job, validate_job
+from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.stopwatch import Stopwatch
-from autotune.tuning.session.tasks import RowsJob, rows_job, validate_job
 from autotune.tuning.validation.coverage import like, problems_to_prove
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job, Workers

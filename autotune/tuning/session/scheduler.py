@@ -18,9 +18,8 @@ from autotune.config import Config, Problem
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.search.study import Search
 from autotune.tuning.search.transfer import transfer_between
-from autotune.tuning.session.compiling import Candidate
-from autotune.tuning.session.evaluation import Evaluator
-from autotune.tuning.session.measuring import Measurer
+from autotune.tuning.session.compiler import Candidate
+from autotune.tuning.session.evaluator import Evaluator, Measurer
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session.crew import Crew, Hire, lane
+from autotune.tuning.session.executors import Crew, Hire, lane
 from autotune.tuning.workers.worker import Limits, Workers
 
 

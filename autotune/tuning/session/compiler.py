@@ -10,14 +10,14 @@ from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.identity import Identity
 from autotune.kernel import Kernel
+from autotune.state import Cache
 from autotune.toolchain import compilers_for
 from autotune.tuning.compilation.launch import launches
 from autotune.tuning.compilation.machine import check_named_assemblers
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.session.cache import Cache
-from autotune.tuning.session.crew import Pool
-from autotune.tuning.session.ledger import Crash, Ledger
-from autotune.tuning.session.tasks import check_machine, compile_job
+from autotune.tuning.jobs import check_machine, compile_job
+from autotune.tuning.session.crash_log import Crash, Ledger
+from autotune.tuning.session.executors import Pool
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job
 
