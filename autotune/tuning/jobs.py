@@ -1,4 +1,4 @@
-"""What workers do with a Job: compile it, prove it right, or measure it. Failures of the config come back as values."""
+"""Tasks of workers: compile a Job, prove it right, or measure it. Failures of the config come back as values."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def count_job(job: Job) -> dict[str, Any]:
     try:
         said = kernel.work(problem, job.config, device)
         return {"work": asdict(count(kernel, problem, job.config, device).work(said.dtype))}
-    except Exception as error:  # inputs that memory cannot hold, most of all
+    except Exception as error:  # mostly out of memory while drawing inputs
         return {"failed": reason(error)}
 
 
 @dataclass(frozen=True)
 class RowsJob:
-    """Two configs that may serve rows of one another's batches; problems to compare them on, the best first."""
+    """Check that two configs give bit-equal rows on `problems`, preferred first."""
 
     kernel: str
     problems: tuple[Key, ...]
@@ -166,7 +166,7 @@ def _given(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: Exception, job: Job) -> dict[str, Any]:
-    """What a config's failure is told as. Raises MachineError where this machine's disk or compiler failed."""
+    """Return the reason of a config's failure. Raises MachineError if this machine's disk or compiler failed."""
     from autotune.tuning.compilation import machine
 
     stage = error.stage if isinstance(error, CandidateFailed) else "measure"

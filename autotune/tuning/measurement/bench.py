@@ -1,4 +1,4 @@
-"""What a measurement is asked and what it answers: the seam between a session and a GPU, real or simulated."""
+"""The interface between a session and a GPU, real or simulated: a measurement and its result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Timing:
     samples_us: tuple[float, ...]
     clock_mhz: int | None = None
     throttled_by: str = ""
-    """What held the clock down, other than the load: the driver's reasons, or where it gives none, a clock more than
+    """Reasons, other than load, that held the clock down: the driver's, or where it gives none, a clock more than
     5 % under the highest that this process has seen. Empty: nothing did."""
 
     @property
@@ -74,7 +74,7 @@ class Meter(Protocol):
 
 
 class Bench(Protocol):
-    """What can be opened: hashable and picklable, because measuring processes open it."""
+    """A bench that measuring processes open; hashable and picklable for that reason."""
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ class Bench(Protocol):
 
     @property
     def tier(self) -> str:
-        """Of rows measured here."""
+        """Tier of rows measured here."""
 
     @property
     def slots(self) -> int:
@@ -90,7 +90,7 @@ class Bench(Protocol):
 
     @property
     def runs_code(self) -> bool:
-        """Whether equal machine code on equal grids takes equal time here, so that one of equals is measured."""
+        """True if equal machine code on equal grids takes equal time here, so that one of equals is measured."""
 
     def table_device(self, device: str) -> str:
         """The device name under which rows measured here are filed."""

@@ -1,4 +1,4 @@
-"""What makes a sample one of cold caches: copies of the inputs in turn, launches enough to outweigh their start."""
+"""Samples with cold caches: input copies in rotation, and enough launches to outweigh their start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the driver says of a GPU while it works: its clock, and what holds the clock down.
+"""State of a GPU at work by its driver: the clock, and the reasons that hold it down.
 
 Asked of NVML through pynvml or of amdsmi, where one is installed. Each has errors of its own, of which none may fail a
 measurement: an answer that does not come is None.

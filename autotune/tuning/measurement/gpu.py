@@ -34,7 +34,7 @@ _CHECKS = 3
 _WARM_S = 0.2
 """Until clocks settle (quack)."""
 _DRAWN = 4
-"""Of the copies; the others are copies of these. Drawing 14 MB takes 0.2 s, and a cache of 256 MB wants 38 of them."""
+"""Distinct input sets drawn; remaining sets are copies. Drawing 14 MB takes 0.2 s, and 256 MB of cache want 38 sets."""
 _SLEEP_CYCLES = 100_000
 """About 50 us: launching a graph takes 10 us or more of the CPU."""
 _QUIET_S = 10.0
@@ -163,7 +163,7 @@ class GpuMeter:
         return (replay, launches) if needed == launches else (_captured(launch, needed), needed)
 
     def _call(self, job: Job, inputs: tuple[Any, ...]) -> Callable[[], Any]:
-        """What is launched: the kernel, or its library's call. Raises NoLibrary."""
+        """Return the callable to launch: the kernel, or its library's call. Raises NoLibrary."""
         kernel, problem = self._at(job)
         if not job.library:
             return lambda: kernel.launch(*inputs, config=job.config, device=self._device)
@@ -182,7 +182,7 @@ class GpuMeter:
         return self._copies
 
     def _elapsed_us(self, call: Callable[[], None]) -> float:
-        """Of what `call` enqueues on a GPU whose caches are cold."""
+        """Return the microseconds of what `call` enqueues, with cold caches."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._cold.sum()
         torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
@@ -251,7 +251,7 @@ def _named() -> Iterator[None]:
 
 
 def _lost() -> bool:
-    """Whether later calls fail too: asked of the driver, whose texts for it differ by vendor and release."""
+    """True if later calls fail too; the driver is asked, since its messages differ by vendor and release."""
     try:
         torch.cuda.synchronize()
     except RuntimeError:

@@ -40,7 +40,7 @@ def _kind(number: int) -> str:
 
 
 def last_level_bytes(device: Device, number: int) -> int:
-    """Of the cache nearest DRAM, as the record or the driver tells it, whichever is more: too much flushes too."""
+    """Bytes of the cache nearest DRAM by the record or the driver, whichever is more: too much flushes too."""
     told = int(getattr(torch.cuda.get_device_properties(number), "L2_cache_size", 0))
     return max(int(device.last_level_bytes), told)
 

@@ -85,14 +85,14 @@ def promotable(gain: GainInterval, floor: float) -> bool:
 
 
 def gain_over(base: Sequence[float], other: Sequence[float], confidence: float) -> GainInterval:
-    """Of `other` over `base`, one-sided at `confidence` on either side; both sampled in the same passes."""
+    """Return the gain of `other` over `base` with one-sided bounds at `confidence`; both sampled in the same passes."""
     logs = [math.log(mine / theirs) for mine, theirs in zip(base, other, strict=False)]
     middle, half = trimmed(_blocks(logs), confidence)
     return GainInterval(1 - math.exp(-middle), 1 - math.exp(half - middle), 1 - math.exp(-middle - half))
 
 
 def noise_floor(times: Sequence[float], confidence: float) -> GainInterval:
-    """What the same test would call the gain of an entry over itself: 0, give or take its own scatter."""
+    """Return the gain of an entry over itself by the same test: 0, within its own scatter."""
     # Signs alternate block by block, so that a drift cancels; a difference of two samples scatters by sqrt 2 more.
     logs = [math.log(us) for us in times]
     pairs = [(-1) ** (i // 2) * (logs[i] - logs[i + 1]) / math.sqrt(2) for i in range(0, len(logs) - 1, 2)]

@@ -22,7 +22,7 @@ from autotune.tuning.measurement.bench import NoLibrary
 from autotune.tuning.workers.worker import Job
 
 FAILURES = ("ErrorConfig", "InvalidConfig", "CompilationFailedConfig", "RuntimeFailedConfig")
-"""What Kernel Tuner writes in place of a time."""
+"""Words that Kernel Tuner writes in place of a time."""
 
 _NO_TIME = "has no time that a kernel can take"
 

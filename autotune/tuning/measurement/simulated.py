@@ -78,7 +78,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Weather:
-    """What moves all times of a device: per-sample noise, a slow swing, and spells of throttling."""
+    """Disturbances of all times of a device: per-sample noise, a slow swing, and spells of throttling."""
 
     noise: float = 0.01
     """Standard deviation of one sample, as a fraction."""

@@ -1,4 +1,4 @@
-"""What the outputs of a call on a GPU are held against: its float64 reference, of the whole call or of sampled rows.
+"""Expected outputs of a call on a GPU: its float64 reference, of the whole call or of sampled rows.
 
 The reference of a large call takes minutes, or does not fit. Where its tensors are cut into rows, some of them from the
 first to the last are computed in float64 as calls of their own, and held against the same rows of the whole outputs.
@@ -37,7 +37,7 @@ Launch = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """What the rows of `batch` from `first` must be, which `like` are laid out alike; the whole without a batch."""
+    """Return the expected rows of `batch` from `first`, laid out as `like`; the whole result without a batch."""
 
     expected: tuple[Expected, ...]
     batch: Batch | None = None
@@ -66,7 +66,7 @@ class Truth:
 
 
 def truths(kernel: Kernel[Any], problem: Problem, inputs: tuple[Any, ...], device: Device) -> tuple[Truth, ...]:
-    """What a call of `problem` with random `inputs` must give on `device`.
+    """Return the expected outputs of `problem` with random `inputs` on `device`.
 
     Raises OutOfMemoryError where the reference fits neither whole nor in rows.
     """

@@ -30,11 +30,11 @@ class Comparison:
     """The library's name, with why its time does not count where it does not; empty where the kernel names none."""
     roofline_us: float
     speedup: float | None
-    """Of the tuned config over a library that is right."""
+    """Speedup of the tuned config over a library whose results are right."""
 
     @classmethod
     def of(cls, row: Row) -> Comparison | None:
-        """What a row's evidence holds; None where its time was only modeled."""
+        """Read the comparison from a row's evidence; None if its time was only modeled."""
         evidence = row.evidence
         if "us" not in evidence or "roofline_us" not in evidence:
             return None

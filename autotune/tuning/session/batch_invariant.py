@@ -43,7 +43,7 @@ Found = Mapping[Order, ByProblem]
 
 @dataclass(frozen=True)
 class OneOrder:
-    """What keeps a session of one kernel on one device to one order a family."""
+    """Keeps a session of one kernel on one device to one reduction order per family of problems."""
 
     subject: Subject
     space: Space
@@ -52,7 +52,7 @@ class OneOrder:
         return order(config, self.space.reduction, self.subject.device)
 
     def families(self, problems: Iterable[Problem]) -> list[tuple[Problem, ...]]:
-        """As the runtime's lookup groups rows: by every field along which no row serves another."""
+        """Group problems as the runtime's lookup groups rows: by every field along which no row serves another."""
         found: dict[Key, list[Problem]] = {}
         for problem in problems:
             found.setdefault(self._fixed(key(served(problem, self.subject.device)), problem), []).append(problem)

@@ -24,7 +24,7 @@ from autotune.tuning.workers.worker import Job
 
 @dataclass(frozen=True)
 class Subject:
-    """What a session tunes, and what every result of it depends on."""
+    """Kernel, device and everything else that each result of a session depends on."""
 
     kernel: Kernel[Any]
     device: Device
@@ -42,7 +42,7 @@ class Subject:
         return Job(self.kernel.name, key(problem), config, self.device.name)
 
     def key(self, stage: str, *more: str) -> tuple[str, ...]:
-        """Of a Cache."""
+        """Return the key of a result in a Cache."""
         return (stage, self.kernel.name, self.identity.kernel, self.toolchain, self.device.name, *more)
 
     def crash(self, problem: Problem, config: Config, stage: str, kind: str, reason: str) -> Crash:
@@ -87,7 +87,7 @@ class Compiler:
         return Candidate(problem, config, binary, tuple(launch.grid for launch in seen))
 
     def resources(self, candidate: Candidate) -> Resources | str:
-        """Of its binary, or why there is none."""
+        """Return the resources of its binary, or the reason why there is none."""
         with self._lock:
             mine = self._locks.setdefault(candidate.binary, Lock())
         with mine:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 KINDS = ("hang", "crash", "sticky", "wrong")
-"""What is remembered; running out of memory is not, another day has more."""
+"""Kinds of failures that are kept; running out of memory is not, since it may succeed another day."""
 
 
 @dataclass(frozen=True)

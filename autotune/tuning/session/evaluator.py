@@ -23,7 +23,7 @@ from autotune.tuning.session.executors import Pool
 from autotune.tuning.workers.process import Lost
 
 SAMPLES = 10
-"""Of a candidate; finalists get more in their race."""
+"""Samples of a candidate; finalists get more in their race."""
 
 _DOUBTFUL = ("hang", "crash", "sticky", "error")
 """Failures that a GPU, a driver or a kernel that was killed may cause as well as the config."""
@@ -109,7 +109,7 @@ class Measurer:
         return None if "failed" in answer else answer["times"]
 
     def medians(self, problem: Problem, configs: Sequence[Config], passes: int) -> dict[Config, float]:
-        """Of the configs that are right at `problem`, interleaved; those that fail alone are left out."""
+        """Return the median time of each config that is right at `problem`, from interleaved samples; failures are left out."""
         good = [config for config in configs if "us" in self.alone(problem, config)]
         times = self.together(problem, good, passes) if good else []
         return {config: statistics.median(us) for config, us in zip(good, times or [], strict=bool(times))}

@@ -17,7 +17,7 @@ from autotune.tuning.workers.worker import Limits, Workers
 
 class Pool(Protocol):
     def submit(self, task: Callable[[Any], Any], argument: Any) -> Future[Any]:  # noqa: ANN401
-        """What `task` will return; Lost where its process gives no answer."""
+        """Return a future of the task's result; it raises Lost if the process gives no answer."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def lane(limits: Limits, state: Path) -> Workers:
 
 
 def beside(lanes: int, limits: Limits) -> Limits:
-    """What is left to compilers: a core a lane stays free, for a launch that waits for a core is measured as slow."""
+    """Limits of compile workers: one core per lane stays free, since a launch that waits for a core looks slow."""
     cores = len(os.sched_getaffinity(0))
     return replace(limits, processes=max(1, min(limits.processes, cores - lanes)))
 

@@ -1,4 +1,4 @@
-"""What was measured here, finished trials and measured rows of the tables: lessons for the prior, times for the model.
+"""Measurements of this machine: finished trials and measured rows, for the prior and the model's calibration.
 
 Modelled, simulated and imported figures teach nothing: the prior would learn what it believes already, or what nobody
 here saw.
@@ -51,7 +51,7 @@ class Measured:
 
 
 def measured(state: Path, names: Sequence[str] = ()) -> list[Measured]:
-    """Of every kernel and of the devices called `names`, all of them by default; in the order of their names."""
+    """Return measurements of every kernel on the devices called `names` (default: all), in the order of names."""
     return [
         Measured(kernel, device, problem, times)
         for kernel in map(registry.load, registry.names())

@@ -27,7 +27,7 @@ TWINS = 4
 
 @dataclass(frozen=True)
 class Noise:
-    """Of one problem's default config, raced against itself."""
+    """Noise of one problem's default config, raced against itself."""
 
     problem: str
     us: float

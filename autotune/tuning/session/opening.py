@@ -1,4 +1,4 @@
-"""What a search may try on a problem, and in which order: the best of the space, the whole space, or a list."""
+"""The configs that a search may try on a problem, and their order: from the space, all of it, or a list."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Opener:
 
     @property
     def tries_all(self) -> bool:
-        """Whether the number of configs, not the budget's trials, ends the search."""
+        """True if the number of configs, not the budget's trials, ends the search."""
         return self.exhaustive or self.listed is not None
 
     @property

@@ -34,7 +34,7 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by stage of this session; what earlier ones spent on trials that it resumed is not in it."""
     compile_cpu_s: float = 0.0
-    """Of all compile workers and the assemblers that they started."""
+    """CPU seconds of all compile workers and their assemblers."""
     gpu_s: float = 0.0
     """In which a GPU checked and timed configs, summed over GPUs."""
     distinct_codes: int = 0
@@ -43,11 +43,11 @@ class Summary:
     speedup: float = 1.0
     tier: str = "modeled"
     compared: list[Comparison] = field(default_factory=list)
-    """Of the rows whose times were measured: default, tuned, library, roofline."""
+    """Default, tuned, library and roofline time of each measured row."""
     mode: str = "search"
     """`exhaustive`: all feasible configs were to be tried; `listed`: those of a file, the default and the incumbent."""
     price: float | None = None
-    """Of a deterministic session: time against the free choice, as `speedup`."""
+    """Speed of a deterministic session relative to the free choice, as `speedup`."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ Progress = Callable[[Status], None]
 
 
 def geometric_mean(weighted: Iterable[tuple[float, float]]) -> float:
-    """Of (value, weight) pairs; 1 where there are none."""
+    """Return the weighted geometric mean of (value, weight) pairs; 1 for none."""
     logs = [(weight * math.log(value), weight) for value, weight in weighted]
     return math.exp(sum(log for log, _ in logs) / sum(weight for _, weight in logs)) if logs else 1.0
 
 
 def searching(searches: Iterable[tuple[Config, Outcomes]], of: int) -> Status:
-    """Of searches, each with its default config, that will try `of` configs in all."""
+    """Summarize searches, each with its default config, that will try `of` configs in all."""
     found = list(searches)
     gains = []
     for default, outcomes in found:

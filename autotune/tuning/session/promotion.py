@@ -52,7 +52,7 @@ class Promotion:
     subject: Subject
     prover: Prover
     evaluator: Evaluator
-    """Asked for a config that serves a size whose own search never tried it; its measurer races and locates."""
+    """Evaluates configs on sizes whose own search never tried them; owns the measurer used for races."""
     searched: Sequence[Searched]
 
     @property
@@ -173,7 +173,7 @@ def groups(searched: Iterable[Searched]) -> list[tuple[str, list[Searched]]]:
 
 
 def superseded(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
-    """Of old `rows`, those whose problem a new row of the same tier or a better one serves now."""
+    """Return the old rows whose problem a new row of the same or a better tier serves."""
     return [row for row in rows if any(_covers(one, row) for one in new)]
 
 

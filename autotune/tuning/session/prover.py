@@ -21,7 +21,7 @@ Serves = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Claim:
-    """That `config` is right for `problem`, and for its neighbours along `serves`."""
+    """The claim that `config` is right for `problem` and for its neighbours along `serves`."""
 
     problem: Problem
     config: Config
@@ -55,7 +55,7 @@ class Prover:
         return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
 
     def rows(self, problem: Problem, configs: tuple[Config, ...]) -> list[dict[str, Any]]:
-        """What `rows_job` says of the first of `configs` beside each, on the check problems most like `problem`.
+        """Compare rows of the first of `configs` with each, by `rows_job`, on the check problems most like `problem`.
 
         A process that gave no answer proved nothing: `no rows`, to be tried again next time.
         """

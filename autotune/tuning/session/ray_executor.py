@@ -81,7 +81,7 @@ class _Remote:
     busy: Lock = field(default_factory=Lock)
 
     def call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401
-        """What `task` returns; raises what it raised there, Lost among it, or _NodeLost."""
+        """Return the task's result; raises what it raised on the node (also Lost), or _NodeLost."""
         try:
             if self.actor is None:
                 remote = self.ray.remote(**self.options)(_Actor)

@@ -33,7 +33,7 @@ class _Trial:
     candidate: Candidate
     compiled: Future[Resources | str]
     known: dict[str, Any] | None = None
-    """What compiling told; None until this trial and all of its problem before it are compiled."""
+    """Result of compiling; None until this trial and all earlier ones of its problem are compiled."""
     measured: Future[dict[str, Any]] | None = None
 
     @property
@@ -62,7 +62,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the session decides for its pipeline, asked by one thread."""
+    """Decisions of the session that its pipeline asks for, from one thread."""
 
     open: Callable[[Problem], Search]
     """Takes 0.1 to 2 s; trials of the problems before it run meanwhile."""
@@ -113,7 +113,7 @@ class Pipeline:
             self._begin(self._ready.get())
 
     def _tell(self) -> None:
-        """What has ended, as far as all before it has; asks more in its place."""
+        """Tell the trials that have ended, in the order asked, and ask for more in their place."""
         if self._policy.out_of_time():
             self._drop()
         while self._under_way and self._under_way[0].ended:

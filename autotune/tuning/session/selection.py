@@ -27,7 +27,7 @@ class Searched:
     incumbent: Config | None
     weight: int
     others: Outcomes = field(default_factory=dict, hash=False)
-    """Of trials that may not win here: they tell the default's time where it is one of them."""
+    """Trials that cannot win; used only for the default config's time."""
 
     @property
     def default_us(self) -> float | None:
@@ -42,7 +42,7 @@ class Searched:
 
     @property
     def stays(self) -> Config | None:
-        """What a winner has to beat: the incumbent, else the default, where it works at all."""
+        """Config that a winner has to beat: the incumbent, else the default if it works."""
         good = self.good
         return next((config for config in (self.incumbent, self.default) if config in good), None)
 

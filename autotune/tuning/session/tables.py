@@ -80,7 +80,7 @@ class TableFile:
         return [row for row, claim in claims.items() if not proofs[claim].failed]
 
     def _claim(self, row: Row) -> Claim | None:
-        """What a row says of itself; None where its problem has other fields today."""
+        """Return the claim that a row makes; None if its problem has other fields today."""
         try:
             problem: Problem = build(self.subject.kernel.problem, dict(row.problem), str(self.path))
         except UsageError:

@@ -68,7 +68,7 @@ class Isolated:
         self._printed = Connection(os.memfd_create("printed"))
 
     def call(self, task: Callable[[Any], Any], argument: Any, timeout_s: float) -> Any:  # noqa: ANN401
-        """What `task` returns or raises there.
+        """Return the result of `task` in the process, or raise what it raised there.
 
         Raises Lost where the process hung, died or ran out of memory, MachineError where none can be started or the
         one that hung cannot be ended, and ValueError for a task that no process could import.
@@ -170,7 +170,7 @@ def _forkserver() -> Any:  # noqa: ANN401 - the context's type is private
 
 
 def printed() -> str:
-    """What this worker process and its children have printed since its task began; empty in any other process."""
+    """Return the output of this worker process and its children since its task began; empty elsewhere."""
     if _PRINTED is None:
         return ""
     sys.stdout.flush()
