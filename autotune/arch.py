@@ -64,7 +64,7 @@ class Arch:
     fp8: str
     """The e4m3 format of the matrix units: e4m3fn (OCP), or e4m3fnuz."""
     native_fp4: bool
-    """Whether `tl.dot_scaled` of FP8 by FP4 becomes one matrix instruction; elsewhere it is emulated in bf16."""
+    """True if `tl.dot_scaled` of FP8 by FP4 becomes one matrix instruction; elsewhere it is emulated in bf16."""
     fp8_sums: Accumulation | None
     """None: to fp32 or better, as every kernel's error bound allows for, or there are no FP8 matrix units."""
     group_mma: str | None

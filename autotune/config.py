@@ -1,4 +1,4 @@
-"""What is chosen (Config), what is asked (Problem), and the one key that the tuner and the runtime share."""
+"""Config and Problem, and the one key of a problem that the tuner and the runtime share."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DEVICES = Path(__file__).parent / "devices"
 
 @dataclass(frozen=True)
 class Device:
-    """What is known of one GPU model; rates are dense peaks, bandwidths what streaming kernels reach."""
+    """Record of one GPU model; rates are dense peaks, bandwidths those that streaming kernels reach."""
 
     name: str
     arch: str
@@ -54,7 +54,7 @@ class Device:
 
     @property
     def architecture(self) -> Arch:
-        """What is known of its arch."""
+        """Record of its arch."""
         return archs.named(self.arch)
 
     @property
@@ -76,7 +76,7 @@ class Device:
 
     @property
     def has_native_fp4(self) -> bool:
-        """Whether `tl.dot_scaled` of FP8 by FP4 is one matrix instruction here; elsewhere it is emulated in bf16."""
+        """True if `tl.dot_scaled` of FP8 by FP4 is one matrix instruction here; elsewhere it is emulated in bf16."""
         return self.architecture.native_fp4
 
     @property
@@ -122,7 +122,7 @@ def called(alias: str) -> str | None:
 
 
 def target(name: str) -> Device:
-    """What code is compiled for, by the name of a device or of an arch. Raises DeviceError."""
+    """Return the device to compile for, by the name of a device or of an arch. Raises DeviceError."""
     if name not in archs.names() and name not in names():
         raise DeviceError(f"unknown device or arch {name!r}{_hint(name)}")
     return of_arch(name) if name in archs.names() else named(name)

@@ -76,7 +76,7 @@ class WrongResult(CandidateFailed):
 
 
 class Defect(WrongResult):
-    """What a program did, where: `place` is file:line of the kernel, `offset` counts elements of the argument."""
+    """A fault of one program: `place` is file:line of the kernel, `offset` counts elements of the argument."""
 
     def __init__(self, kind: str, place: str, program: tuple[int, ...], argument: str, offset: int, more: str) -> None:
         self.kind, self.place, self.program, self.argument, self.offset = kind, place, program, argument, offset

@@ -43,7 +43,7 @@ def parse_loose_json(text: str, place: str) -> Any:  # noqa: ANN401
 
 
 def closed(text: str, depth: int) -> str:
-    """What a killed writer of JSON left, up to its last whole value `depth` brackets deep, with its brackets closed."""
+    """Repair JSON of a killed writer: cut it after the last whole value `depth` brackets deep, and close them."""
     stack: list[str] = []
     end, owed = 0, ""
     for match in _BRACKETS.finditer(text):

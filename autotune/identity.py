@@ -23,7 +23,7 @@ class Identity:
     """16 hex digits each; equal digits mean that nothing changed."""
 
     kernel: str
-    """What the compiler and the launcher see: device code, launcher, default config, `reject`. Rows depend on it."""
+    """Code that the compiler and the launcher see, on which rows depend: device code, launcher, default, `reject`."""
     proof: str
     """The problem, the reference and how outputs are decoded: what a proof depends on beside the kernel."""
     work: str

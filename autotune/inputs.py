@@ -66,7 +66,7 @@ class Draw:
 
 @cache
 def shares(routing: str, experts: int) -> tuple[float, ...]:
-    """Of all slots, by expert, heaviest wherever the routing says. Raises ValueError for a routing of no known form."""
+    """Return the share of token slots routed to each expert. Raises ValueError for an unknown form of routing."""
     kind, _, detail = routing.partition(":")
     if routing == "uniform":
         loads = [1.0] * experts
@@ -130,7 +130,7 @@ DISTRIBUTIONS: Mapping[str, Callable[[Tensor, torch.dtype, torch.Generator], Ten
     "constant": lambda x, dtype, generator: torch.full_like(x, 0.75),
     "zeros": _zeros,
 }
-"""What becomes of standard normal values: tails to some 60, the subnormals of a format, 2^-8 to 2^8, one value
+"""Transformations of standard normal values: tails to some 60, the subnormals of a format, 2^-8 to 2^8, one value
 everywhere, whole groups of 128 zeros."""
 
 _distribution: ContextVar[str] = ContextVar("distribution", default="normal")

@@ -25,13 +25,13 @@ from autotune.runtime import Served
 
 @dataclass(frozen=True)
 class Expected:
-    """What one output must be: float64 `value`, and how far each element may lie from it."""
+    """Expected value of one output in float64, and how far each element may lie from it."""
 
     name: str
     value: Tensor
     bound: Tensor
     truncation: Callable[[Accumulation, bool], Tensor] | None = None
-    """What the bound grows by where matrix units cut FP8 products off; the second argument says whether the rounding
+    """Growth of the bound where matrix units truncate FP8 products; the second argument says whether the rounding
     errors of products are independent of one another, as those of random inputs are."""
 
     def on(self, device: Device, *, independent: bool) -> Expected:
@@ -44,11 +44,11 @@ class Expected:
 
 @dataclass(frozen=True)
 class Work:
-    """What one call does, for the static model: a formula per kernel, checked against counts of the interpreter."""
+    """Work of one call, for the cost model: a formula per kernel, checked against counts of the interpreter."""
 
     programs: int
     flops_per_program: float
-    """As issued, padding included."""
+    """Flops issued by one program, padding included."""
     bytes_per_program: float
     """Read and written through L2 by one program."""
     unique_bytes: float
@@ -66,7 +66,7 @@ class Library:
     """The function of torch that does a kernel's job: timed beside tuned configs, never served."""
 
     name: str
-    """As reports show it: `torch.mm`."""
+    """Name in reports, such as `torch.mm`."""
     prepare: Callable[..., Callable[[], Any] | None]
     """(problem, *inputs) -> a call whose outputs `decode` reads as it reads the launcher's, or None where the library
     cannot do this problem. Layouts that only the library wants are made here, ahead of what is timed."""
@@ -104,7 +104,7 @@ class Kernel(Generic[P]):
         return self.launch(*args, config=served.config, device=served.device)
 
     def serve(self, args: tuple[Any, ...], device: Device | None = None) -> Served:
-        """What a call gets. Known calls cost a dictionary hit, and touch no data: safe while a graph is captured."""
+        """Return the config for a call. Known calls cost a dictionary hit and touch no data: safe in graph capture."""
         if device is None:
             try:
                 return self._served[self._key(args)]

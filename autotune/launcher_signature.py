@@ -1,4 +1,4 @@
-"""What a launcher's signature says: which arguments decide the config, which are written, how many results are new.
+"""Facts read from a launcher's source: arguments that decide the config, arguments written, number of new results.
 
 Read from the source, never from data: an argument that `Problem.of` does not mention cannot change the problem.
 """

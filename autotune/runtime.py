@@ -41,7 +41,7 @@ class Choice:
 
     @property
     def tier(self) -> str:
-        """Of the row; `default` where none serves."""
+        """Tier of the row; `default` where none serves."""
         return self.row.tier if self.row else "default"
 
     @property
@@ -57,7 +57,7 @@ hooks: list[Hook] = []
 
 
 class Served:
-    """What one kind of call gets, and how many calls came; under a CUDA graph only captured ones are seen."""
+    """The choice for one kind of call, and the number of calls; under a CUDA graph only captured ones are counted."""
 
     __slots__ = ("calls", "choice", "config", "device")
 
@@ -198,7 +198,7 @@ def choose(kernel: Kernel[Any], problem: Problem, device: Device) -> Choice:
 
 
 def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
-    """What `choose` answers, in words, a refusal too."""
+    """Explain the answer of `choose` in words, also a refusal."""
     choice = lookup(kernel, device)[values(problem)]
     config = "no config" if choice.how == "refused" else choice.config
     return f"{kernel.name} {describe(problem)} on {device.name}: {choice.how} ({choice.reason}) -> {config}"
@@ -211,7 +211,7 @@ def rows(kernel: str, device: Device) -> tuple[Row, ...]:
 
 
 def served(kernel: str) -> dict[Any, Served]:
-    """What calls of `kernel` got so far, by the key of a call."""
+    """Return the choices that calls of `kernel` got so far, by the key of a call."""
     return _served.setdefault(kernel, {})
 
 

@@ -72,7 +72,7 @@ class Table:
 
     @property
     def keeps_an_order(self) -> bool:
-        """Whether a config that is none of its rows' may add in another order than they do."""
+        """True if a config of none of its rows may reduce in another order than they do."""
         return self.deterministic and {row.order for row in self.rows} != {ANY_ORDER}
 
     def merged(self, rows: Iterable[Row]) -> Table:

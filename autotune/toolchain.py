@@ -64,7 +64,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def supports(use: Use, version: str) -> bool:
-    """Whether a Triton of this version can do it; newer ones than were tried are given the chance."""
+    """True if a Triton of this version can do it; versions newer than those tried are assumed to."""
     return release(version) >= release(use.oldest)
 
 
@@ -75,7 +75,7 @@ def require(use: Use, version: str) -> None:
 
 
 def was_tried(version: str) -> bool:
-    """Whether the release is none newer than the newest that the tests have run on."""
+    """True if the release is no newer than the newest that the tests have run on."""
     return release(version) <= release(NEWEST)
 
 

@@ -90,7 +90,7 @@ def _returns(signature: Signature) -> str:
 
 
 def _plain(args: tuple[Any, ...], signature: Signature) -> tuple[Any, ...]:
-    """What the launcher expects: torch leaves out trailing defaults, makes tuples lists, and integers symbols.
+    """Return the launcher's arguments: torch leaves out trailing defaults, makes tuples lists, and integers symbols.
 
     A plain integer, such as a page size, is a constant of the model: a trace is for its value.
     """
@@ -103,7 +103,7 @@ def _same(arg: Any) -> Any:  # noqa: ANN401
 
 
 def _new(outputs: Any, args: tuple[Any, ...], signature: Signature) -> Result:  # noqa: ANN401
-    """What is not one of the arguments, in the form of the schema."""
+    """Return the results that are not arguments, in the form of the schema."""
     written = [args[i] for i in signature.written]
     results = outputs if isinstance(outputs, tuple) else (outputs,)
     fresh = [result for result in results if not any(result is one for one in written)]

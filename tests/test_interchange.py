@@ -204,7 +204,7 @@ def test_flas_own_lookup_finds_what_we_export(tmp_path, monkeypatch):
     assert fla.load_cached_config(Path(name).stem, fla.AutotuneKey((1, *values[1:]))) is None
 
 
-def test_a_modelled_range_is_never_written_as_a_time():
+def test_a_modeled_range_is_never_written_as_a_time():
     ours = Table("gemm/fp8_block_scaled", "sm_90", "h200", "s", (row(64, "h200", "modeled", modeled_us_range=[1, 4]),))
     files, left = FORMATS["triton"].write([ours])
     assert not files

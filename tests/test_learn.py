@@ -88,7 +88,7 @@ def test_what_was_measured_moves_the_prior_on_problems_not_measured(state, capsy
 
 
 @pytest.mark.parametrize("bench", ["model:0123abcd", "simulated-h100"])
-def test_modelled_and_simulated_trials_teach_nothing(bench, state, capsys):
+def test_modeled_and_simulated_trials_teach_nothing(bench, state, capsys):
     measure(state, PROBLEMS[0], bench)
     assert measured(state) == []
     assert main(["learn"]) == 1
@@ -112,7 +112,7 @@ def test_only_measured_rows_of_tables_teach(state, tables):
 def predicted(text, capsys):
     assert main(["predict", KERNEL.name, text, "--device", "h100", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    return [row["config"] for row in rows], [tuple(map(float, row["modelled us"].split(" to "))) for row in rows]
+    return [row["config"] for row in rows], [tuple(map(float, row["modeled us"].split(" to "))) for row in rows]
 
 
 def test_predicted_times_are_calibrated_by_what_was_measured(state, capsys):
@@ -120,8 +120,8 @@ def test_predicted_times_are_calibrated_by_what_was_measured(state, capsys):
     rng = np.random.default_rng(0)
     problem = PROBLEMS[0]
     order, before = predicted("m=64,n=2048,k=7168", capsys)
-    modelled = predict_all(calls_of(KERNEL, problem, configs(problem), GPU), GPU).us
-    times = dict(zip(configs(problem), 3 * modelled * np.exp(0.1 * rng.standard_normal(len(modelled))), strict=True))
+    modeled = predict_all(calls_of(KERNEL, problem, configs(problem), GPU), GPU).us
+    times = dict(zip(configs(problem), 3 * modeled * np.exp(0.1 * rng.standard_normal(len(modeled))), strict=True))
     measure(state, problem, time_us=lambda config: float(times[config]))
     fit = calibrations(measured(state))["h100 bf16 gemm"]
     assert fit.factor == pytest.approx(3, rel=0.06) and 1.1 < fit.spread < 1.3 and fit.times == 42

@@ -200,11 +200,11 @@ def test_constants_fall_back_to_the_uncalibrated_ones():
 def test_the_command_ranks_and_says_that_nothing_was_measured(capsys, state):
     arguments = ["predict", "norm/rms_norm_quant", "rows=64,cols=1536", "--device", "mi355x", "--top", "5"]
     assert main(arguments) == 0
-    assert "modelled, not" in capsys.readouterr().out
+    assert "modeled, not" in capsys.readouterr().out
     assert main([*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
-    assert all(" to " in row["modelled us"] and row["terms us"] for row in rows)
+    assert all(" to " in row["modeled us"] and row["terms us"] for row in rows)
     assert main([*arguments, "--compile", "2", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 2
 

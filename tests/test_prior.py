@@ -70,9 +70,9 @@ def small(gpu, m):
 def test_both_opinions_cover_every_config_on_any_device(name):
     gpu = device.named(name)
     problem, configs = small(gpu, 64)
-    modelled, believed = predicted_times(KERNEL, problem, configs, gpu)
-    assert len(modelled) == len(believed) == len(configs)
-    assert min(modelled) > 0 < min(believed)
+    modeled, believed = predicted_times(KERNEL, problem, configs, gpu)
+    assert len(modeled) == len(believed) == len(configs)
+    assert min(modeled) > 0 < min(believed)
     assert len(set(believed)) > 10
 
 

@@ -149,7 +149,7 @@ def test_compile_prints_every_target_or_its_reason(capsys):
 
 
 def test_trials_of_another_model_are_another_study(tmp_path, monkeypatch):
-    """A modelled time of the last release must not outrank this one's."""
+    """A modeled time of the last release must not outrank this one's."""
     names = []
     for model in ("model:1", "model:2"):
         monkeypatch.setattr(session_module, "model_name", lambda _, model=model: model)

@@ -24,7 +24,7 @@ def test_committed_table(path):
         assert kernel.reject(problem, row.config, gpu) is None
         assert row.tier == "modeled"
         assert row.evidence["proved_on"]
-        assert "us" not in row.evidence  # nothing modelled may look measured
+        assert "us" not in row.evidence  # nothing modeled may look measured
 
 
 TUNED = {"gemm/fp8_block_scaled", "moe/mxfp4_grouped_gemm", "norm/rms_norm_quant"}

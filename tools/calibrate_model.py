@@ -104,13 +104,13 @@ def _tile(block_m: int, block_n: int, block_k: int, split: int, warps: int) -> C
     return Config(sizes, num_warps=warps, num_stages=2)
 
 
-def fit(modelled_us: Floats, us: Floats) -> tuple[float, float]:
-    """(launch, factor) with the least median of |log(launch + factor * modelled / us)|."""
+def fit(modeled_us: Floats, us: Floats) -> tuple[float, float]:
+    """(launch, factor) with the least median of |log(launch + factor * modeled / us)|."""
     best = (math.inf, 0.0, 0.0)
     for launch in np.arange(0.0, 20.1, 0.5):
         rest = np.maximum(us - launch, 0.05 * us)
-        factor = float(np.exp(np.median(np.log(rest / modelled_us))))
-        best = min(best, (float(np.median(np.abs(np.log((launch + factor * modelled_us) / us)))), launch, factor))
+        factor = float(np.exp(np.median(np.log(rest / modeled_us))))
+        best = min(best, (float(np.median(np.abs(np.log((launch + factor * modeled_us) / us)))), launch, factor))
     return best[1], best[2]
 
 
@@ -132,14 +132,14 @@ def main() -> None:
         here = sorted((r for r in rows if (r.device, r.dtype) == (name, dtype)), key=lambda r: (r.n, r.k, r.m, r.us))
         predictions = predict_all(side_by_side([row.work() for row in here], [row.config for row in here]), device)
         known = constants(device.arch, dtype)
-        modelled = (predictions.us - predictions.terms["launch"]) / known.factor
+        modeled = (predictions.us - predictions.terms["launch"]) / known.factor
         us = np.array([row.us for row in here])
         test = np.array([row.half == 1 for row in here])
-        launch, factor = fit(modelled[~test], us[~test])
+        launch, factor = fit(modeled[~test], us[~test])
         print(f"{device.arch} {dtype}: {len(here)} times, fitted on {(~test).sum()}, judged on {test.sum()}")
         for title, predicted in (
-            ("uncalibrated", rest.launch_us + modelled),
-            ("calibrated", launch + factor * modelled),
+            ("uncalibrated", rest.launch_us + modeled),
+            ("calibrated", launch + factor * modeled),
         ):
             median, tenth, bias = _off(predicted[test], us[test])
             print(f"  {title:13} median off by x{median:.2f}, 9 of 10 within x{tenth:.2f}, bias x{bias:.2f}")

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def show(done: list[dict[str, Any]], left: Iterable[LeftOut], as_json: bool, title: str) -> None:
-    """What was done, then a line for each file and reason of what was left out."""
+    """Return the rows of the report: what was imported, then each file and reason of what was left out."""
     groups = list(_grouped(left))
     if as_json:
         listed = [

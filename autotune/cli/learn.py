@@ -61,4 +61,4 @@ def _tell(state: Path, taught: dict[str, list[MeasuredProblem]], fits: dict[str,
         trees, kb = len(prior.load(path).value), path.stat().st_size / 1e3
         print(f"{path}: {trees} trees, {kb:.0f} kB; remove it to forget")
     for name, one in sorted(fits.items()):
-        print(f"{name}: {one.factor:.2f} of the modelled time, within x{one.spread:.2f}, of {one.times} times")
+        print(f"{name}: {one.factor:.2f} of the modeled time, within x{one.spread:.2f}, of {one.times} times")

@@ -1,4 +1,4 @@
-"""`autotune predict`: how the configs of one problem rank on one device, with no GPU; times are modelled."""
+"""`autotune predict`: how the configs of one problem rank on one device, with no GPU; times are modeled."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         counted = _counted(kernel, problem, device, [config for config, _ in ranked[: arguments.count]])
         ranked = _ranked(kernel, problem, device, {config: found[config] for config in counted}, counted)
     fit = calibration.load(state_root()).get(calibration.family(kernel, device, _dtype(kernel, problem, device)))
-    ranked = [(config, fit.of(modelled) if fit else modelled) for config, modelled in ranked[: arguments.top]]
+    ranked = [(config, fit.of(modeled) if fit else modeled) for config, modeled in ranked[: arguments.top]]
     rows = [_row(place, *item) for place, item in enumerate(ranked, 1)]
-    title = f"{kernel.name} {describe(problem)} on {device.name}: {len(feasible)} configs, modelled, not measured"
+    title = f"{kernel.name} {describe(problem)} on {device.name}: {len(feasible)} configs, modeled, not measured"
     title += f" ({ranked[0][1].source})" if ranked else ""
     show_rows(rows, arguments.json, title)
     return 0 if rows else 1
@@ -134,7 +134,7 @@ def _row(place: int, config: Config, prediction: Prediction) -> dict[str, Any]:
     return {
         "rank": place,
         "config": str(config),
-        "modelled us": f"{least:.1f} to {most:.1f}",
+        "modeled us": f"{least:.1f} to {most:.1f}",
         "bound": prediction.bound,
         "terms us": terms,
     }

@@ -84,7 +84,7 @@ def run_all(asked: Sequence[Asked], as_json: bool) -> int:
 
 
 def _ended_well(name: str, step: Callable[[], _T]) -> _T | None:
-    """What `step` returns; None where it failed, which is told at once."""
+    """Return the result of `step`, or None if it failed, which is reported at once."""
     try:
         return step()
     except (AutotuneError, OSError) as error:
@@ -150,7 +150,7 @@ _SHOWN = 8
 
 
 def _details(summary: Summary) -> dict[str, Any]:
-    """What a cell cannot hold."""
+    """Details that a table cell cannot hold."""
     from autotune.tuning.session.progress import grouped
 
     return {

@@ -64,7 +64,7 @@ def _record(kernel: str, row: Row) -> dict[str, Any]:
 
 
 def _line(kernel: str, row: Row) -> dict[str, Any]:
-    """What a person looks for first."""
+    """Columns that people look for first."""
     record = _record(kernel, row)
     return {name: record[name] for name in ("kernel", "problem", "config", "tier")} | {
         "us": _time(row),

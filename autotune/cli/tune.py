@@ -1,4 +1,4 @@
-"""`autotune tune`: sessions over a model's shapes, measured where the GPU is here, modelled where it is not."""
+"""`autotune tune`: sessions over a model's shapes, measured where the GPU is here, modeled where it is not."""
 
 from __future__ import annotations
 

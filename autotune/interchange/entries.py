@@ -1,4 +1,4 @@
-"""What every format shares: foreign entries in our names, what was left out and why, keys and times."""
+"""Parts that all formats share: foreign entries in our names, entries left out with reasons, keys and times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEUTRAL: dict[str, Scalar] = {
     "waves_per_eu": 0,
     "matrix_instr_nonkdim": 0,
 }
-"""What a foreign kernel that lacks a parameter does; of the options, Triton's own defaults."""
+"""Values that stand for parameters that a foreign kernel lacks; for options, Triton's own defaults."""
 
 
 def neutral(device: Device) -> dict[str, Scalar]:
@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user says where a file does not: the model of MoE files, the kernel and key of Triton's caches.
+    """Hints of the user where a file says nothing: the model of MoE files, the kernel and key of Triton's caches.
 
     `named`: the user named the file itself, it was not found by walking a folder.
     """
@@ -128,7 +128,7 @@ def keyed(values: Any, hints: Hints, place: str) -> dict[str, Scalar]:  # noqa: 
 
 
 def measured_us(row: Row) -> float | None:
-    """Measured microseconds, ours or another tool's; a modelled range is no time."""
+    """Measured microseconds, ours or another tool's; a modeled range is no time."""
     for name in ("us", "foreign_us"):
         value = row.evidence.get(name)
         us = plausible_us(value, 1.0)

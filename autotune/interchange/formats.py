@@ -32,9 +32,9 @@ class Format:
     about: str
     read: Callable[[Path, Hints], Read]
     write: Callable[[list[Table]], Written]
-    """Of the rows of tables."""
+    """Writer of rows of tables."""
     write_trials: Callable[[Iterable[Trials]], Written] | None = None
-    """Of all that sessions tried."""
+    """Writer of all trials of sessions."""
     suffix: str = ".json"
     """How the names of its files end; in a folder, others are passed over."""
     asked: Callable[[Iterable[Entry]], Read] = _all

@@ -17,7 +17,7 @@ PACKED = ("", ".gz", ".xz", ".bz2")
 
 @dataclass(frozen=True)
 class Report:
-    """What was taken, by kernel and device, and what was left out."""
+    """Rows taken, by kernel and device, and entries left out."""
 
     rows: dict[Home, list[Row]]
     left: list[LeftOut]
@@ -68,6 +68,6 @@ def _files(form: Format, paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
 
 
 def _hidden(path: Path, roots: Sequence[Path]) -> bool:
-    """Whether the file, or a folder between it and the one that was named, has a name that begins with a dot."""
+    """True if the file, or a folder between it and the one that was named, is hidden."""
     root = next(root for root in roots if path.is_relative_to(root))
     return any(part.startswith(".") for part in path.relative_to(root).parts)

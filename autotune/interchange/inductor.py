@@ -87,7 +87,7 @@ def write(tables: list[Table]) -> Written:
 
 
 def lookup_key(m: int, n: int, k: int) -> str:
-    """What inductor looks up for bf16 x [m, k] @ w[n, k].t(), both contiguous, on any device."""
+    """Return the key that inductor looks up for bf16 x [m, k] @ w[n, k].t(), both contiguous, on any device."""
     return f"((torch.bfloat16, [{m}, {k}], [{k}, 1]), (torch.bfloat16, [{k}, {n}], [1, {k}]))+mm"
 
 

@@ -34,7 +34,7 @@ from autotune.tuning.search.trials import Trials
 SCHEMA = "1.0.0"
 INVALID = ("timeout", "compile", "runtime", "correctness", "constraints")
 _INVALIDITY = {"hang": "timeout", "wrong": "correctness"}
-"""Of our kinds of failure; all others happen at run time."""
+"""Kernel Tuner's words for our kinds of failure; all others happen at run time."""
 
 _UNIT_US = {
     **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-3),

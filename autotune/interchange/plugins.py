@@ -30,7 +30,7 @@ Configs = dict[int, dict[str, Any]]
 EngineLookup = Callable[..., Configs | None]
 
 TRUSTED = ("measured", "sibling")
-"""Tiers that may stand before an engine's own tables: a modelled config must not displace one that was measured."""
+"""Tiers that may stand before an engine's own tables: a modeled config must not displace one that was measured."""
 
 VLLM = ("vllm.model_executor.layers.quantization.utils.fp8_utils", "vllm.model_executor.layers.fused_moe.fused_moe")
 SGLANG = (
@@ -77,7 +77,7 @@ def moe(engine: str, device: Device, original: EngineLookup, *args: Any, **kwarg
 
 @lru_cache
 def _of(engine: str, device: Device) -> dict[tuple[Any, ...], Configs]:
-    """What `autotune export` would write of the trusted rows, by (E, N, K, dtype, down)."""
+    """Return the entries that `autotune export` would write of the trusted rows, by (E, N, K, dtype, down)."""
     tables = []
     for name in (vllm_sglang.DENSE, vllm_sglang.FP8_EXPERTS, vllm_sglang.BF16_EXPERTS):
         path = table.path_of(runtime.tables_root(), device.arch, device.name, name)

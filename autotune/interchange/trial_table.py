@@ -110,7 +110,7 @@ def _outcome(outcome: Mapping[str, Any], measured: bool) -> dict[str, Any]:
 
 
 def _resources(used: Mapping[str, Any], device: Device) -> dict[str, Any]:
-    """What the binary uses; occupancy is the fraction of a unit's warps that its resident programs fill."""
+    """Resources of the binary; occupancy is the fraction of a unit's warps that its resident programs fill."""
     found = {name: used.get(name) for name in _USED}
     filled = used["programs_per_unit"] * used["num_warps"] / most_warps(device) if used else None
     instructions = json.dumps(used["matrix_instructions"], allow_nan=False) if used else None

@@ -45,14 +45,14 @@ KEPT = {"kpack", "SPLIT_K", "USE_TMA", "SWAP_AB", "grf_mode"}
 """Hints to code paths that our kernels do not have; none changes a result."""
 
 _SAYS_NOTHING = re.compile(r"(AMD_Radeon_Graphics|0x[0-9a-fA-F]+|)")
-"""What drivers call a GPU that they do not know."""
+"""Names that drivers give to GPUs that they do not know."""
 _VERSION = re.compile(r"\d+(?:\.\d+){1,3}[\w.+-]{0,40}")
 _RELEASE = re.compile(r"triton_(\d+)_(\d+)_(\d+)")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a file name says. `sizes` holds e, n and k where they are given."""
+    """Facts that a file name states. `sizes` holds e, n and k where they are given."""
 
     kernel: str
     device: Device
@@ -63,7 +63,7 @@ class Shape:
 
 
 def engine_names(device: Device) -> tuple[str, ...]:
-    """What the engines call a device, the usual name first; a driver decides which of them they see."""
+    """Return the engines' names of a device, the usual one first; the driver decides which of them they see."""
     return dict(device.aliases).get("engines", ())
 
 

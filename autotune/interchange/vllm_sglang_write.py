@@ -46,7 +46,7 @@ class _Place:
 
     @property
     def model(self) -> Key:
-        """What a file name does not tell: top-k and hidden size, and how tokens were routed while measuring."""
+        """Facts that a file name leaves out: top-k, hidden size, and how tokens were routed while measuring."""
         if self.table.kernel == DENSE:
             return ()
         fields = dict(self.row.problem)
@@ -118,7 +118,7 @@ def _places(table: Table, row: Row, engine: str) -> Iterator[_Place]:
 
 
 def _variant(row: Row, other: dict[str, Any]) -> Row:
-    """What a file said that calls the same GPU by another name."""
+    """Contents of a file that calls the same GPU by another name."""
     return replace(row, config=Config(other["config"]), evidence={n: v for n, v in other.items() if n != "config"})
 
 

@@ -67,24 +67,24 @@ def regrets(times: np.ndarray, order: np.ndarray) -> list[float]:
     return [float(times[order[:count]].min() / times.min()) for count in PICKS]
 
 
-def spread(modelled: np.ndarray) -> np.ndarray:
+def spread(modeled: np.ndarray) -> np.ndarray:
     """Best first, one of each tie before a second of any, in the file's order: GROUP_M does not enter the model."""
-    turn = np.zeros(len(modelled), int)
+    turn = np.zeros(len(modeled), int)
     met: dict[float, int] = defaultdict(int)
-    for index, us in enumerate(modelled):
+    for index, us in enumerate(modeled):
         turn[index] = met[float(us)]
         met[float(us)] += 1
-    return np.lexsort((modelled, turn))
+    return np.lexsort((modeled, turn))
 
 
-def taught(modelled: dict[int, np.ndarray], times: dict[int, np.ndarray], tokens: int) -> np.ndarray:
+def taught(modeled: dict[int, np.ndarray], times: dict[int, np.ndarray], tokens: int) -> np.ndarray:
     """The model corrected, config by config, by how far it lay off at the two token counts next to `tokens`.
 
     No time of `tokens` itself is used.
     """
     others = sorted((count for count in times if count != tokens), key=lambda count: abs(math.log(count / tokens)))
-    off = [np.log(times[count] / modelled[count]) for count in others[:2]]
-    corrected: np.ndarray = modelled[tokens] * np.exp(np.mean([logs - np.median(logs) for logs in off], 0))
+    off = [np.log(times[count] / modeled[count]) for count in others[:2]]
+    corrected: np.ndarray = modeled[tokens] * np.exp(np.mean([logs - np.median(logs) for logs in off], 0))
     return corrected
 
 
@@ -115,17 +115,17 @@ def main() -> None:
     path = required(arguments.data, FILE)
     device, rng = devices.named("h100"), np.random.default_rng(0)
     measured = load(path)
-    modelled, times = {}, {}
+    modeled, times = {}, {}
     for problem, by_config in measured.items():
-        modelled[problem.tokens] = predicted(problem, list(by_config), device)[1].us
+        modeled[problem.tokens] = predicted(problem, list(by_config), device)[1].us
         times[problem.tokens] = np.array(list(by_config.values()))
     print(
         f"{'regret after the first 1 / 8 / 16':33} {'model':22} {'and its neighbours':22} {'random':22} default  ranks"
     )
     found = []
     for problem, by_config in sorted(measured.items(), key=lambda item: item[0].tokens):
-        ours, us = modelled[problem.tokens], times[problem.tokens]
-        both = taught(modelled, times, problem.tokens)
+        ours, us = modeled[problem.tokens], times[problem.tokens]
+        both = taught(modeled, times, problem.tokens)
         drawn = [regrets(us, rng.choice(len(us), max(PICKS), replace=False)) for _ in range(1000)]
         plain = by_config.get(default(problem), math.nan) / us.min()
         row = [*regrets(us, spread(ours)), *regrets(us, spread(both)), *np.mean(drawn, 0), plain]

@@ -84,7 +84,7 @@ def smooth(configs: list[Config], rng: np.random.Generator) -> Floats:
     return drawn
 
 
-def trials_knowing(modelled: Floats, times: Floats, configs: list[Config], first: int, most: int) -> float:
+def trials_knowing(modeled: Floats, times: Floats, configs: list[Config], first: int, most: int) -> float:
     """Trials to the goal by expected improvement under the surface's own distribution, `first` tried first."""
     values = encode(configs).values.astype(float)
     apart = ((values[:, None] - values) ** 2).sum(-1)
@@ -95,7 +95,7 @@ def trials_knowing(modelled: Floats, times: Floats, configs: list[Config], first
             return math.inf
         known = covariance[tried]
         weights = np.linalg.solve(known[:, tried] + 1e-9 * np.eye(len(tried)), known)
-        mean = np.log(modelled) + np.log(times[tried] / modelled[tried]) @ weights
+        mean = np.log(modeled) + np.log(times[tried] / modeled[tried]) @ weights
         deviation = np.sqrt(np.maximum(covariance.diagonal() - (known * weights).sum(0), 1e-12))
         gain = log_expected_improvement(mean, deviation, np.log(times[tried]).min())
         gain[tried] = -np.inf
@@ -110,8 +110,8 @@ def search_once(kernel_name: str, device_name: str, seed: int) -> Found:
     configs = space.feasible(loaded, kernel, problem, device)
     rng = np.random.default_rng(seed)
     other = bent(device, rng)
-    modelled = np.array([predict(kernel.work(problem, c, other), c, other).us for c in configs])
-    times = modelled * np.exp(SMOOTH * smooth(configs, rng) + ROUGH * rng.standard_normal(len(configs)))
+    modeled = np.array([predict(kernel.work(problem, c, other), c, other).us for c in configs])
+    times = modeled * np.exp(SMOOTH * smooth(configs, rng) + ROUGH * rng.standard_normal(len(configs)))
     truth = dict(zip(configs, times.tolist(), strict=True))
     views = predicted_times(kernel, problem, configs, device)
     goal = times.min() / GOAL
@@ -127,7 +127,7 @@ def search_once(kernel_name: str, device_name: str, seed: int) -> Found:
     share = len(search.outcomes) / len(configs) if reached else math.inf
     knowing = None
     if len(configs) <= SMALL:
-        knowing = trials_knowing(modelled, times, configs, configs.index(default), most) / len(configs)
+        knowing = trials_knowing(modeled, times, configs, configs.index(default), most) / len(configs)
     by_model = times.min() / times[int(np.argmin(views[0]))]
     return Found(len(configs), int((times <= goal).sum()), share, by_model, knowing)
 

@@ -1,4 +1,4 @@
-"""Whether this machine can compile at all: asked when a compilation fails, before its config is blamed."""
+"""Check that this machine can compile at all, when a compilation fails and before its config is blamed."""
 
 from __future__ import annotations
 

@@ -57,5 +57,5 @@ def aligned_dot(a: Floats32, b: Floats32, total: Floats32, sums: Accumulation) -
 
 
 def _exponent(values: Floats32) -> NDArray[np.int16]:
-    """Of 2^e <= |value| < 2^(e + 1)."""
+    """Return e with 2^e <= |value| < 2^(e + 1)."""
     return np.where(values == 0, _OF_ZERO, np.frexp(values)[1].astype(np.int16) - np.int16(1))

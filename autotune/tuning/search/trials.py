@@ -1,4 +1,4 @@
-"""What sessions leave on disk: how a study is named, and the trials that a journal holds of one kernel."""
+"""Trials that sessions leave on disk: names of studies, and the trials of one kernel in a journal."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Study:
     """The trials of one problem under equal terms; those of another source, toolchain, seed or bench are others."""
 
     problem: str
-    """As `describe` writes it."""
+    """The problem, spelled by `describe`."""
     source: str
     toolchain: str
     seed: int
     bench: str
-    """What timed them: the name of a bench, or of the static model, `model:` and its version."""
+    """Source of the times: the name of a bench, or `model:` and the version of the cost model."""
     epoch: int = 0
     """How often the crash ledger was forgotten."""
     order: str = ""
@@ -81,7 +81,7 @@ class Trials:
 
     kernel: str
     device: str
-    """As tables are filed."""
+    """Name of the device, as tables are filed."""
     study: Study
     problem: Problem
     outcomes: tuple[tuple[Config, dict[str, Any]], ...]

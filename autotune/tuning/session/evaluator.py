@@ -109,7 +109,7 @@ class Measurer:
         return None if "failed" in answer else answer["times"]
 
     def medians(self, problem: Problem, configs: Sequence[Config], passes: int) -> dict[Config, float]:
-        """Return the median time of each config that is right at `problem`, from interleaved samples; failures are left out."""
+        """Return the median time of each config that is right at `problem`; samples are interleaved."""
         good = [config for config in configs if "us" in self.alone(problem, config)]
         times = self.together(problem, good, passes) if good else []
         return {config: statistics.median(us) for config, us in zip(good, times or [], strict=bool(times))}

@@ -1,6 +1,6 @@
 """Measurements of this machine: finished trials and measured rows, for the prior and the model's calibration.
 
-Modelled, simulated and imported figures teach nothing: the prior would learn what it believes already, or what nobody
+Modeled, simulated and imported figures teach nothing: the prior would learn what it believes already, or what nobody
 here saw.
 """
 
@@ -95,16 +95,16 @@ def lessons(found: Sequence[Measured]) -> dict[str, list[MeasuredProblem]]:
 
 def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
     """By family, where enough was measured of one."""
-    modelled: dict[str, list[float]] = defaultdict(list)
+    modeled: dict[str, list[float]] = defaultdict(list)
     us: dict[str, list[float]] = defaultdict(list)
     for one in found:
         configs = list(one.times)
         calls = calls_of(one.kernel, one.problem, configs, one.device)
         name = calibration.family(one.kernel, one.device, calls.dtype)
-        modelled[name] += predict_all(calls, one.device).us.tolist()
+        modeled[name] += predict_all(calls, one.device).us.tolist()
         us[name] += one.times.values()
     enough = (name for name in us if len(us[name]) >= calibration.FEWEST_TIMES)
-    return {name: calibration.fitted(np.array(modelled[name]), np.array(us[name])) for name in enough}
+    return {name: calibration.fitted(np.array(modeled[name]), np.array(us[name])) for name in enough}
 
 
 def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, ConfigTimes]:

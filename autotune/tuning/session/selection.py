@@ -12,7 +12,7 @@ from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.evaluator import Measurer
 
 TIE = 0.02
-"""Modelled gains under 2 % are no gains: the incumbent stays."""
+"""Modeled gains under 2 % are no gains: the incumbent stays."""
 _FINALISTS = 3
 """Raced beside the incumbent and the default."""
 
