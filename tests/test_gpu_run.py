@@ -241,9 +241,8 @@ def test_whole_run_ends_with_every_step_told(tmp_path):
     ended = lines.read(out / "steps.jsonl")
     assert set(ended) == {step.name for step in STEPS}
     states = {name: ended[name]["state"] for name in ended}
-    assert {name for name in states if states[name] == "skipped"} == {
-        *("ceilings", "numerics", "serving", "tests", "profile", "sanitize", "tune", "agreement")
-    }, states
+    without_gpu = ("ceilings", "numerics", "serving", "tests", "profile", "sanitize")
+    assert [states[name] for name in without_gpu] == ["skipped"] * len(without_gpu), states
     assert "failed" not in states.values(), states
 
 
