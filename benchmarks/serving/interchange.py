@@ -1,6 +1,6 @@
 """Imports every shipped foreign table, exports it again, and compares content.
 
-    python benchmarks/serving/interchange.py --data FOLDER [--wheel sglang=FOLDER]
+    python -m benchmarks.serving.interchange --data FOLDER [--wheel sglang=FOLDER]
 
 FOLDER holds `vllm_sglang_best.csv.xz` (rows of the JSON files of vLLM and SGLang) and `aiter_configs.tar.xz`; the
 wheel is unpacked. Prints how many files and entries are taken, how many are not and why, and every file that does

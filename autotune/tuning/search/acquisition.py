@@ -28,16 +28,13 @@ _REFINED_AFTER = 100
 """Trials after which any gain counts."""
 _UNUSUAL_PENALTY = 3.0
 """Log expected improvement that each value outside of a coarse sublist costs at first, and none from the hundredth
-trial on. The replay spaces reach .896 of the optimum after 25 trials with it (.870 without), .993 after 100 (.979)."""
+trial on. The replay spaces reach .896 of the optimum after 25 trials with it, .870 without."""
 _TRANSFER_TRIALS = 16
-"""Number of initial trials ranked by transferred observations; afterwards only this problem's own data are used. On
-three convolutions with data of two other devices, the best of 100 trials reaches .959 of the optimum (.922 if they are
-used throughout, .961 if never)."""
+"""Number of initial trials ranked by transferred observations; afterwards only this problem's own data are used. Used
+throughout, they cost 4 % of the best time after 100 trials of three convolutions (docs/experiments.md)."""
 _LEAST_SUCCESSES = 6
-"""Minimum successes in a source before it is used; low, so that concurrent searches help each other early. Nine token
-counts of a fused MoE, searched side by side without a model, reach 1.066 of the optimum after ten trials each (1.110
-with 24, 1.065 with 4); with a wrong model 1.061 (1.084, 1.057); with the H100's 1.006 in all three cases
-(`benchmarks/search/transfer.py --repeats 30`, +-.008; the last of 10 repeats)."""
+"""Minimum successes in a source before it is used; low, so that concurrent searches help each other early. Without a
+model they reach 1.066 of the optimum after ten trials each, and 1.110 with 24 (docs/experiments.md)."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,16 @@ class _Start:
 
 _COLD = _Start(by_prior=4, least_gain=0.04)
 _WARM = _Start(by_prior=2, least_gain=0.01)
-"""With a model, the search begins near the best: nine token counts of a fused MoE reach 1.014 of the optimum after five
-trials (`benchmarks/search/transfer.py`), and 1.017 with the values of a cold start."""
+"""With a model, the search begins near the best; the values of a cold start would cost .3 % after five trials
+(docs/experiments.md)."""
 
 _LIBRARIES = ThreadpoolController()
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _on_one_thread(method: _Method) -> _Method:
-    """Limit BLAS to one thread: its matrices are small, and threads wait for each other on busy cores (on two, a
-    suggestion took 204 ms, 65 of them CPU time; it takes 20, 7 of CPU time)."""
+    """Limit BLAS to one thread: its matrices are small, and on busy cores threads wait for each other, which made a
+    suggestion take 204 ms instead of 20."""
     limited: _Method = _LIBRARIES.wrap(limits=1, user_api="blas")(method)
     return limited
 

@@ -19,8 +19,7 @@ _LONG_LIST = 6
 """A longer list of sizes has a coarse sublist: its powers of two and both ends."""
 _THREAD_PARAMETERS = ("block_size_x", "block_size_y", "block_size_z", "MDIMC", "NDIMC")
 """Parameters whose product is the threads per block: Kernel Tuner's default names and those of CLBlast's GEMM. Triton's
-num_warps is not among them: with it, twelve modeled spaces of our kernels reached .971 of the optimum after 25 trials,
-.979 without."""
+num_warps is not among them: it made searches of our modeled spaces worse (docs/experiments.md)."""
 _USUAL_THREADS = (128, 256)
 """Range to begin experiments with (CUDA C++ Best Practices Guide, "Thread and Block Heuristics")."""
 
@@ -41,7 +40,7 @@ def encode(configs: Sequence[Mapping[str, Scalar]]) -> Points:
     """Encode sizes as the mean of log2 and rank, both in [0, 1]; every value also one-hot; the power of two in a size.
 
     The size lets the process interpolate 64 from 32 and 128; the one-hot copy lets 96 be bad between two good ones:
-    the replay spaces reach .978 of the optimum after 100 trials with it, .949 without.
+    without it the replay spaces reach .949 of the optimum after 100 trials instead of .978.
     """
     columns: list[Floats] = []
     groups: list[int] = []
