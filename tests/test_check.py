@@ -319,7 +319,7 @@ def test_fix_takes_a_stored_finalist_and_asks_for_no_search(tables, monkeypatch)
         (["--against", "triton=3.9"], "write `installed`"),
         (["--against", "triton==3.4.0"], "too old"),
         (["--against-env", "/nonexistent"], "no environment"),
-        (["--arch", "sm_91"], "did you mean 'sm_90'"),
+        (["--arch", "sm_91"], "to add sm_91, give it a record in"),
         (["--device", "mi355"], "did you mean 'mi355x'"),
         (["gem/fp8"], "unknown kernel"),
     ],
