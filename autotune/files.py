@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import fcntl
 import gzip
 import json
 import lzma
 import os
-import tempfile
+import secrets
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from autotune.errors import UsageError
 
 LIMIT_BYTES = 64 << 20
 """The largest shipped file is under 1 MB, a whole recorded space of 18,000 configs 10 MB."""
+
+LOCK = ".lock"
+"""Name of the empty file in a folder that whoever replaces a table there holds; no reader of tables looks at it."""
 
 _OPEN: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 """By the first bytes: a name tells less, once a file was downloaded or renamed."""
@@ -77,18 +82,48 @@ def _no_constant(name: str) -> float:
 def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
     """Puts `content` in place of whatever `path` holds, and makes its folder; text is written as UTF-8.
 
-    `durable`: waits until the disk has it. Raises OSError, and leaves no temporary file, where that cannot be done.
+    The file behind a link is replaced, never the link, and keeps its mode; a new file gets the umask's. `durable`:
+    waits until the disk has it. Raises OSError, and leaves no temporary file, where that cannot be done.
     """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
+            with suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
             file.write(content if isinstance(content, bytes) else content.encode())
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes and threads that call it for `folder` waiting, by an advisory lock on `LOCK` there.
+
+    The kernel frees the lock however its holder ends; the empty file stays, since removing it would let two in where
+    a shared file system caches names. Raises OSError where the folder cannot be written, or its file system has no
+    `flock`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:  # another user's file; a local file system locks what can only be read, too
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(path)) from error
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
+        os.close(handle)

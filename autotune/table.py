@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def content_hash(table: Table) -> str:
 def loads(text: str, place: str) -> Table:
     """Raises TableError with `place`, line, rule and remedy for anything that is not a whole table."""
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = json.loads(text, object_pairs_hook=files.once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise TableError(f"{place}: not JSON ({error}); restore the file or tune again") from error
     _fields(data, _HEAD_FIELDS, place, _HEAD_OPTIONAL)
@@ -145,15 +146,33 @@ def loads(text: str, place: str) -> Table:
 def load(path: Path) -> Table:
     """The table at `path`. Raises TableError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot be read ({error}); restore the file or tune again") from error
     return loads(text, str(path))
 
 
 def save(table: Table, path: Path) -> None:
-    """Atomic: a reader sees the old table or the new one, also when the writer is killed."""
+    """Atomic: a reader sees the old table or the new one, also when the writer is killed. Others' rows are lost in it:
+    call `update` for a table that somebody else may write."""
     files.write(path, dumps(table), durable=True)
+
+
+def update(path: Path, change: Callable[[Table | None], Table | None]) -> Table | None:
+    """Replaces the table at `path` by what `change` makes of the one that is there then, and returns the new one.
+
+    The only way in which tables are written: a lock keeps every other writer waiting between reading and replacing
+    (`files.locked`; across machines as far as the file system's `flock` reaches), so that no row is lost. `change` gets
+    None where there is no table yet, and returns None to leave everything as it is; it should take no time. Raises
+    TableError for a table that is not whole, and OSError where it cannot be written.
+    """
+    path = Path(os.path.realpath(path))  # one lock for all links to one table
+    with files.locked(path.parent):
+        old = load(path) if path.exists() else None
+        new = change(old)
+        if new is not None and new != old:
+            save(new, path)
+    return new
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from autotune import table
 from autotune.check.artifact import Build
@@ -43,10 +44,10 @@ def repair(
         rows = _rows(left, calls, against, builder)
         fixed += [(comparison, row) for comparison, row in zip(left, rows, strict=True) if row]
         left = [comparison for comparison, row in zip(left, rows, strict=True) if row is None]
-    for path, old in tables.items():
-        new = [row for comparison, row in fixed if comparison.served.table == path]
+    for path in tables:
+        new = {comparison.served.row: row for comparison, row in fixed if comparison.served.table == path}
         if new:
-            table.save(_with(old, new), path)
+            table.update(path, partial(_with, new))
     return [comparison for comparison, _ in fixed], left
 
 
@@ -122,6 +123,6 @@ def _row(comparison: Comparison, call: Call, build: Build) -> Row:
     return Row(old.problem, call.config, "modeled", evidence, build.toolchain, build.resources.code, old.serves)
 
 
-def _with(old: Table, rows: Iterable[Row]) -> Table:
-    new = {row.problem: row for row in rows}
-    return replace(old, rows=tuple(new.get(row.problem, row) for row in old.rows))
+def _with(new: Mapping[Row | None, Row], now: Table | None) -> Table | None:
+    """`now` with new rows in place of the regressed ones; a row that somebody else has replaced meanwhile stays."""
+    return now and replace(now, rows=tuple(new.get(row, row) for row in now.rows))

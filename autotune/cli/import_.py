@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.config import describe_key
+from autotune.device import Device
 from autotune.interchange import importing
 from autotune.interchange.entries import Hints, LeftOut
 from autotune.interchange.formats import FORMATS
@@ -51,15 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     report = importing.read(FORMATS[arguments.format], arguments.paths, hints)
     root = arguments.tables or runtime.tables_root()
     imported, left = [], report.left
-    merged = [_merged(root, *home, rows) for home, rows in sorted(report.rows.items())]
-    for path, made, taken, beaten in merged:
-        what = f"{made.kernel} on {made.device}"
-        imported.append({"what": what, "rows": taken, "reason": str(path)})
-        left += [LeftOut(what, one, "a row of a better tier serves it already") for one in beaten]
-    if not arguments.dry_run:
-        for path, made, taken, _ in merged:
-            if taken:
-                table.save(made, path)
+    for (kernel, device), rows in sorted(report.rows.items()):
+        path, beaten = _import(root, kernel, devices.named(device), rows, write=not arguments.dry_run)
+        what = f"{kernel} on {device}"
+        imported.append({"what": what, "rows": len(rows) - len(beaten), "reason": str(path)})
+        left += [LeftOut(what, problem, "a row of a better tier serves it already") for problem in beaten]
     show(imported, left, arguments.json, "dry run" if arguments.dry_run else "imported")
     return 0 if report.rows else 1
 
@@ -91,13 +89,23 @@ def _grouped(left: Iterable[LeftOut]) -> Iterator[tuple[str, list[str], str]]:
         yield place, list(dict.fromkeys(entries)), reason
 
 
-def _merged(root: Path, kernel: str, device: str, rows: list[Row]) -> tuple[Path, Table, int, list[str]]:
-    """(path, table, rows that were taken into it, problems that a better row serves already)."""
-    home = devices.named(device)
+def _import(root: Path, kernel: str, home: Device, rows: list[Row], *, write: bool) -> tuple[Path, list[str]]:
+    """Puts `rows` into the table of `kernel` on `home`; its path, and the problems that a better row serves already.
+
+    Raises TableError where the table is not whole, or takes no such rows.
+    """
     path = table.path_of(root, home.arch, home.name, kernel)
-    source = registry.load(kernel).identity.kernel
-    old = table.load(path) if path.exists() else Table(kernel, home.arch, home.name, source, ())
-    made = old.merged(rows)
-    now = {row.problem: row for row in made.rows}
-    beaten = [describe_key(row.problem) for row in rows if now[row.problem] is not row]
-    return path, made, len(rows) - len(beaten), beaten
+    beaten: list[str] = []
+
+    def join(old: Table | None) -> Table | None:
+        made = (old or Table(kernel, home.arch, home.name, registry.load(kernel).identity.kernel, ())).merged(rows)
+        now = {row.problem: row for row in made.rows}
+        beaten[:] = [describe_key(row.problem) for row in rows if now[row.problem] is not row]
+        # Nobody has proved these rows, so the table is none of which all are proved.
+        return replace(made, proof="") if len(beaten) < len(rows) else None
+
+    if write:
+        table.update(path, join)
+    else:
+        join(table.load(path) if path.exists() else None)
+    return path, beaten

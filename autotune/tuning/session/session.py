@@ -126,7 +126,7 @@ class Session:
             trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
             with storage.alone(trials, f"{self._kernel.name} on {self._filed}"):
                 made = self._tune(problems, old, trials)
-            self._table.save(made, self.summary.rows, self._plan.state)
+            self._table.save(old, made, self.summary.rows, self._plan.state)
 
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan

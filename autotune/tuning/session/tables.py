@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from autotune import table
 from autotune.config import Problem, build
-from autotune.errors import MachineError, UsageError
+from autotune.errors import MachineError, TableError, UsageError
 from autotune.table import Row, Table
 from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.promotion import superseded
@@ -19,6 +20,7 @@ from autotune.tuning.session.prover import Claim, Prover
 
 def check_writable(path: Path) -> None:
     """Raises MachineError where no file can be put at `path`; leaves nothing behind."""
+    path = Path(os.path.realpath(path))  # what is written is the file behind a link
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
@@ -65,14 +67,18 @@ class TableFile:
         made = replace(old, source=identity.kernel, proof=identity.proof, rows=tuple(right)).merged(rows)
         return made, len(kept) - len(right)
 
-    def save(self, made: Table, new: int, state: Path) -> None:
-        """Writes a table with `new` new rows. Raises MachineError that says where it lies instead where it cannot."""
+    def save(self, old: Table, made: Table, new: int, state: Path) -> None:
+        """Writes `made`, which a session made of `old` with `new` new rows, and what others wrote meanwhile.
+
+        Raises MachineError that says where the rows lie instead, where the table cannot be written or contradicts.
+        """
         try:
-            table.save(made, self.path)
-        except OSError as error:
+            table.update(self.path, lambda now: made if now is None else _joined(old, made, now, str(self.path)))
+        except (OSError, TableError) as error:
             kept = _keep(made, state)
             where = f"the table with its {new} new rows is kept in {kept}, copy it" if kept else "run it again"
-            raise MachineError(f"{self.path}: cannot be written ({error.strerror}); {where}") from error
+            why = str(error) if isinstance(error, TableError) else f"{self.path}: cannot be written ({error.strerror})"
+            raise MachineError(f"{why}; {where}") from error
 
     def _proved_again(self, rows: Sequence[Row], prover: Prover) -> list[Row]:
         claims = {row: claim for row in rows if (claim := self._claim(row))}
@@ -88,11 +94,33 @@ class TableFile:
         return Claim(problem, row.config, row.serves)
 
 
+def _joined(old: Table, made: Table, now: Table, place: str) -> Table:
+    """`made`, which came of `old`, with the rows that others have put into the table since, and without what they took
+    out. Raises TableError where they have written what cannot stand beside it."""
+    if now == old:
+        return made
+    if now.source not in (old.source, made.source) or now.deterministic != made.deterministic:
+        raise TableError(f"{place}: was written meanwhile for another code of the kernel, or by other rules")
+    if made.deterministic:
+        raise TableError(f"{place}: is deterministic, and was written meanwhile, perhaps in another order")
+    before, there = set(old.rows), set(now.rows)
+    new = [row for row in made.rows if row not in before]
+    theirs = [row for row in now.rows if row not in before]
+    if now.source != made.source:  # the old rows went with the old kernel, and its other new ones do too
+        theirs = [row for row in theirs if row.tier == "imported"]
+    theirs = [row for row in theirs if row not in superseded(theirs, new)]
+    kept = [row for row in made.rows if row in before and row in there]
+    proof = made.proof if now.proof == made.proof or not theirs else ""
+    return replace(made, proof=proof, rows=tuple(kept)).merged(theirs).merged(new)
+
+
 def _keep(made: Table, state: Path) -> Path | None:
     """Another place on this machine; None where every disk refuses, and only journal and caches hold the work."""
     for root in (state / "unsaved", Path(tempfile.gettempdir()) / "autotune-unsaved"):
-        path = table.path_of(root, made.arch, made.device, made.kernel)
+        numbered = itertools.chain((root,), (root.with_name(f"{root.name}-{number}") for number in itertools.count(2)))
+        paths = (table.path_of(folder, made.arch, made.device, made.kernel) for folder in numbered)
         try:
+            path = next(path for path in paths if not path.exists())  # an earlier session's rows may still lie there
             table.save(made, path)
         except OSError:
             continue
