@@ -78,14 +78,24 @@ def test_step_that_hangs_is_killed_and_the_next_begins(sleeper):
     runner.run(plan, Run(out, "simulated:7", "h200", ()), seconds=60.0, again=False)
     ended = lines.read(out / "steps.jsonl")
     assert {name: ended[name]["state"] for name in ended} == dict.fromkeys([step.name for step in plan], "killed")
-    children = (sleeper / "children").read_text().split()
-    assert len(children) == 3
-    assert not any(map(is_alive, children))
+
+
+def test_step_beyond_its_limit_is_killed_with_its_children(sleeper):
+    asked = Run(sleeper / "out", "simulated:7", "h200", ())
+    running = runner._begin(Step("identify", "", 60.0), asked, 60.0, again=False)
+    children = sleeper / "children"
+    while not (children.is_file() and children.read_text().endswith("\n")):
+        time.sleep(0.01)
+    assert not running.over()
+    running.ends = 0.0
+    assert running.over()
+    while is_alive(children.read_text().split()[0]):  # the kernel ends it in its own time
+        time.sleep(0.01)
 
 
 def test_steps_beyond_the_time_of_the_run_are_named(sleeper):
     out = sleeper / "out"
-    runner.run((Step("identify", "", 0.2), Step("validate", "", 0.2)), Run(out, "simulated:7", "h200", ()), 0.7, False)
+    runner.run((Step("identify", "", 9.0), Step("validate", "", 9.0)), Run(out, "simulated:7", "h200", ()), 2.0, False)
     ended = lines.read(out / "steps.jsonl")
     assert (ended["identify"]["state"], ended["validate"]["state"]) == ("killed", "not reached")
 
