@@ -96,6 +96,8 @@ def test_floors_of_the_package_are_what_was_tried():
     assert floors["torch"] == toolchain.OLDEST_TORCH.removesuffix(".0")
     assert floors["triton"] == toolchain.TRIED[0].removesuffix(".0")
     assert f"torch>={floors['torch']}" in (ROOT / "Makefile").read_text()
+    said = f"Python 3.11, torch {floors['torch']} and Triton {floors['triton']} are the oldest that work"
+    assert said in (ROOT / "README.md").read_text()
 
 
 def test_doctor_says_which_uses_a_release_has(monkeypatch, capsys):
