@@ -78,6 +78,8 @@ class Arch:
     """The device record that lends its rates to compile for this arch where no record has it."""
     figures: Mapping[str, str]
     """Field -> "how sure: from where", as in device records."""
+    oldest_triton: str = "3.6.0"
+    """The first of the releases in `toolchain.TRIED` that compiles for it; LLVM aborts the process in older ones."""
 
     @property
     def vendor(self) -> str:
@@ -116,6 +118,7 @@ SERVED = ("gfx942", "gfx950", "sm_90", "sm_100", "sm_103")
 """Archs that engines serve the models on: where each default config must spill nothing and use the best instruction."""
 
 _MMA_SIM = "MMA-Sim (Xie et al. 2025, arXiv 2511.10909); SageAttention2 (arXiv 2411.10958) found the same 13 bits"
+_COMPILED = "measured: norm/rms_norm compiled with each release of toolchain.TRIED"
 _PTX = "read: PTX ISA 9, and what Triton 3.9 emits"
 _CUDA = {
     "backend": "read: Triton 3.9, backends/nvidia",
@@ -130,6 +133,7 @@ _CUDA = {
     "direct_to_lds": "read: no LDS",
     "ladder": _PTX,
     "stand_in": "estimated: a device of the arch, or of the nearest relation",
+    "oldest_triton": _COMPILED,
 }
 _AMD_ISA = "read: AMD's ISA documents, and what Triton 3.9 emits"
 _HIP = {
@@ -145,6 +149,7 @@ _HIP = {
     "direct_to_lds": "read: Triton 3.9, is_async_copy_enabled",
     "ladder": _AMD_ISA,
     "stand_in": "estimated: a device of the arch, or of the nearest relation",
+    "oldest_triton": _COMPILED,
 }
 
 _MMA_SYNC = {"bf16": r"mma\.sync.*\.bf16\.bf16"}
@@ -218,6 +223,7 @@ _SM_103 = replace(_SM_100, name="sm_103", stand_in="b300")
 _SM_107 = replace(
     _SM_100,
     name="sm_107",
+    oldest_triton="3.9.0",
     limits=Multiprocessor(threads=2048, blocks=16),
     shared_bytes_per_block=327 << 10,
     shared_bytes_per_unit=328 << 10,
@@ -232,6 +238,7 @@ _SM_107 = replace(
 _SM_110 = replace(
     _SM_100,
     name="sm_110",
+    oldest_triton="3.7.1",
     limits=Multiprocessor(threads=1536, blocks=24),
     figures=_CUDA
     | {

@@ -74,6 +74,12 @@ def require(use: Use, version: str) -> None:
         raise ToolchainError(f"triton {version} is too old to {use.name}: {use.lacks}; {remedy(use)}")
 
 
+def require_arch(arch: str, version: str) -> None:
+    """Raises ToolchainError, with the remedy, where a Triton of this version is too old to compile for `arch`."""
+    oldest = archs.named(arch).oldest_triton
+    require(Use(f"compile for {arch}", oldest, "its LLVM does not know it"), version)
+
+
 def was_tried(version: str) -> bool:
     """True if the release is no newer than the newest that the tests have run on."""
     return release(version) <= release(NEWEST)
@@ -82,7 +88,8 @@ def was_tried(version: str) -> bool:
 def remedy(use: Use = TUNE) -> str:
     """Words for the end of an error message: which releases can, and the command that installs one."""
     first, last = (".".join(map(str, release(version))) for version in (use.oldest, NEWEST))
-    return f"Triton {first} to {last} are known to work: pip install triton=={NEWEST}"
+    known = f"{first} is" if first == last else f"{first} to {last} are"
+    return f"Triton {known} known to work: pip install triton=={NEWEST}"
 
 
 def compiler_environment() -> dict[str, str]:
@@ -118,9 +125,11 @@ def back_end(vendor: str) -> ModuleType | None:
 def compilers_for(arch: str) -> str:
     """`triton 3.9.0, ptxas 13.4.59` for NVIDIA, `triton 3.9.0` for AMD, whose LLVM is part of Triton.
 
-    It goes into caches and rows. Raises ToolchainError where this Triton was built without the vendor's back end.
+    It goes into caches and rows. Raises ToolchainError where this Triton was built without the vendor's back end, or is
+    too old for the arch.
     """
     record, version = archs.named(arch), triton_version()
+    require_arch(arch, version)
     compiler = back_end(record.vendor)
     if compiler is None:
         raise ToolchainError(

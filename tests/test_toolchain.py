@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import triton
 
+from autotune import arch as archs
 from autotune import toolchain
 from autotune.cli import doctor, main
 from autotune.errors import ToolchainError, UsageError
@@ -51,6 +52,13 @@ def test_refusal_names_what_is_missing_and_the_remedy():
         ToolchainError, match=r"3\.7\.1 is too old .*no tl.dot_scaled; Triton 3\.8 to .*pip install triton==3\.9\.0"
     ):
         toolchain.require(toolchain.PROVE_FP4, "3.7.1")
+
+
+def test_arch_newer_than_the_compiler_is_refused_in_words():
+    with pytest.raises(ToolchainError, match=r"3\.8\.0 is too old to compile for sm_107: .*Triton 3\.9 is known"):
+        toolchain.require_arch("sm_107", "3.8.0")
+    toolchain.require_arch("sm_107", "3.9.1+gitabc")
+    assert {archs.named(name).oldest_triton for name in archs.names()} <= set(toolchain.TRIED)
 
 
 def test_importing_the_module_imports_no_compiler():
@@ -96,6 +104,8 @@ def test_floors_of_the_package_are_what_was_tried():
     assert floors["torch"] == toolchain.OLDEST_TORCH.removesuffix(".0")
     assert floors["triton"] == toolchain.TRIED[0].removesuffix(".0")
     assert f"torch>={floors['torch']}" in (ROOT / "Makefile").read_text()
+    said = f"Python 3.11, torch {floors['torch']} and Triton {floors['triton']} are the oldest that work"
+    assert said in (ROOT / "README.md").read_text()
 
 
 def test_doctor_says_which_uses_a_release_has(monkeypatch, capsys):

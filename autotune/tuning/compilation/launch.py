@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -18,6 +19,7 @@ from autotune import arch as archs
 from autotune.config import Config, Problem
 from autotune.device import Device
 from autotune.kernel import Kernel
+from autotune.toolchain import require_arch
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Devi
 
 
 def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Any]:
-    """The CompiledKernel of each launch of one call, the kernel's own first, made by its launcher for `device.arch`."""
+    """The CompiledKernel of each launch of one call, the kernel's own first, made by its launcher for `device.arch`.
+
+    Raises ToolchainError where this Triton is too old for the arch.
+    """
+    require_arch(device.arch, triton.__version__)
     driver.set_active(StubDriver(target_of(device.arch)))
     original = JITFunction.run
     binaries: list[tuple[JITFunction, Any]] = []
