@@ -86,7 +86,7 @@ def test_work_changes_modeled_times_only(folder):
     ("before", "after"),
     [
         ("acc += tl.dot(a, b) *", "acc -= tl.dot(a, b) *"),
-        ("add_up(out, c)", "add_up(c, out)"),
+        ("reduce_partials(out, c)", "reduce_partials(c, out)"),
         ("GROUP % block_k", "block_k % GROUP"),
         ("problem.m <= 64", "problem.m <= 32"),
     ],
