@@ -37,8 +37,8 @@ def read(path: Path, launcher: str) -> Identity:
     (call,) = (node for node in function.decorator_list if isinstance(node, ast.Call) and _is_tunable(node))
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     problem = call.args[0]
-    # A launcher or rule that names the problem's class does not depend on how its inputs are drawn.
-    left_out = {node.id for node in ast.walk(problem) if isinstance(node, ast.Name)}
+    # A launcher or rule that names the problem's class, or a base of it, does not depend on how its inputs are drawn.
+    left_out = _classes(module, problem)
     kernel = [function, given["jit"], given["default"], given["reject"]]
     proof = [problem, given["reference"], *([given["decode"]] if "decode" in given else [])]
     return Identity(
@@ -90,8 +90,22 @@ class _Module:
         return self.bindings.get(name, []) if name else [one for some in self.bindings.values() for one in some]
 
 
-def _digest(module: _Module, roots: Iterable[ast.AST], left_out: Iterable[str] = ()) -> str:
-    seen = {(module.path, name) for name in left_out}
+def _classes(module: _Module, problem: ast.AST) -> set[tuple[Path, str]]:
+    """File and name of the problem's class and of its bases in the kernels folder."""
+    classes: set[tuple[Path, str]] = set()
+    queue = [(module, problem)]
+    while queue:
+        home, node = queue.pop()
+        for path, name in _reads(home, _names(node)) - classes:
+            classes.add((path, name))
+            there = _module(path, home.root)
+            statements = (part for part in there.statements(name) if isinstance(part, ast.ClassDef))
+            queue += [(there, base) for statement in statements for base in statement.bases]
+    return classes
+
+
+def _digest(module: _Module, roots: Iterable[ast.AST], left_out: Iterable[tuple[Path, str]] = ()) -> str:
+    seen = set(left_out)
     spelled: set[str] = set()
     queue = [(module, root) for root in roots]
     while queue:

@@ -22,6 +22,9 @@ from autotune.identity import Identity
 from autotune.launcher_signature import Signature
 from autotune.runtime import Served
 
+Arguments = Any
+"""The arguments of one call as a named tuple, whose fields are the parameters of the launcher."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -53,8 +56,8 @@ class Work:
     """Read and written through L2 by one program."""
     unique_bytes: float
     """Crossing DRAM once when the caches are ideal."""
-    iterations: int
-    dtype: str
+    iterations: int = 1
+    dtype: str = "fp32"
     """Matrix operand type: fp4, fp8 (both scaled by block), fp8_tensor (scaled after the sum), bf16; fp32 outside the
     matrix units."""
     launches: int = 1
@@ -68,7 +71,7 @@ class Library:
     name: str
     """Name in reports, such as `torch.mm`."""
     prepare: Callable[..., Callable[[], Any] | None]
-    """(problem, *inputs) -> a call whose outputs `decode` reads as it reads the launcher's, or None where the library
+    """(problem, arguments) -> a call whose outputs `decode` reads as it reads the launcher's, or None where the library
     cannot do this problem. Layouts that only the library wants are made here, ahead of what is timed."""
 
 
@@ -93,8 +96,19 @@ class Kernel(Generic[P]):
     signature: Signature
     library: Library | None = None
 
-    def __call__(self, *args: Any, config: Config | None = None, device: Device | None = None) -> Any:  # noqa: ANN401
-        """Launches with `config`, or with the tuned table's choice for this call's shapes and dtypes."""
+    def __call__(
+        self,
+        *args: Any,  # noqa: ANN401
+        config: Config | None = None,
+        device: Device | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Launch with `config`, or with the tuned table's choice for this call's shapes and dtypes.
+
+        Arguments are those of the launcher, by position or by name. Raises UsageError for others.
+        """
+        if named:
+            args = self.signature.complete(args, named, self.name)
         if torch.compiler.is_compiling():
             return torch_ops.call(self, args, device)
         if config is not None:
@@ -104,25 +118,33 @@ class Kernel(Generic[P]):
         return self.launch(*args, config=served.config, device=served.device)
 
     def serve(self, args: tuple[Any, ...], device: Device | None = None) -> Served:
-        """Return the config for a call. Known calls cost a dictionary hit and touch no data: safe in graph capture."""
+        """Return the choice for a call. A repeated call costs a dictionary hit and touches no data: safe in a capture.
+
+        Raises UsageError for a missing argument, DeviceError where no GPU is known.
+        """
         if device is None:
             try:
                 return self._served[self._key(args)]
             except LookupError:  # a call that is new, or that leaves out defaults
                 pass
-        args = self.signature.complete(args)
-        found = self._served.get(known := (device, self._key(args)) if device else self._key(args))
-        if found is None:
+        args = self.signature.complete(args, {}, self.name)
+        call = (device, self._key(args)) if device else self._key(args)
+        served = self._served.get(call)
+        if served is None:
             device = device or self.home(args)
-            found = Served(runtime.choose(self, self.problem_of(args, device), device), device)
+            served = Served(runtime.choose(self, self.problem_of(args, device), device), device)
             if len(self._served) >= runtime.MOST:
                 self._served.clear()
-            self._served[known] = found
-        return found
+            self._served[call] = served
+        return served
+
+    def arguments(self, *args: Any) -> Arguments:  # noqa: ANN401
+        """Return the arguments of a call as a named tuple, defaults filled in. Raises UsageError."""
+        return self.signature.arguments._make(self.signature.complete(args, {}, self.name))
 
     def problem_of(self, args: tuple[Any, ...], device: Device) -> P:
-        """The problem of a call. An FP8 format that the tensors do not show, in bytes of a cache, is the device's."""
-        problem: P = self.problem.of(*args)  # type: ignore[attr-defined]
+        """Return the problem of a call; an FP8 format that tensors do not show (bytes of a cache) is the device's."""
+        problem: P = self.problem.of(self.arguments(*args))  # type: ignore[attr-defined]
         if "dtype" in getattr(problem, "DRAWN", ()):
             return replace(problem, dtype=device.fp8)
         return problem
@@ -188,20 +210,47 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     *,
     jit: Any,  # noqa: ANN401
     reference: Callable[..., tuple[Expected, ...]],
-    decode: Callable[..., tuple[Tensor, ...]],
+    decode: Callable[..., tuple[Tensor, ...]] | None = None,
     default: Callable[..., Config],
     reject: Callable[..., str | None],
     work: Callable[..., Work],
     library: Library | None = None,
 ) -> Callable[[Callable[..., Any]], Kernel[P]]:
-    """Turn a launcher into a Kernel."""
+    """Turn a launcher into a Kernel.
+
+    The parameters of the launcher are the only list of arguments: `Problem.of(arguments)`, `reference(problem,
+    arguments)` and a library's `prepare` read them by name, and `Problem.inputs` returns them in this order. Without
+    `decode` the outputs themselves are held against the reference.
+    """
 
     def wrap(launch: Callable[..., Any]) -> Kernel[P]:
         path = Path(inspect.getfile(launch)).resolve()
         name = f"{path.parent.name}/{path.stem}"
-        seen = launcher_signature.read(launch, problem.of)  # type: ignore[attr-defined]
-        kernel = Kernel(name, problem, jit, launch, reference, decode, default, reject, work, path, seen, library)
+        signature = launcher_signature.read(launch, problem.of)  # type: ignore[attr-defined]
+
+        def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda problem, *args: function(problem, kernel.arguments(*args))
+
+        kernel = Kernel(
+            name,
+            problem,
+            jit,
+            launch,
+            by_name(reference),
+            decode or as_float64,
+            default,
+            reject,
+            work,
+            path,
+            signature,
+            library and Library(library.name, by_name(library.prepare)),
+        )
         _ = kernel.op  # `torch.ops` must know the name before the first call
         return kernel
 
     return wrap
+
+
+def as_float64(problem: object, outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return a launcher's outputs as they are, in float64: the `decode` of most kernels."""
+    return tuple(output.double() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs))

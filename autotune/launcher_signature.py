@@ -8,11 +8,14 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, ClassVar
+
+from autotune.errors import UsageError, did_you_mean
 
 Reader = Callable[[tuple[Any, ...]], Any]
 """Call arguments -> a hashable of the shapes, dtypes and plain values that decide."""
@@ -40,7 +43,7 @@ class Parameter:
 class Signature:
     parameters: tuple[Parameter, ...]
     decides: tuple[tuple[int, tuple[str, ...]], ...]
-    """(position, attributes read) of each argument that `Problem.of` mentions; of a plain value all is read."""
+    """For each argument that `Problem.of` reads: its position, and the attributes read (none: the value itself)."""
     written: tuple[int, ...]
     """Positions of the arguments that the launcher returns: it writes those in place, and returns them last."""
     bare: bool
@@ -73,9 +76,28 @@ class Signature:
         read = attrgetter(*names)
         return read if parameter.kind == TENSOR else lambda value: None if value is None else read(value)
 
-    def complete(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """`args` with the defaults of what was left out."""
-        return (*args, *(parameter.default for parameter in self.parameters[len(args) :]))
+    @cached_property
+    def arguments(self) -> Any:  # noqa: ANN401
+        """The class of named tuples that hold the arguments of a call."""
+        return namedtuple("Arguments", [parameter.name for parameter in self.parameters])
+
+    def complete(self, args: tuple[Any, ...], named: Mapping[str, Any], kernel: str) -> tuple[Any, ...]:
+        """Return all arguments of a call by position, with the defaults of those left out. Raises UsageError."""
+        if len(args) > len(self.parameters):
+            raise UsageError(f"{kernel}: at most {len(self.parameters)} arguments, got {len(args)}")
+        names = [parameter.name for parameter in self.parameters]
+        for name in named:
+            if name not in names:
+                raise UsageError(f"{kernel}: unknown argument {name!r}{did_you_mean(name, names)}")
+            if name in names[: len(args)]:
+                raise UsageError(f"{kernel}: argument {name!r} is given by position and by name")
+        values = list(args)
+        for parameter in self.parameters[len(args) :]:
+            value = named.get(parameter.name, parameter.default)
+            if value is parameter.EMPTY:
+                raise UsageError(f"{kernel}: argument {parameter.name!r} is missing")
+            values.append(value)
+        return tuple(values)
 
 
 def read(launch: Callable[..., Any], problem_of: Callable[..., Any]) -> Signature:
@@ -86,7 +108,7 @@ def read(launch: Callable[..., Any], problem_of: Callable[..., Any]) -> Signatur
         if p.kind is p.POSITIONAL_OR_KEYWORD
     )
     names = {parameter.name: index for index, parameter in enumerate(parameters)}
-    mentioned = _mentioned(_tree(problem_of), names.keys())
+    mentioned = _mentioned(_tree(problem_of))
     decides = tuple(sorted((names[name], tuple(sorted(attributes))) for name, attributes in mentioned.items()))
     returned = list(_returned(_tree(launch)))
     written = sorted({names[node.id] for node in returned if isinstance(node, ast.Name) and node.id in names})
@@ -109,14 +131,15 @@ def _tree(function: Callable[..., Any]) -> ast.FunctionDef:
     return node
 
 
-def _mentioned(tree: ast.FunctionDef, names: Collection[str]) -> dict[str, set[str]]:
-    """Parameter -> what is read of it: `shape`, `dtype`, or neither where only its being None matters."""
-    found: dict[str, set[str]] = {}
+def _mentioned(tree: ast.FunctionDef) -> dict[str, set[str]]:
+    """Map each argument that `of(cls, args)` reads to the attributes read: `shape`, `dtype`, none for `is None`."""
+    arguments = tree.args.args[-1].arg
+    mentioned: dict[str, set[str]] = {}
     for parent in ast.walk(tree):
         for node in ast.iter_child_nodes(parent):
-            if isinstance(node, ast.Name) and node.id in names:
-                found.setdefault(node.id, set()).update(_read(parent))
-    return found
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == arguments:
+                mentioned.setdefault(node.attr, set()).update(_read(parent))
+    return mentioned
 
 
 def _read(parent: ast.AST) -> set[str]:

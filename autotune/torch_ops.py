@@ -34,7 +34,7 @@ def define(kernel: Kernel[Any]) -> Callable[..., Result]:
 
     def launch(*args: Any, device: str = "") -> Result:  # noqa: ANN401
         here = devices.named(device) if device else None
-        args = _plain(args, signature)
+        args = _plain(args, kernel)
         served = kernel.serve(args, here)
         served.calls += 1
         return _new(kernel.launch(*args, config=served.config, device=served.device), args, signature)
@@ -43,7 +43,7 @@ def define(kernel: Kernel[Any]) -> Callable[..., Result]:
         if not signature.fresh:
             return None
         here = devices.named(device) if device else kernel.home(args)
-        args = _plain(args, signature)
+        args = _plain(args, kernel)
         problem = kernel.problem_of(tuple(_hinted(arg) for arg in args), here)
         with _without_launching(type(kernel.jit)):
             outputs = kernel.launch(*args, config=kernel.default(problem, here), device=here)
@@ -64,7 +64,7 @@ def schema(signature: Signature) -> str:
 def call(kernel: Kernel[Any], args: tuple[Any, ...], device: Device | None) -> Any:  # noqa: ANN401
     """The launcher's own results, through the op."""
     signature = kernel.signature
-    args = signature.complete(args)
+    args = signature.complete(args, {}, kernel.name)
     new = kernel.op(*args, device=device.name if device else "")
     fresh = () if new is None else (new,) if isinstance(new, torch.Tensor) else new
     results = (*fresh, *(args[i] for i in signature.written if args[i] is not None))
@@ -89,13 +89,14 @@ def _returns(signature: Signature) -> str:
     return f"({', '.join(['Tensor'] * len(signature.fresh))})"
 
 
-def _plain(args: tuple[Any, ...], signature: Signature) -> tuple[Any, ...]:
-    """Return the launcher's arguments: torch leaves out trailing defaults, makes tuples lists, and integers symbols.
+def _plain(args: tuple[Any, ...], kernel: Kernel[Any]) -> tuple[Any, ...]:
+    """Return the arguments as the launcher expects them.
 
-    A plain integer, such as a page size, is a constant of the model: a trace is for its value.
+    Torch leaves out trailing defaults, makes tuples lists, and integers symbols. A plain integer, such as a page size,
+    is a constant of the model: a trace is for its value.
     """
     forms = {list: tuple, torch.SymInt: int}
-    return tuple(forms.get(type(arg), _same)(arg) for arg in signature.complete(args))
+    return tuple(forms.get(type(arg), _same)(arg) for arg in kernel.signature.complete(args, {}, kernel.name))
 
 
 def _same(arg: Any) -> Any:  # noqa: ANN401

@@ -15,7 +15,7 @@ from torch import Tensor
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
-from autotune.kernels._launch import require, require_home
+from autotune.kernels._launch import require
 from autotune.kernels._quant import expect_fp8_within, fp8_groups
 
 WIDTH = 512
@@ -69,7 +69,7 @@ def load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr
     elif LAYOUT == "fp8":
         q = tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
         scale = tl.load(scale_ptr + at[:, None] * 8 + group[None, :], mask=keep, other=0.0)
-        return (q.to(tl.float32) * _spread(scale, ROWS)).to(tl.bfloat16)
+        return (q.to(tl.float32) * _broadcast_scale(scale, ROWS)).to(tl.bfloat16)
     else:
         page = (at // page_size) * _page_bytes(page_size)
         row = page + at % page_size * 576
@@ -82,11 +82,11 @@ def load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr
         rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
         offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
         rope = tl.load(rope_ptr + offs, mask=keep & (col >= 448)[None, :], other=0.0)
-        return tl.where(plain, (q * _spread(scale, ROWS)).to(tl.bfloat16), rope)
+        return tl.where(plain, (q * _broadcast_scale(scale, ROWS)).to(tl.bfloat16), rope)
 
 
 @triton.jit
-def _spread(scale, ROWS: tl.constexpr):
+def _broadcast_scale(scale, ROWS: tl.constexpr):
     # A load of one scale a column costs 512 of them and the registers of as many: 8 are spread instead.
     return tl.reshape(tl.broadcast_to(scale[:, :, None], (ROWS, 8, 64)), (ROWS, 512))
 
@@ -101,12 +101,6 @@ def page_bytes(page_size: int) -> int:
     return triton.cdiv(page_size * 584, 576) * 576
 
 
-def check_layout(layout: str, page_size: int) -> None:
-    """Raises ValueError, for problems."""
-    if layout not in LAYOUTS or page_size < 1:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, page_size positive; got {layout!r}, {page_size}")
-
-
 def layout_of(cache: Tensor) -> str:
     """The layout that a cache tensor has, by its dtype."""
     return {torch.bfloat16: "bf16", torch.uint8: "fp8_584"}.get(cache.dtype, "fp8")
@@ -114,33 +108,26 @@ def layout_of(cache: Tensor) -> str:
 
 def require_cache(
     kernel: str,
-    home: torch.device,
+    home: Tensor,
     cache: Tensor,
     cache_scale: Tensor | None,
     page_size: int,
     names: tuple[str, str] = ("cache", "cache_scale"),
 ) -> None:
-    """Raises UsageError for a cache of no known layout, elsewhere than `home`, or without the scales that it needs."""
+    """Raise UsageError for a cache of no known layout, elsewhere than `home`, or without the scales that it needs."""
     name, scale_name = names
     layout = layout_of(cache)
     if layout == "fp8_584":
-        require(kernel, **{name: (cache, torch.uint8, (None, page_bytes(page_size)))})
+        require(kernel, home=home, **{name: (cache, torch.uint8, (None, page_bytes(page_size)))})
     else:
-        require(kernel, **{name: (cache, (torch.bfloat16, *FP8.values()), (None, WIDTH))})
-    require_home(kernel, home, **{name: cache})
+        require(kernel, home=home, **{name: (cache, (torch.bfloat16, *FP8.values()), (None, WIDTH))})
     if (layout == "fp8") != (cache_scale is not None):
         raise UsageError(
             f"{kernel}: {scale_name} must come with an FP8 {name} of rows of {WIDTH}, and only with it; "
             f"got {name} {cache.dtype}, {scale_name} {'missing' if cache_scale is None else 'given'}"
         )
     if cache_scale is not None:
-        require(
-            kernel,
-            **{
-                name: (cache, cache.dtype, cache.shape),
-                scale_name: (cache_scale, torch.float32, (cache.shape[0], 8)),
-            },
-        )
+        require(kernel, home=cache, **{scale_name: (cache_scale, torch.float32, (cache.shape[0], 8))})
 
 
 def draw_cache(draw: Draw, slots: int, layout: str, page_size: int, dtype: str) -> tuple[Tensor, Tensor | None]:

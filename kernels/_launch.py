@@ -1,12 +1,16 @@
-"""What every launcher does before it reaches Triton: check its arguments, and spell its config."""
+"""Steps of every launcher before it reaches Triton: its arguments are checked, its config becomes keywords."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from autotune.config import Config, Scalar
+from autotune.device import Device
 from autotune.errors import UsageError
+from autotune.inputs import FP8
 
 Wanted = tuple[Tensor, torch.dtype | tuple[torch.dtype, ...], tuple[int | None, ...]]
 
@@ -16,12 +20,19 @@ def options(config: Config) -> dict[str, Scalar]:
     return {name: value for name, value in config.items() if not (name == "maxnreg" and value == 0)}
 
 
-def require(kernel: str, **wanted: Wanted) -> None:
-    """Every tensor has its dtype (or one of them) and shape (None: any size), is contiguous, all on one device.
+def matrix_config(shared: Mapping[str, Scalar], device: Device) -> Config:
+    """Add the launch options of a kernel with matrix products; where `num_stages` is not set, 2 on AMD, 3 on NVIDIA."""
+    if device.is_amd:
+        return Config({"num_stages": 2, **shared}, waves_per_eu=0, matrix_instr_nonkdim=16)
+    return Config({"num_stages": 3, **shared}, num_ctas=1, maxnreg=0)
 
-    Raises UsageError with the argument, the rule and what came.
+
+def require(kernel: str, *, home: Tensor | None = None, **wanted: Wanted) -> None:
+    """Raise UsageError unless each tensor has its dtype (or one of them) and shape (None: any size), and is contiguous.
+
+    All must be on the device of `home`, a tensor checked before, or of the first. The message has argument and rule.
     """
-    home: torch.device | None = None
+    where = None if home is None else home.device
     for name, (tensor, dtypes, shape) in wanted.items():
         if not isinstance(tensor, Tensor):
             raise UsageError(f"{kernel}: {name} must be a tensor, got {type(tensor).__name__}")
@@ -33,12 +44,12 @@ def require(kernel: str, **wanted: Wanted) -> None:
             rule = f"contiguous {' or '.join(map(str, allowed))} [{wide}]"
             came = f"{tensor.dtype} {list(sizes)} with strides {list(tensor.stride())}"
             raise UsageError(f"{kernel}: {name} must be {rule}, got {came}")
-        home = home or tensor.device
-        require_home(kernel, home, **{name: tensor})
+        where = where or tensor.device
+        if tensor.device != where:
+            raise UsageError(f"{kernel}: {name} must be on {where} as the first argument is, got {tensor.device}")
 
 
-def require_home(kernel: str, home: torch.device, **tensors: Tensor) -> None:
-    """Raises UsageError for a tensor that is not on `home`."""
-    for name, tensor in tensors.items():
-        if tensor.device != home:
-            raise UsageError(f"{kernel}: {name} must be on {home} as the first argument is, got {tensor.device}")
+def require_fp8(kernel: str, dtype: str) -> None:
+    """Raise UsageError unless `dtype` names an FP8 format."""
+    if dtype not in FP8:
+        raise UsageError(f"{kernel}: dtype must be one of {', '.join(FP8)}, got {dtype!r}")

@@ -1,4 +1,4 @@
-"""Block quantisation that kernels share: device code for FP8 and FP4 groups, and what a reference expects of it."""
+"""Block quantisation: device code for FP8 and FP4 groups, and the values and bounds that references expect."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ FP8_MAX = {"e4m3fn": 448.0, "e4m3fnuz": 240.0}
 AMAX_FLOOR = 1e-4
 """Smallest group maximum that FP8 scales serve: DeepSeek's own floor."""
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
+def fp8_name(dtype: torch.dtype) -> str:
+    """Name of the FP8 format of an operand: e4m3fn, or e4m3fnuz on CDNA3."""
+    return "e4m3fnuz" if dtype == torch.float8_e4m3fnuz else "e4m3fn"
 
 
 @triton.jit
@@ -67,7 +72,7 @@ def fp4_decode(packed, ROWS: tl.constexpr, COLS: tl.constexpr):
 
 
 @triton.jit
-def e8m0_spread(scale, ROWS: tl.constexpr, COLS: tl.constexpr):
+def e8m0_broadcast(scale, ROWS: tl.constexpr, COLS: tl.constexpr):
     """e8m0 uint8 [ROWS, COLS / 32] -> its powers of two, fp32 [ROWS, COLS]."""
     power = (scale.to(tl.int32) << 23).to(tl.float32, bitcast=True)
     return tl.reshape(tl.broadcast_to(power[:, :, None], (ROWS, COLS // 32, 32)), (ROWS, COLS))
@@ -85,14 +90,14 @@ def hadamard(x, ROWS: tl.constexpr, COLS: tl.constexpr):
 
 
 def expect_fp8(name: str, y: Tensor, relative: float, group: int, dtype: str, ue8m0: bool) -> tuple[Expected, Expected]:
-    """What quantised float64 `y` [rows, cols] must be when the kernel's fp32 values err by `relative`: value, scale."""
+    """Expected value and scale of quantised float64 `y` [rows, cols]; the kernel's fp32 values err by `relative`."""
     return expect_fp8_within(name, y, y.abs() * relative, group, dtype, ue8m0)
 
 
 def expect_fp8_within(
     name: str, y: Tensor, error: Tensor, group: int, dtype: str, ue8m0: bool
 ) -> tuple[Expected, Expected]:
-    """As `expect_fp8`, with the kernel's error given by element."""
+    """Like `expect_fp8`, with the kernel's error given by element."""
     groups = y.unflatten(-1, (-1, group))
     amax = groups.abs().amax(-1).clamp_min(AMAX_FLOOR)
     slack = error.unflatten(-1, (-1, group)).amax(-1) + amax * 2.0**-22

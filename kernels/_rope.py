@@ -9,38 +9,47 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.kernels._launch import require
+
 ROPE_DIM = 64
-_APART = 16_381
-"""Of the positions of drawn tables, up to 1M: the slowest pairs hardly turn in the first few thousand."""
+_POSITION_STRIDE = 16_381
+"""Stride between drawn positions (up to 1M), so that the lowest frequencies rotate visibly."""
 
 
 @triton.jit
 def rotate(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
-    """Pairs (2i, 2i+1) of fp32 x [ROWS, DIM] turned by the angles of cos, sin [ROWS, DIM / 2]; -sin turns back."""
+    """Pairs (2i, 2i+1) of fp32 x [ROWS, DIM] rotated by the angles of cos, sin [ROWS, DIM / 2]; -sin rotates back."""
     even, odd = tl.split(tl.reshape(x, (ROWS, DIM // 2, 2)))
     return tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), (ROWS, DIM))
 
 
 @triton.jit
 def rotate_halves(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
-    """As `rotate`, with pairs (i, i + 32) in each 64 columns."""
+    """Like `rotate`, with pairs (i, i + 32) in each 64 columns."""
     halves = tl.permute(tl.reshape(x, (ROWS, DIM // 64, 2, 32)), (0, 1, 3, 2))
     low, high = tl.split(tl.reshape(halves, (ROWS, DIM // 2, 2)))
-    turned = tl.reshape(tl.join(low * cos - high * sin, low * sin + high * cos), (ROWS, DIM // 64, 32, 2))
-    return tl.reshape(tl.permute(turned, (0, 1, 3, 2)), (ROWS, DIM))
+    rotated = tl.reshape(tl.join(low * cos - high * sin, low * sin + high * cos), (ROWS, DIM // 64, 32, 2))
+    return tl.reshape(tl.permute(rotated, (0, 1, 3, 2)), (ROWS, DIM))
 
 
 @triton.jit
-def load_turns(table_ptr, position, ROWS: tl.constexpr, COLS: tl.constexpr, FIRST: tl.constexpr):
-    """Cosines and sines fp32 [ROWS, COLS / 2] of positions [ROWS] for rows whose last (or FIRST) 64 columns turn.
+def load_rotation(table_ptr, position, ROWS: tl.constexpr, COLS: tl.constexpr, FIRST: tl.constexpr):
+    """Cosines and sines fp32 [ROWS, COLS / 2] of positions [ROWS] for rows whose last (or FIRST) 64 columns rotate.
 
-    The other pairs turn by nothing, which leaves them exactly as they are.
+    The other pairs get the angle 0, which keeps them exactly.
     """
     pair = tl.arange(0, COLS // 2)[None, :]
     at = pair if FIRST else pair - (COLS // 2 - 32)
-    turns = (at >= 0) & (at < 32)
+    rotates = (at >= 0) & (at < 32)
     row = table_ptr + position.to(tl.int64)[:, None] * 64
-    return tl.load(row + at, mask=turns, other=1.0), tl.load(row + at + 32, mask=turns, other=0.0)
+    return tl.load(row + at, mask=rotates, other=1.0), tl.load(row + at + 32, mask=rotates, other=0.0)
+
+
+def require_rotation(kernel: str, home: Tensor, table: Tensor, positions: Tensor, tokens: int) -> None:
+    """Raise UsageError unless `table` is fp32 [any, 64] and `positions` int32 [tokens]."""
+    require(
+        kernel, home=home, table=(table, torch.float32, (None, ROPE_DIM)), positions=(positions, torch.int32, (tokens,))
+    )
 
 
 def rope_frequencies(theta: float, yarn: tuple[int, int, int, int] | None = None, dim: int = ROPE_DIM) -> Tensor:
@@ -63,23 +72,23 @@ def rope_frequencies(theta: float, yarn: tuple[int, int, int, int] | None = None
 
 
 def rope_table(
-    positions: int, theta: float, yarn: tuple[int, int, int, int] | None = None, *, apart: int = 1
+    positions: int, theta: float, yarn: tuple[int, int, int, int] | None = None, *, stride: int = 1
 ) -> Tensor:
-    """fp32 [positions, 64] of positions that lie `apart`: 32 cosines, then 32 sines; computed in float64."""
-    angle = torch.arange(positions, dtype=torch.float64)[:, None] * apart * rope_frequencies(theta, yarn)
+    """fp32 [positions, 64] of every `stride`-th position: 32 cosines, then 32 sines; computed in float64."""
+    angle = torch.arange(positions, dtype=torch.float64)[:, None] * stride * rope_frequencies(theta, yarn)
     return torch.cat((angle.cos(), angle.sin()), 1).float()
 
 
 def drawn_rope_table(theta: float, yarn: tuple[int, int, int, int], device: str | torch.device) -> Tensor:
-    """fp32 [64, 64], for inputs of check problems: `rope_table` of positions far apart."""
-    return rope_table(64, theta, yarn, apart=_APART).to(device)
+    """fp32 [64, 64], for inputs of check problems: `rope_table` of distant positions."""
+    return rope_table(64, theta, yarn, stride=_POSITION_STRIDE).to(device)
 
 
 def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bool = False) -> Tensor:
-    """float64 x [..., n] whose last 64 columns are turned by table rows [..., 64].
+    """float64 x [..., n] whose last 64 columns are rotated by table rows [..., 64].
 
     Or the `first`, in pairs (i, i + 32), as V3.2's indexer has them (transformers models/deepseek_v32: "NON-interleaved
-    (half-split)"; DeepSeek-V3.2-Exp inference/model.py at 3b99a53 still turns interleaved pairs there).
+    (half-split)"; DeepSeek-V3.2-Exp inference/model.py at 3b99a53 still rotates interleaved pairs there).
     """
     if first:
         low, high, rest = x.split((ROPE_DIM // 2, ROPE_DIM // 2, x.shape[-1] - ROPE_DIM), -1)
@@ -90,7 +99,7 @@ def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bo
 
 
 def reference_rotate(x: Tensor, table: Tensor, inverse: bool = False) -> Tensor:
-    """float64 x [..., 64] turned by table rows [..., 64]."""
+    """float64 x [..., 64] rotated by table rows [..., 64]."""
     cos, sin = table.double().chunk(2, -1)
     even, odd = x[..., 0::2], x[..., 1::2]
     sin = -sin if inverse else sin

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from autotune import device, registry
-from autotune.tuning import space
+from autotune.tuning import kernel_facts, space
 from autotune.tuning.interpreter.corrections import correct_interpreter
 from autotune.tuning.interpreter.sanitizer import _device_call, _pointer, place
 
@@ -28,24 +28,6 @@ LAST_POSITION = 2**20 - 1
 LARGEST = 2**31 - 1
 POOL = 3 * 2**30
 """Elements of a cache or a state: past 2^31."""
-SIZES = {
-    "attention/dense_mqa": {"tokens": 2**16, "heads": 128, "keys": 2**20},
-    "attention/sparse_decode": {"tokens": 2**16, "heads": 128},
-    "attention/sparse_mla": {"tokens": 2**16, "heads": 128},
-    "attention/sparse_prefill": {"tokens": 2**16, "heads": 128},
-    "compressor/prefill_pool": {"windows": 2**18},
-    "indexer/paged_logits": {"tokens": 2**14, "pages": 2**12},
-    "indexer/ragged_logits": {"tokens": 2**14, "keys": 2**18},
-    "indexer/topk": {"tokens": 2**14, "n": 2**18},
-    "metadata/chunk_indices": {"requests": 1000},
-    "metadata/compress_plan": {"requests": 1000},
-    "moe/bf16_grouped_gemm": {"n": 7168, "k": 3072},
-    "moe/fp8_grouped_gemm": {"n": 7168, "k": 2048},
-    "moe/mxfp4_grouped_gemm": {"n": 7168, "k": 3072},
-    "sampling/greedy": {"rows": 2**15},
-    "sampling/top_k_top_p": {"rows": 2**15},
-}
-"""Problem fields beside the one that varies first, which is a million tokens; others are a model's."""
 
 
 def slots(call, pool, page_size="page_size"):
@@ -78,7 +60,22 @@ LARGEST_INDEX = {
     # Rows of a chunk; or where a request's keys begin, of which 0 leaves the furthest key.
     "offsets_ptr": lambda call: call["x_ptr"].shape[0] - LAST_POSITION % 128 - 2 if "x_ptr" in call else 0,
 }
-"""By parameter name, since one word means one thing in every kernel; a kernel with another one fails here."""
+"""By parameter name, since one word means one thing in every kernel; a kernel with another one names its own."""
+
+
+def largest_index(name, call, own):
+    """The largest index that an argument of a launch may hold: as the kernel's file says, or as LARGEST_INDEX does."""
+    if name not in own and name not in LARGEST_INDEX:
+        raise Wrong(f"{name} holds indices: add its largest to largest_index in the kernel's search space")
+    bound = own.get(name)
+    if bound is None:
+        return LARGEST_INDEX[name](call)
+    if isinstance(bound, int):
+        return bound
+    if bound not in call:
+        raise Wrong(f"largest_index: {name} is bounded by {bound!r}, but parameters are {', '.join(call)}")
+    value = call[bound]
+    return (value.shape[0] if isinstance(value, torch.Tensor) else int(value)) - 1
 
 
 class Wrong(Exception):
@@ -155,7 +152,7 @@ def loader(state):
         name = state.addresses.check(pointers.data, mask.data, bits.itemsize)
         data = np.zeros(pointers.data.shape, dtype=bits)
         if name is not None and kind == tl.int32:
-            data[...] = LARGEST_INDEX[name](state.addresses.call)
+            data[...] = largest_index(name, state.addresses.call, state.largest_index)
         if other is not None:
             data = np.where(mask.data, data, other.data).astype(bits)
         return TensorHandle(data, kind)
@@ -172,12 +169,12 @@ def storer(state):
     return store
 
 
-def outside(launch):
-    """Runs `launch` with everything above in the interpreter's place."""
+def outside(launch, own=None):
+    """Runs `launch` with everything above in the interpreter's place; `own`: indices that its kernel's file bounds."""
     correct_interpreter()
     from triton.runtime import interpreter
 
-    state, builder = SimpleNamespace(), interpreter.InterpreterBuilder
+    state, builder = SimpleNamespace(largest_index=own or {}), interpreter.InterpreterBuilder
     checked = dataclasses.replace(interpreter.interpreter_builder.options, debug=True)
     with (
         mock.patch.object(interpreter.InterpretedFunction, "run", launcher(state)),
@@ -214,11 +211,11 @@ def enlarged(kernel, inputs):
 def verdict(name):
     """What is wrong on one of the GPUs, which kernels take in turn: block sizes differ, addresses hardly."""
     kernel, gpu = registry.load(name), device.named(GPUS[registry.names().index(name) % len(GPUS)])
-    problem = space.load(kernel, gpu).compile[-1]
-    large = dataclasses.replace(problem, **{problem.VARYING[0]: TOKENS, **SIZES.get(name, {})})
+    problem, facts = space.load(kernel, gpu).compile[-1], kernel_facts.read(name)
+    large = dataclasses.replace(problem, **{problem.VARYING[0]: TOKENS, **(facts.large or {})})
     inputs = [v.to("meta") if isinstance(v, torch.Tensor) else v for v in large.inputs(0, "meta")]
     inputs, config = enlarged(kernel, inputs), kernel.default(large, gpu)
-    return outside(lambda: kernel.launch(*inputs, config=config, device=gpu))
+    return outside(lambda: kernel.launch(*inputs, config=config, device=gpu), facts.largest_index)
 
 
 @triton.jit
@@ -232,8 +229,7 @@ def planted(x_ptr, slots_ptr, width, WIDE: tl.constexpr):
 def plant(wide):
     """A row store whose offset is computed in 64 bits, or in 32 as a mistake would."""
     x, slots = torch.empty((POOL // 512, 512), device="meta"), torch.empty((16,), dtype=torch.int32, device="meta")
-    with mock.patch.dict(LARGEST_INDEX, slots_ptr=lambda call: POOL // 512 - 1):
-        return outside(lambda: planted[(1,)](x, slots, 512, WIDE=wide))
+    return outside(lambda: planted[(1,)](x, slots, 512, WIDE=wide), {"slots_ptr": "x_ptr"})
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_problems_are_plain_and_round_trip(kernel, gpu):
         assert parse(kernel.problem, describe(problem)) == problem
         assert build(kernel.problem, dict(key(problem)), "here") == problem
         arguments = problem.inputs(0, "meta")
-        seen = kernel.problem.of(*arguments)
+        seen = kernel.problem.of(kernel.arguments(*arguments))
         drawn = {name: getattr(problem, name) for name in getattr(problem, "DRAWN", ())}
         assert dataclasses.replace(seen, **drawn) == problem
         assert problem.flops > 0
@@ -146,7 +146,7 @@ def test_sizes_that_do_not_fit_each_other_are_refused(kernel, refusals):
                 assert any(re.search(rf"\b{names[i]}\b", str(error)) for i in tensors), error
                 assert "got" in str(error)
             else:
-                right = kernel.problem.of(*changed).inputs(0, "meta")
+                right = kernel.problem.of(kernel.arguments(*changed)).inputs(0, "meta")
                 unlike = {names[i] for i in tensors if right[i].shape != changed[i].shape}
                 assert unlike <= POOLS, f"{names[index]} {shape} was let through"
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_call_may_leave_out_defaults(tables, monkeypatch, given):
     x, weight = torch.empty(64, 1536, dtype=torch.bfloat16), torch.ones(1536)
     served = kernel.serve((x, weight), given)
     assert served is kernel.serve((x, weight, None), given)
-    assert served.config == kernel.default(kernel.problem.of(x, weight), MI355X)
+    assert served.config == kernel.default(kernel.problem.of(kernel.arguments(x, weight)), MI355X)
 
 
 def test_no_table_means_default(tables):
@@ -155,8 +156,34 @@ def test_defaults_left_out_are_the_same_call(tables, monkeypatch):
     norm = registry.load("norm/rms_norm_quant")
     monkeypatch.setattr(norm.__class__, "home", lambda *_: MI355X)
     x, weight, *_ = norm.problem(4, 1536, False, False).inputs(0, "meta")
-    assert norm.serve((x, weight)) is norm.serve(norm.signature.complete((x, weight, None)))
+    assert norm.serve((x, weight)) is norm.serve(norm.arguments(x, weight, None))
     assert norm.serve((x, weight)) is not norm.serve((x, weight, x))
+
+
+def test_arguments_by_name_are_the_same_call(tables):
+    norm, calls = registry.load("norm/rms_norm"), []
+    kernel = replace(norm, launch=lambda *args, config, device: calls.append((args, config)))
+    x, weight, residual = norm.problem(4, 1536, True).inputs(0, "meta")
+    kernel(x, weight, residual, device=MI355X)
+    kernel(x, residual=residual, weight=weight, device=MI355X)
+    kernel(residual=residual, weight=weight, x=x, device=MI355X)
+    assert calls[0] == calls[1] == calls[2]
+    kernel(x, weight=weight, device=MI355X)
+    assert calls[3][0] == (x, weight, None)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({}, "norm/rms_norm: argument 'weight' is missing"),
+        ({"weight": 1, "residul": 1}, "norm/rms_norm: unknown argument 'residul'; did you mean 'residual'?"),
+        ({"weight": 1, "x": 1}, "norm/rms_norm: argument 'x' is given by position and by name"),
+    ],
+)
+def test_wrong_argument_names_are_refused(named, message):
+    x = torch.empty(4, 1536, dtype=torch.bfloat16, device="meta")
+    with pytest.raises(UsageError, match=re.escape(message)):
+        registry.load("norm/rms_norm")(x, device=MI355X, **named)
 
 
 def test_misses_are_written_once_each_and_read_back(tables, tmp_path):

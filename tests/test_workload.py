@@ -6,6 +6,7 @@ import pytest
 
 from autotune import device, registry, workload
 from autotune.errors import UsageError
+from autotune.tuning import kernel_facts
 from autotune.workload.deepseek_v3_2 import V3_2
 from autotune.workload.deepseek_v4 import V4_FLASH, V4_PRO
 from autotune.workload.hot_paths import HOT_PATHS
@@ -110,29 +111,23 @@ def test_problems_of_the_kernels_that_the_workload_calls(name):
 
 def test_every_hot_path_has_kernels_or_a_reason():
     assert [path.number for path in HOT_PATHS] == list(range(1, 26))
-    assert all(path.kernels or path.missing for path in HOT_PATHS)
-    served = {name for path in HOT_PATHS for name in path.kernels}
-    assert served == set(registry.names())
+    serving = kernel_facts.by_hot_path()
+    assert all(serving[path.number] or path.missing for path in HOT_PATHS)
+    assert {name for names in serving.values() for name in names} == set(registry.names())
 
 
 MODELS = (V4_PRO, V4_FLASH, V3_2)
 SPLITS = (Parallelism(8), Parallelism(8, data_attention=True), Parallelism(8, expert=8, data_attention=True))
-NOT_CALLED = {
-    "attention/dense_mqa": "full attention of the same form; no layer of these models has it",
-    "gemm/mxfp8_mxfp4": "dense layers in FP4: these checkpoints keep them in FP8",
-    "moe/bf16_grouped_gemm": "experts for checkpoints without FP8 and FP4",
-    "norm/layer_norm": "indexer/key_prep holds it for V3.2",
-}
 
 
 @pytest.mark.parametrize("gpu_name", ["mi300x", "mi355x", "h100", "b200"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_a_forward_step_is_covered_call_by_call(model, gpu_name):
     gpu = device.named(gpu_name)
-    paths = {path.number: path for path in HOT_PATHS}
+    serving = kernel_facts.by_hot_path()
     for parallelism in SPLITS:
         for call in workload.calls(model, named("8k1k"), parallelism, gpu):
-            assert call.kernel in paths[call.path].kernels, call
+            assert call.kernel in serving[call.path], call
             kernel = registry.load(call.kernel)
             problem = workload.problem_of(call, kernel, gpu)
             assert call.per_step > 0
@@ -147,8 +142,9 @@ def test_every_hot_path_is_called_and_every_kernel_but_those_with_a_reason():
         for gpu in ("mi355x", "b200")
         for call in workload.calls(model, named("8k1k"), parallelism, device.named(gpu))
     ]
-    assert {call.path for call in found} == {path.number for path in HOT_PATHS if path.kernels}
-    assert {call.kernel for call in found} | NOT_CALLED.keys() == set(registry.names())
+    uncalled = {name for name in registry.names() if kernel_facts.read(name).not_called}
+    assert {call.path for call in found} == {number for number, names in kernel_facts.by_hot_path().items() if names}
+    assert {call.kernel for call in found} | uncalled == set(registry.names())
 
 
 def launches(model, phase):

@@ -104,7 +104,7 @@ def _problem(kernel: Kernel[Any], text: str | None, device: Device) -> Problem:
     if text:
         return parse_problem(kernel, text, device)
     loaded = space.load(kernel, device)
-    return (loaded.compile or loaded.check[-1:])[0]
+    return loaded.compile[0]
 
 
 def _over(default: Config, text: str) -> Config:

@@ -8,6 +8,7 @@ from typing import Any
 
 from autotune import registry, runtime
 from autotune.cli.output import Commands, command, print_json, show_rows
+from autotune.tuning import kernel_facts
 from autotune.workload.hot_paths import HOT_PATHS
 
 
@@ -17,13 +18,14 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    serving = kernel_facts.by_hot_path()
     kernels = [_kernel(name) for name in registry.names()]
     paths = [
         {
             "hot path": f"K{path.number}",
             "what": path.title,
-            "status": path.status,
-            "kernels": ", ".join(path.kernels),
+            "status": "out" if not serving[path.number] else "partly" if path.missing else "kernel",
+            "kernels": ", ".join(serving[path.number]),
             "missing": path.missing,
         }
         for path in HOT_PATHS
@@ -42,7 +44,7 @@ def _kernel(name: str) -> dict[str, Any]:
     tables = sorted(path.relative_to(root).parts[1] for path in root.glob(f"*/*/{name}.json"))
     return {
         "kernel": name,
-        "serves": ", ".join(f"K{path.number}" for path in HOT_PATHS if name in path.kernels),
+        "serves": ", ".join(f"K{number}" for number in kernel_facts.read(name).hot_paths),
         "problem": ", ".join(field.name for field in dataclasses.fields(kernel.problem)),
         "one row serves any": ", ".join(kernel.problem.VARYING),
         "tables": ", ".join(tables) or "none",

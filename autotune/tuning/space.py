@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,10 @@ SPACES = Path(__file__).parents[1] / "search_spaces"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast where PyYAML came with libyaml."""
 
+KEYS = frozenset({"params", "per_arch", "reduction", "check", "compile"}) | {
+    *("hot_paths", "not_called", "count", "large", "largest_index")  # read by `kernel_facts`
+}
+
 Lists = Mapping[str, tuple[Scalar, ...]]
 
 
@@ -37,8 +41,8 @@ class Space:
     lists: Lists
     check: tuple[Problem, ...]
     """Small ones, that every config must get right."""
-    compile: tuple[Problem, ...] = ()
-    """Those of the models, for what is told of a kernel without running it: never drawn but on the meta device."""
+    compile: tuple[Problem, ...]
+    """Sizes of the models, or the check problems where the file names none; drawn on the meta device only."""
     reduction: tuple[str, ...] = ()
     """Parameters that determine the reduction order."""
 
@@ -78,11 +82,7 @@ def _doubling(a: Scalar, b: Scalar) -> float:
 def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
     """The space of `kernel` on `device`, checked against the jit signature and the backend. Raises SpaceError."""
     path = root / f"{kernel.name}.yaml"
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
-    _keys(data, {"params", "per_arch", "reduction", "check", "compile"}, str(path))
+    data = read_file(path)
     parts = data.get("per_arch") or {}
     _keys(parts, {"amd", "nvidia", *archs.names()}, f"{path}: per_arch")
     for name, part in {"params": data.get("params"), **parts}.items():
@@ -92,9 +92,19 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
     for name in sorted(_constexprs(kernel) & kernel.default(check[0], device).keys() - lists.keys()):
         raise SpaceError(f"{path}: params lacks {name!r}, which the default config sets; add a list for it")
     values = {name: tuple(tried) for name, tried in lists.items()}
-    models = _problems(kernel, data, "compile", path, device) if "compile" in data else ()
+    models = _problems(kernel, data, "compile", path, device) if "compile" in data else check
     reduction = tuple(name for name in _reduction(data, str(path)) if name in values)
     return Space(values, check, models, reduction)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return what a search space's file holds, its keys checked. Raises SpaceError."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
+    _keys(data, KEYS, str(path))
+    return dict(data)
 
 
 def launch_options(vendor: str) -> frozenset[str] | None:
@@ -148,7 +158,7 @@ def _reduction(data: dict[str, Any], place: str) -> list[str]:
     return named
 
 
-def _keys(data: Any, known: set[str], place: str) -> None:  # noqa: ANN401
+def _keys(data: Any, known: Collection[str], place: str) -> None:  # noqa: ANN401
     if not isinstance(data, dict):
         raise SpaceError(f"{place}: must be a mapping, got {type(data).__name__}")
     for name in data:

@@ -1,9 +1,12 @@
-"""What the attention kernels share: one step of online softmax, splits over keys and their combination, the reference.
+"""Parts of all attention kernels: one step of online softmax, splits over keys and their reduction, the reference.
 
 Keys are values: 512 columns, seen by all heads. A sink is a logit without a value: it is in the denominator only.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import triton
@@ -15,19 +18,32 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Expected
 from autotune.kernels._kv_cache import load_rows
+from autotune.kernels._problem import Sizes
 
 WIDTH = 512
 LOG2E = 1.4426950408889634
 _CHUNK = 2**27
 """Elements of the keys that a reference takes at a time, some tokens' of them: 1 GB in float64."""
 PATTERNS = ("full", "short", "holes", "none", "clustered")
+"""Index lists: all keys there; tails of -1; -1 anywhere; every second list empty; runs of RUN neighbours."""
 RUN = 64
-"""Index lists: all keys there; tails of -1; -1 anywhere; every second list empty."""
+
+
+@dataclass(frozen=True)
+class Attention(Sizes):
+    """Queries of `tokens` and `heads` over `keys`."""
+
+    tokens: int
+    heads: int
+    keys: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys")
 
 
 @triton.jit
-def absorb(acc, peak, total, scores, kv):
-    """One block of keys: acc [H, 512], peak and total [H], scores [H, N] in base 2, -inf for no key, kv [N, 512]."""
+def softmax_update(acc, peak, total, scores, kv):
+    """Online softmax over one more block: acc [H, 512], peak and total [H], scores [H, N] in base 2 (-inf: no key),
+    kv [N, 512]."""
     new = tl.maximum(peak, tl.max(scores, axis=1))
     # A row that has seen no key yet: subtract 0, so that no infinities meet.
     shift = tl.where(new == float("-inf"), 0.0, new)
@@ -48,27 +64,27 @@ def finish(acc, peak, total, sink):
 
 
 @triton.jit
-def attend(
+def attend_list(
     acc, peak, total, q, indices_ptr, first, last, keys, cache_ptr, scale_ptr, page_size, scale,
     BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
-    """Absorbs blocks `first` to `last` of an index list of `keys` slots, -1 for none."""
+    """Online softmax over blocks `first` to `last` of an index list of `keys` slots, -1 for none."""
     for block in range(first, last):
         offs = block * BLOCK_N + tl.arange(0, BLOCK_N)
         slot = tl.load(indices_ptr + offs, mask=offs < keys, other=-1).to(tl.int64)
         valid = slot >= 0
         kv = load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT, FNUZ)
         scores = tl.where(valid[None, :], tl.dot(q, tl.trans(kv)) * scale, float("-inf"))
-        acc, peak, total = absorb(acc, peak, total, scores, kv)
+        acc, peak, total = softmax_update(acc, peak, total, scores, kv)
     return acc, peak, total
 
 
 @triton.jit
-def leave(
+def epilogue(
     acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads,
     SPLIT_KV: tl.constexpr, HAS_SINK: tl.constexpr,
 ):  # fmt: skip
-    """Writes the result, or this split's share of it."""
+    """Write the result, or this split's partial of it."""
     col = tl.arange(0, 512)
     mask = (head < heads)[:, None]
     if SPLIT_KV == 1:
@@ -86,8 +102,8 @@ def leave(
 
 
 @triton.jit
-def combine(out_ptr, partial_ptr, peak_ptr, sink_ptr, heads, SPLIT_KV: tl.constexpr, HAS_SINK: tl.constexpr):
-    """Adds the splits of one head of one token in their order."""
+def reduce_splits(out_ptr, partial_ptr, peak_ptr, sink_ptr, heads, SPLIT_KV: tl.constexpr, HAS_SINK: tl.constexpr):
+    """Add the splits of one head of one token in their order."""
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     col = tl.arange(0, 512)
@@ -111,7 +127,7 @@ def combine(out_ptr, partial_ptr, peak_ptr, sink_ptr, heads, SPLIT_KV: tl.conste
     tl.store(out_ptr + (token * heads + head) * 512 + col[None, :], out.to(tl.bfloat16))
 
 
-def rooms(out: Tensor, split: int) -> tuple[Tensor | None, Tensor | None]:
+def partial_buffers(out: Tensor, split: int) -> tuple[Tensor | None, Tensor | None]:
     """fp32 partials [tokens, split, heads, 512] and their peaks and totals [.., 2]; none where nothing is split."""
     if split == 1:
         return None, None
@@ -120,11 +136,11 @@ def rooms(out: Tensor, split: int) -> tuple[Tensor | None, Tensor | None]:
     return partial, torch.empty((tokens, split, heads, 2), device=out.device)
 
 
-def add_up(out: Tensor, partial: Tensor | None, peaks: Tensor | None, sink: Tensor | None) -> None:
-    """Launches `combine` where keys were split."""
+def reduce_partials(out: Tensor, partial: Tensor | None, peaks: Tensor | None, sink: Tensor | None) -> None:
+    """Launch `reduce_splits` where keys were split."""
     if partial is not None:
         tokens, heads, _ = out.shape
-        combine[(tokens, heads)](
+        reduce_splits[(tokens, heads)](
             out, partial, peaks, sink, heads, SPLIT_KV=partial.shape[1], HAS_SINK=sink is not None, num_warps=4
         )
 
@@ -167,12 +183,6 @@ def _patterned(draw: Draw, indices: Tensor, slots: int, pattern: str) -> Tensor:
     return torch.where(torch.arange(tokens, device=indices.device)[:, None] % 2 == 0, -1, indices)
 
 
-def check_pattern(pattern: str) -> None:
-    """Raises ValueError."""
-    if pattern not in PATTERNS:
-        raise ValueError(f"pattern must be one of {', '.join(PATTERNS)}, got {pattern!r}")
-
-
 def expect_attention(q: Tensor, keys: Tensor, seen: Tensor, scale: float, sink: Tensor | None) -> tuple[Expected, ...]:
     """q float64 [T, H, D], keys [T, K, D] (values are their first 512 columns), seen bool [T, K], sink [H] or None."""
     chunk = max(1, _CHUNK // (keys.shape[1] * keys.shape[2]))
@@ -199,12 +209,6 @@ def _expect_chunk(q: Tensor, keys: Tensor, seen: Tensor, scale: float, sink: Ten
     spread = torch.einsum("thk,tkd->thd", weights, values.abs())
     relative = torch.expm1(2 * off) + 2.0**-8 + 2 * keys.shape[1] * 2.0**-24
     return Expected("o", value, spread * relative + 2.0**-8 * value.abs())
-
-
-def attention_config(shared: dict[str, int], device: Device) -> Config:
-    if device.is_amd:
-        return Config(shared, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_ctas=1, maxnreg=0)
 
 
 def attention_reject(rows: int, config: Config, device: Device) -> str | None:

@@ -7,7 +7,6 @@ any number of heads, and its causal edge is a few keys wide.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,38 +17,33 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import at_least
 from autotune.kernels.attention._softmax import (
     LOG2E,
     WIDTH,
-    absorb,
-    attention_config,
+    Attention,
     attention_reject,
     expect_attention,
     finish,
+    softmax_update,
 )
 
 SCALE = WIDTH**-0.5
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Attention):
     """The last `tokens` of `keys` positions are queries."""
 
-    tokens: int
-    heads: int
-    keys: int
-
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys")
-
     def __post_init__(self) -> None:
-        if min(self.tokens, self.heads) < 1 or self.keys < self.tokens:
-            raise ValueError(f"sizes must be positive and keys at least tokens, got {self}")
+        super().__post_init__()
+        at_least(self, keys=self.tokens)
 
     @classmethod
-    def of(cls, q: Tensor, kv: Tensor, sink: Tensor) -> Problem:
-        return cls(q.shape[0], q.shape[1], kv.shape[0])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.q.shape[0], args.q.shape[1], args.kv.shape[0])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -93,27 +87,23 @@ def _dense_mqa(
         kv_ptrs = kv_ptr + key.to(tl.int64)[:, None] * 512 + col[None, :]
         kv = tl.load(kv_ptrs, mask=(key < keys)[:, None], other=0.0)
         scores = tl.where(key[None, :] < sees[:, None], tl.dot(q, tl.trans(kv)) * scale, float("-inf"))
-        acc, peak, total = absorb(acc, peak, total, scores, kv)
+        acc, peak, total = softmax_update(acc, peak, total, scores, kv)
     sink = tl.load(sink_ptr + row % heads, mask=inside, other=0.0) * 1.4426950408889634
     out = finish(acc, peak, total, sink)
     tl.store(out_ptr + row[:, None] * 512 + col[None, :], out.to(tl.bfloat16), mask=inside[:, None])
 
 
-def _reference(problem: Problem, q: Tensor, kv: Tensor, sink: Tensor) -> tuple[Expected, ...]:
-    last = torch.arange(problem.tokens, device=q.device)[:, None] + problem.keys - problem.tokens
-    seen = torch.arange(problem.keys, device=q.device)[None, :] <= last
-    keys = kv.double()[None].expand(problem.tokens, -1, -1)
-    return expect_attention(q.double(), keys, seen, SCALE, sink)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    last = torch.arange(problem.tokens, device=args.q.device)[:, None] + problem.keys - problem.tokens
+    seen = torch.arange(problem.keys, device=args.q.device)[None, :] <= last
+    keys = args.kv.double()[None].expand(problem.tokens, -1, -1)
+    return expect_attention(args.q.double(), keys, seen, SCALE, args.sink)
 
 
 def _default(problem: Problem, device: Device) -> Config:
     wide = problem.tokens * problem.heads > 4096
     shared = {"BLOCK_H": 32 if wide else 16, "BLOCK_N": 16 if wide else 32, "num_warps": 8 if wide else 4}
-    return attention_config(shared | {"num_stages": 1 if device.is_amd or wide else 2}, device)
+    return matrix_config(shared | {"num_stages": 1 if device.is_amd or wide else 2}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -132,7 +122,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_dense_mqa, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_dense_mqa, reference=_reference, default=_default, reject=_reject, work=_work)
 def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: Device) -> Tensor:
     """q bf16 [tokens, heads, 512], kv bf16 [keys, 512], sink fp32 [heads] -> bf16 of q's shape; scale 512^-0.5.
 
@@ -140,12 +130,7 @@ def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: De
     """
     require("dense_mqa", q=(q, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = q.shape
-    require(
-        "dense_mqa",
-        q=(q, q.dtype, q.shape),
-        kv=(kv, torch.bfloat16, (None, WIDTH)),
-        sink=(sink, torch.float32, (heads,)),
-    )
+    require("dense_mqa", home=q, kv=(kv, torch.bfloat16, (None, WIDTH)), sink=(sink, torch.float32, (heads,)))
     if kv.shape[0] < tokens:
         raise UsageError(f"dense_mqa: kv must have a row for each of the {tokens} query tokens, got {kv.shape[0]}")
     out = torch.empty_like(q)

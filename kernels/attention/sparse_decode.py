@@ -18,35 +18,33 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._kv_cache import check_layout, decode_cache, draw_cache, layout_of, require_cache
-from autotune.kernels._launch import options, require
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.attention._softmax import (
     LOG2E,
+    PATTERNS,
     WIDTH,
-    add_up,
-    attend,
-    attention_config,
+    Attention,
+    attend_list,
     attention_reject,
-    check_pattern,
     draw_indices,
+    epilogue,
     expect_attention,
-    leave,
-    rooms,
+    partial_buffers,
+    reduce_partials,
 )
 
 SCALE = WIDTH**-0.5
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Attention):
     """`keys` of the first list a token, `extra_keys` of the second (0: none); `pattern` shapes the lists."""
 
-    tokens: int
-    heads: int
-    keys: int
     extra_keys: int = 0
     layout: str = "bf16"
     page_size: int = 1
@@ -58,27 +56,21 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern", "dtype")
 
     def __post_init__(self) -> None:
-        check_layout(self.layout, self.page_size)
-        check_pattern(self.pattern)
-        if min(self.tokens, self.heads, self.keys) < 1 or self.extra_keys < 0 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+        super().__post_init__()
+        one_of(self, layout=LAYOUTS, pattern=PATTERNS)
 
     @classmethod
-    def of(
-        cls,
-        q: Tensor,
-        cache: Tensor,
-        cache_scale: Tensor | None,
-        indices: Tensor,
-        extra_cache: Tensor | None,
-        extra_scale: Tensor | None,
-        extra_indices: Tensor | None,
-        sink: Tensor,
-        page_size: int = 1,
-        extra_page_size: int = 1,
-    ) -> Problem:
-        extra = 0 if extra_indices is None else extra_indices.shape[1]
-        return cls(q.shape[0], q.shape[1], indices.shape[1], extra, layout_of(cache), page_size, extra_page_size)
+    def of(cls, args: Arguments) -> Problem:
+        extra = 0 if args.extra_indices is None else args.extra_indices.shape[1]
+        return cls(
+            args.q.shape[0],
+            args.q.shape[1],
+            args.indices.shape[1],
+            extra,
+            layout_of(args.cache),
+            args.page_size,
+            args.extra_page_size,
+        )
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
@@ -125,42 +117,26 @@ def _sparse_decode(
     share = tl.cdiv(every, SPLIT_KV)
     first = split * share
     last = min(first + share, every)
-    acc, peak, total = attend(
+    acc, peak, total = attend_list(
         acc, peak, total, q, indices_ptr + token * keys, first, min(last, blocks), keys,
         cache_ptr, scale_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
     if HAS_EXTRA:
-        acc, peak, total = attend(
+        acc, peak, total = attend_list(
             acc, peak, total, q, extra_indices_ptr + token * extra_keys, max(first - blocks, 0), last - blocks,
             extra_keys, extra_ptr, extra_scale_ptr, extra_page_size, scale, BLOCK_N, EXTRA_LAYOUT, FNUZ,
         )  # fmt: skip
-    leave(acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, True)
+    epilogue(acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, True)
 
 
-def _reference(
-    problem: Problem,
-    q: Tensor,
-    cache: Tensor,
-    cache_scale: Tensor | None,
-    indices: Tensor,
-    extra_cache: Tensor | None,
-    extra_scale: Tensor | None,
-    extra_indices: Tensor | None,
-    sink: Tensor,
-    page_size: int,
-    extra_page_size: int,
-) -> tuple[Expected, ...]:
-    rows = [decode_cache(cache, cache_scale, page_size, problem.dtype)[indices.clamp_min(0).long()]]
-    seen = [indices >= 0]
-    if extra_cache is not None and extra_indices is not None:
-        extra = decode_cache(extra_cache, extra_scale, extra_page_size, problem.dtype)
-        rows.append(extra[extra_indices.clamp_min(0).long()])
-        seen.append(extra_indices >= 0)
-    return expect_attention(q.double(), torch.cat(rows, 1), torch.cat(seen, 1), SCALE, sink)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    rows = [decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)[args.indices.clamp_min(0).long()]]
+    seen = [args.indices >= 0]
+    if args.extra_cache is not None and args.extra_indices is not None:
+        extra = decode_cache(args.extra_cache, args.extra_scale, args.extra_page_size, problem.dtype)
+        rows.append(extra[args.extra_indices.clamp_min(0).long()])
+        seen.append(args.extra_indices >= 0)
+    return expect_attention(args.q.double(), torch.cat(rows, 1), torch.cat(seen, 1), SCALE, args.sink)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -178,7 +154,7 @@ def _default(problem: Problem, device: Device) -> Config:
     # Two stages where they spill nothing: bf16 rows on NVIDIA in wide tiles, FP8 rows on AMD.
     stages = 2 if (not plain if device.is_amd else block_n == 32) else 1
     shared = {"BLOCK_H": block_h, "BLOCK_N": block_n, "SPLIT_KV": split, "num_warps": warps}
-    return attention_config(shared | {"num_stages": stages}, device)
+    return matrix_config(shared | {"num_stages": stages}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -208,9 +184,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(
-    Problem, jit=_sparse_decode, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_sparse_decode, reference=_reference, default=_default, reject=_reject, work=_work)
 def sparse_decode(
     q: Tensor,
     cache: Tensor,
@@ -234,21 +208,16 @@ def sparse_decode(
     name = "sparse_decode"
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = q.shape
-    require(
-        name,
-        q=(q, q.dtype, q.shape),
-        indices=(indices, torch.int32, (tokens, None)),
-        sink=(sink, torch.float32, (heads,)),
-    )
-    require_cache(name, q.device, cache, cache_scale, page_size)
+    require(name, home=q, indices=(indices, torch.int32, (tokens, None)), sink=(sink, torch.float32, (heads,)))
+    require_cache(name, q, cache, cache_scale, page_size)
     if (extra_cache is None) != (extra_indices is None):
         raise UsageError(f"{name}: extra_cache and extra_indices go together, got one without the other")
     if extra_cache is not None and extra_indices is not None:
-        require_cache(name, q.device, extra_cache, extra_scale, extra_page_size, ("extra_cache", "extra_scale"))
-        require(name, q=(q, q.dtype, q.shape), extra_indices=(extra_indices, torch.int32, (tokens, None)))
+        require_cache(name, q, extra_cache, extra_scale, extra_page_size, ("extra_cache", "extra_scale"))
+        require(name, home=q, extra_indices=(extra_indices, torch.int32, (tokens, None)))
     out = torch.empty_like(q)
     split = config.size("SPLIT_KV")
-    partial, peaks = rooms(out, split)
+    partial, peaks = partial_buffers(out, split)
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
     _sparse_decode[grid](
         q, cache, cache_scale, indices, extra_cache, extra_scale, extra_indices, sink, out, partial, peaks,
@@ -257,5 +226,5 @@ def sparse_decode(
         EXTRA_LAYOUT="bf16" if extra_cache is None else layout_of(extra_cache),
         FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
-    add_up(out, partial, peaks, sink)
+    reduce_partials(out, partial, peaks, sink)
     return out

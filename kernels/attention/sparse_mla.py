@@ -17,48 +17,44 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import one_of
 from autotune.kernels.attention._softmax import (
     LOG2E,
+    PATTERNS,
     WIDTH,
-    absorb,
-    add_up,
-    attention_config,
+    Attention,
     attention_reject,
-    check_pattern,
     draw_indices,
+    epilogue,
     expect_attention,
-    leave,
-    rooms,
+    partial_buffers,
+    reduce_partials,
+    softmax_update,
 )
 
 ROPE = 64
 ROW = WIDTH + ROPE
 SCALE = 192**-0.5
-"""Of 128 + 64 columns before absorption; YaRN's mscale multiplies it in the engine."""
+"""Softmax scale for 128 + 64 columns before absorption; YaRN's mscale multiplies it in the engine."""
 _DECODING = 256
 """Most tokens that a rank decodes in one step; more are a chunk of a prefill."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    tokens: int
-    heads: int
-    keys: int
+class Problem(Attention):
     pattern: str = "full"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys")
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
 
     def __post_init__(self) -> None:
-        check_pattern(self.pattern)
-        if min(self.tokens, self.heads, self.keys) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
+        super().__post_init__()
+        one_of(self, pattern=PATTERNS)
 
     @classmethod
-    def of(cls, q_latent: Tensor, q_rope: Tensor, cache: Tensor, indices: Tensor, scale: float = SCALE) -> Problem:
-        return cls(q_latent.shape[0], q_latent.shape[1], indices.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.q_latent.shape[0], args.q_latent.shape[1], args.indices.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | float, ...]:
         draw = Draw(seed, device)
@@ -73,7 +69,7 @@ class Problem:
 
     @property
     def requests(self) -> int:
-        """Whose tokens these are: one each in a decode step, all of a prefill's chunk one's."""
+        """Number of requests: one a token in a decode step, a single one in a chunk of a prefill."""
         return self.tokens if self.tokens <= _DECODING else 1
 
     @property
@@ -95,11 +91,11 @@ def _sparse_mla(
     split = tl.program_id(2)
     head = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     col = tl.arange(0, 512)
-    turn = tl.arange(0, 64)
+    rope_col = tl.arange(0, 64)
     in_heads = (head < heads)[:, None]
     row = (token * heads + head)[:, None]
     q = tl.load(q_latent_ptr + row * 512 + col[None, :], mask=in_heads, other=0.0)
-    q_turn = tl.load(q_rope_ptr + row * 64 + turn[None, :], mask=in_heads, other=0.0)
+    q_rope = tl.load(q_rope_ptr + row * 64 + rope_col[None, :], mask=in_heads, other=0.0)
     acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
     peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK_H,), dtype=tl.float32)
@@ -111,21 +107,17 @@ def _sparse_mla(
         valid = slot >= 0
         rows = cache_ptr + tl.where(valid, slot, 0)[:, None] * 576
         kv = tl.load(rows + col[None, :], mask=valid[:, None], other=0.0)
-        k_turn = tl.load(rows + 512 + turn[None, :], mask=valid[:, None], other=0.0)
-        scores = tl.dot(q_turn, tl.trans(k_turn), tl.dot(q, tl.trans(kv))) * scale
-        acc, peak, total = absorb(acc, peak, total, tl.where(valid[None, :], scores, float("-inf")), kv)
-    leave(acc, peak, total, None, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, False)
+        k_rope = tl.load(rows + 512 + rope_col[None, :], mask=valid[:, None], other=0.0)
+        scores = tl.dot(q_rope, tl.trans(k_rope), tl.dot(q, tl.trans(kv))) * scale
+        acc, peak, total = softmax_update(acc, peak, total, tl.where(valid[None, :], scores, float("-inf")), kv)
+    epilogue(acc, peak, total, None, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, False)
 
 
-def _reference(
-    problem: Problem, q_latent: Tensor, q_rope: Tensor, cache: Tensor, indices: Tensor, scale: float
-) -> tuple[Expected, ...]:
-    keys = cache.double()[indices.clamp_min(0).long()]
-    return expect_attention(torch.cat((q_latent, q_rope), 2).double(), keys, indices >= 0, scale, None)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    keys = args.cache.double()[args.indices.clamp_min(0).long()]
+    return expect_attention(
+        torch.cat((args.q_latent, args.q_rope), 2).double(), keys, args.indices >= 0, args.scale, None
+    )
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -135,7 +127,7 @@ def _default(problem: Problem, device: Device) -> Config:
     while split < 32 and programs * split * 2 <= 2 * device.compute_units and blocks >= 4 * split:
         split *= 2
     shared = {"BLOCK_H": 16, "BLOCK_N": 32, "SPLIT_KV": split, "num_warps": 4}
-    return attention_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
+    return matrix_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -161,7 +153,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_sparse_mla, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_sparse_mla, reference=_reference, default=_default, reject=_reject, work=_work)
 def sparse_mla(
     q_latent: Tensor,
     q_rope: Tensor,
@@ -181,17 +173,17 @@ def sparse_mla(
     tokens, heads, _ = q_latent.shape
     require(
         "sparse_mla",
-        q_latent=(q_latent, q_latent.dtype, q_latent.shape),
+        home=q_latent,
         q_rope=(q_rope, torch.bfloat16, (tokens, heads, ROPE)),
         cache=(cache, torch.bfloat16, (None, ROW)),
         indices=(indices, torch.int32, (tokens, None)),
     )
     out = torch.empty_like(q_latent)
     split = config.size("SPLIT_KV")
-    partial, peaks = rooms(out, split)
+    partial, peaks = partial_buffers(out, split)
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
     _sparse_mla[grid](
         q_latent, q_rope, cache, indices, out, partial, peaks, heads, indices.shape[1], scale * LOG2E, **options(config)
     )
-    add_up(out, partial, peaks, None)
+    reduce_partials(out, partial, peaks, None)
     return out

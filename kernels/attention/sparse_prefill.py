@@ -16,33 +16,31 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._kv_cache import check_layout, decode_cache, draw_cache, layout_of, require_cache
-from autotune.kernels._launch import options, require
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.attention._softmax import (
     LOG2E,
+    PATTERNS,
     WIDTH,
-    attend,
-    attention_config,
+    Attention,
+    attend_list,
     attention_reject,
-    check_pattern,
     draw_indices,
+    epilogue,
     expect_attention,
-    leave,
 )
 
 SCALE = WIDTH**-0.5
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Attention):
     """`keys` of the chunk's list a token, `extra_keys` of the cache's; `pattern` shapes the lists."""
 
-    tokens: int
-    heads: int
-    keys: int
     extra_keys: int
     layout: str = "bf16"
     page_size: int = 1
@@ -53,25 +51,15 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern", "dtype")
 
     def __post_init__(self) -> None:
-        check_layout(self.layout, self.page_size)
-        check_pattern(self.pattern)
-        if min(self.tokens, self.heads, self.keys, self.extra_keys) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+        super().__post_init__()
+        one_of(self, layout=LAYOUTS, pattern=PATTERNS)
 
     @classmethod
-    def of(
-        cls,
-        q: Tensor,
-        chunk: Tensor,
-        chunk_indices: Tensor,
-        cache: Tensor,
-        cache_scale: Tensor | None,
-        indices: Tensor,
-        sink: Tensor,
-        page_size: int = 1,
-    ) -> Problem:
-        tokens, heads, _ = q.shape
-        return cls(tokens, heads, chunk_indices.shape[1], indices.shape[1], layout_of(cache), page_size)
+    def of(cls, args: Arguments) -> Problem:
+        tokens, heads, _ = args.q.shape
+        return cls(
+            tokens, heads, args.chunk_indices.shape[1], args.indices.shape[1], layout_of(args.cache), args.page_size
+        )
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
@@ -109,36 +97,22 @@ def _sparse_prefill(
     acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
     peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK_H,), dtype=tl.float32)
-    acc, peak, total = attend(
+    acc, peak, total = attend_list(
         acc, peak, total, q, chunk_indices_ptr + token * keys, 0, tl.cdiv(keys, BLOCK_N), keys,
         chunk_ptr, None, 1, scale, BLOCK_N, "bf16", FNUZ,
     )  # fmt: skip
-    acc, peak, total = attend(
+    acc, peak, total = attend_list(
         acc, peak, total, q, indices_ptr + token * extra_keys, 0, tl.cdiv(extra_keys, BLOCK_N), extra_keys,
         cache_ptr, scale_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
-    leave(acc, peak, total, sink_ptr, out_ptr, None, None, token, 0, head, heads, 1, True)
+    epilogue(acc, peak, total, sink_ptr, out_ptr, None, None, token, 0, head, heads, 1, True)
 
 
-def _reference(
-    problem: Problem,
-    q: Tensor,
-    chunk: Tensor,
-    chunk_indices: Tensor,
-    cache: Tensor,
-    cache_scale: Tensor | None,
-    indices: Tensor,
-    sink: Tensor,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    near = chunk.double()[chunk_indices.clamp_min(0).long()]
-    far = decode_cache(cache, cache_scale, page_size, problem.dtype)[indices.clamp_min(0).long()]
-    seen = torch.cat((chunk_indices >= 0, indices >= 0), 1)
-    return expect_attention(q.double(), torch.cat((near, far), 1), seen, SCALE, sink)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    near = args.chunk.double()[args.chunk_indices.clamp_min(0).long()]
+    far = decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)[args.indices.clamp_min(0).long()]
+    seen = torch.cat((args.chunk_indices >= 0, args.indices >= 0), 1)
+    return expect_attention(args.q.double(), torch.cat((near, far), 1), seen, SCALE, args.sink)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -150,7 +124,7 @@ def _default(problem: Problem, device: Device) -> Config:
     # Two stages where they spill nothing: bf16 rows on NVIDIA in wide tiles, FP8 rows on AMD.
     stages = 2 if (not plain if device.is_amd else block_n == 32) else 1
     shared = {"BLOCK_H": block_h, "BLOCK_N": block_n, "num_warps": warps}
-    return attention_config(shared | {"num_stages": stages}, device)
+    return matrix_config(shared | {"num_stages": stages}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -170,9 +144,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(
-    Problem, jit=_sparse_prefill, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_sparse_prefill, reference=_reference, default=_default, reject=_reject, work=_work)
 def sparse_prefill(
     q: Tensor,
     chunk: Tensor,
@@ -196,13 +168,13 @@ def sparse_prefill(
     tokens, heads, _ = q.shape
     require(
         name,
-        q=(q, q.dtype, q.shape),
+        home=q,
         chunk=(chunk, torch.bfloat16, (None, WIDTH)),
         chunk_indices=(chunk_indices, torch.int32, (tokens, None)),
         indices=(indices, torch.int32, (tokens, None)),
         sink=(sink, torch.float32, (heads,)),
     )
-    require_cache(name, q.device, cache, cache_scale, page_size)
+    require_cache(name, q, cache, cache_scale, page_size)
     out = torch.empty_like(q)
     grid = (tokens * triton.cdiv(heads, config.size("BLOCK_H")),)
     _sparse_prefill[grid](

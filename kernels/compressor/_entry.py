@@ -1,4 +1,4 @@
-"""What both stores of a compressed entry share: its inputs and their checks, bf16, RMSNorm, and the turn."""
+"""Parts of both stores of a compressed entry: its inputs and their checks, bf16, RMSNorm, and the rotation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autotune.inputs import Draw
 from autotune.kernels._launch import require
-from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
+from autotune.kernels._rope import drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
 
 EPS = 1e-6
 _THETA, _YARN = 160000.0, (16, 65536, 32, 1)
@@ -31,7 +31,7 @@ def load_entries(
     pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps,
     ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """(entries fp32 [ROWS, WIDTH], normalised and turned; slots int64 [ROWS], -1 past the last window)."""
+    """(entries fp32 [ROWS, WIDTH], normalised and rotated; slots int64 [ROWS], -1 past the last window)."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < windows
     col = tl.arange(0, WIDTH)
@@ -40,12 +40,12 @@ def load_entries(
     x = tl.load(pooled_ptr + row[:, None] * WIDTH + col[None, :], mask=inside[:, None], other=0.0)
     x = x.to(tl.bfloat16).to(tl.float32)
     x *= (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / WIDTH + eps))[:, None] * tl.load(weight_ptr + col)[None, :]
-    cos, sin = load_turns(table_ptr, position, ROWS, WIDTH, False)
+    cos, sin = load_rotation(table_ptr, position, ROWS, WIDTH, False)
     return rotate(x, cos, sin, ROWS, WIDTH), slot
 
 
 def reference_entries(pooled: Tensor, weight: Tensor, table: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """(before the turn, after it), float64 [windows, width]."""
+    """Entries before and after the rotation, float64 [windows, width]."""
     x = pooled.to(torch.bfloat16).double()
     x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
     return x, reference_rope(x, table[positions.long()])
@@ -61,8 +61,7 @@ def require_entries(
         name,
         pooled=(pooled, pooled.dtype, pooled.shape),
         weight=(weight, torch.float32, (width,)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (windows,)),
         slots=(slots, torch.int32, (windows,)),
     )
+    require_rotation(name, pooled, table, positions, windows)
     return windows

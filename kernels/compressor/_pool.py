@@ -1,4 +1,4 @@
-"""What the compressor's kernels share: windows, their state, and the channel-wise softmax over a window's tokens.
+"""Parts of the compressor's kernels: windows, their state, and the channel-wise softmax over a window's tokens.
 
 A window is `ratio` tokens. At ratio 4 windows overlap: every token makes 2 d channels, the first d for the next window
 and the second d for its own, and an entry pools 4 + 4 tokens. At ratio 128 they do not. The state of a request holds
@@ -13,10 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.config import Config
+from autotune.config import Config, Problem
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected
+from autotune.kernel import Expected, Work
+from autotune.kernels._problem import at_least, power_of_two
 from autotune.kernels._rows import row_config
 
 OVERLAP_RATIO = 4
@@ -31,6 +32,18 @@ def softmax_pool(kv, score):
     return tl.sum(p * kv, axis=0) / tl.where(below > 0, below, 1.0)
 
 
+def check_window(problem: object) -> None:
+    """Raise ValueError unless `ratio` and `d` of a problem make a window."""
+    at_least(problem, ratio=2, d=16)
+    power_of_two(problem, "ratio")
+
+
+def window_of(ape: Tensor) -> tuple[int, int]:
+    """Return (ratio, d) of the positional terms [ratio, channels]."""
+    ratio, wide = ape.shape
+    return ratio, wide // 2 if ratio == OVERLAP_RATIO else wide
+
+
 def channels(ratio: int, d: int) -> int:
     """Channels of a token's keys, and of its scores."""
     return 2 * d if ratio == OVERLAP_RATIO else d
@@ -39,12 +52,6 @@ def channels(ratio: int, d: int) -> int:
 def state_rows_of(ratio: int) -> int:
     """Rows of a request's state."""
     return 2 * ratio if ratio == OVERLAP_RATIO else ratio
-
-
-def check_sizes(sizes: tuple[int, ...], ratio: int, d: int) -> None:
-    """Raises ValueError."""
-    if min(sizes) < 1 or d < 16 or ratio < 2 or ratio & (ratio - 1):
-        raise ValueError(f"sizes must be positive, d at least 16, ratio a power of two; got {sizes}, {ratio}, {d}")
 
 
 def draw_state(draw: Draw, positions: Tensor, ratio: int, d: int) -> tuple[Tensor, Tensor]:
@@ -76,18 +83,31 @@ def readable(state: Tensor) -> Tensor:
     return state.double().clamp_min(-1e30)
 
 
-def pool_config(d: int, device: Device, rows: int) -> Config:
-    block = min(triton.next_power_of_2(d), 128 if rows <= 8 else 32)
+def pool_config(rows: int, columns: int, device: Device) -> Config:
+    """Default config for tiles of `rows` tokens over `columns` channels."""
+    block = min(triton.next_power_of_2(columns), 128 if rows <= 8 else 32)
     return row_config({"BLOCK_D": block, "num_warps": 1 if rows <= 8 else 4}, device)
 
 
-def pool_reject(rows: int, d: int, config: Config, device: Device) -> str | None:
-    """`rows` of a tile are live at once, keys and scores."""
+def pool_reject(rows: int, columns: int, config: Config, device: Device) -> str | None:
+    """Reason why a tile of `rows` tokens, keys and scores live at once, does not suit the config, or None."""
     block, threads = config.size("BLOCK_D"), config.size("num_warps") * device.warp_size
-    if block >= 2 * d:
-        return f"BLOCK_D={block} is at least twice the {d} channels"
+    if block >= 2 * columns:
+        return f"BLOCK_D={block} is at least twice the {columns} channels"
     if rows * block > 64 * threads:
         return f"{rows * block // threads} keys and as many scores a thread do not fit in registers"
     if rows * block < threads:
         return f"{threads} threads for {rows * block} values leave threads idle"
     return None
+
+
+def pool_work(problem: Problem, entries: int, columns: int, config: Config, more_bytes: int = 0) -> Work:
+    """Work of a program for a stretch of `columns` of one of `entries`; `more_bytes` an entry come from L2."""
+    blocks = triton.cdiv(columns, config.size("BLOCK_D"))
+    return Work(
+        programs=entries * blocks,
+        flops_per_program=problem.flops / entries / blocks,
+        bytes_per_program=(problem.bytes_moved / entries + more_bytes) / blocks,
+        unique_bytes=problem.bytes_moved,
+        iterations=2,
+    )

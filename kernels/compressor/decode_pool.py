@@ -1,7 +1,7 @@
 """Compressor in decode: a token enters its request's state, and where it closes a window the window is pooled (K8).
 
 One program owns a stretch of channels of one request, so that reading, pooling and shifting its state need no second
-launch. Most tokens close nothing (1 in 4, or 1 in 128, does) and leave after one store.
+launch. Most tokens close nothing (1 in 4, or 1 in 128, does) and end after one store.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels.compressor._pool import (
     OVERLAP_RATIO,
     channels,
-    check_sizes,
+    check_window,
     draw_state,
     expect_pooled,
     pool_config,
     pool_reject,
+    pool_work,
     readable,
     softmax_pool,
     state_rows_of,
     unchanged,
+    window_of,
 )
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`tokens` requests with one token each; `pattern`: positions at random, or all closing a window."""
 
     tokens: int
@@ -43,20 +46,16 @@ class Problem:
     d: int
     pattern: str = "any"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
 
     def __post_init__(self) -> None:
-        check_sizes((self.tokens,), self.ratio, self.d)
-        if self.pattern not in ("any", "closing"):
-            raise ValueError(f"pattern must be any or closing, got {self.pattern!r}")
+        super().__post_init__()
+        check_window(self)
+        one_of(self, pattern=("any", "closing"))
 
     @classmethod
-    def of(
-        cls, x: Tensor, ape: Tensor, positions: Tensor, state_rows: Tensor, kv_state: Tensor, score_state: Tensor
-    ) -> Problem:
-        ratio = ape.shape[0]
-        return cls(x.shape[0], ratio, ape.shape[1] // (channels(ratio, 16) // 16))
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], *window_of(args.ape))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -103,12 +102,12 @@ def _decode_pool(
     own = RATIO if OVERLAP else 0
     state = tl.load(state_rows_ptr + token).to(tl.int64) * (own + RATIO) * wide
     # The channels that this token's own window pools: the second half where windows overlap.
-    mine = d + c if OVERLAP else c
-    kv = tl.load(x_ptr + token * 2 * wide + mine, mask=inside)
-    score = tl.load(x_ptr + token * 2 * wide + wide + mine, mask=inside)
-    score += tl.load(ape_ptr + within * wide + mine, mask=inside)
-    tl.store(kv_ptr + state + (own + within) * wide + mine, kv, mask=inside)
-    tl.store(score_ptr + state + (own + within) * wide + mine, score, mask=inside)
+    own_channel = d + c if OVERLAP else c
+    kv = tl.load(x_ptr + token * 2 * wide + own_channel, mask=inside)
+    score = tl.load(x_ptr + token * 2 * wide + wide + own_channel, mask=inside)
+    score += tl.load(ape_ptr + within * wide + own_channel, mask=inside)
+    tl.store(kv_ptr + state + (own + within) * wide + own_channel, kv, mask=inside)
+    tl.store(score_ptr + state + (own + within) * wide + own_channel, score, mask=inside)
     if OVERLAP:
         next_kv = tl.load(x_ptr + token * 2 * wide + c, mask=inside)
         next_score = tl.load(x_ptr + token * 2 * wide + wide + c, mask=inside)
@@ -120,12 +119,11 @@ def _decode_pool(
         tile = inside[None, :] & (row < RATIO)
         # The last row is this token: from registers, since its store above may not be visible to other threads yet.
         newest = row == RATIO - 1
+        older = tile & (row < RATIO - 1)
         at = state + (own + row) * wide
-        own_kv = tl.where(
-            newest, kv[None, :], tl.load(kv_ptr + at + mine[None, :], mask=tile & (row < RATIO - 1), other=0.0)
-        )
+        own_kv = tl.where(newest, kv[None, :], tl.load(kv_ptr + at + own_channel[None, :], mask=older, other=0.0))
         own_score = tl.where(
-            newest, score[None, :], tl.load(score_ptr + at + mine[None, :], mask=tile & (row < RATIO - 1), other=0.0)
+            newest, score[None, :], tl.load(score_ptr + at + own_channel[None, :], mask=older, other=0.0)
         )
         if OVERLAP:
             before = state + row * wide + c[None, :]
@@ -134,13 +132,13 @@ def _decode_pool(
             both_kv = tl.reshape(tl.permute(tl.join(old_kv, own_kv), (0, 2, 1)), (2 * RATIO, BLOCK_D))
             both_score = tl.reshape(tl.permute(tl.join(old_score, own_score), (0, 2, 1)), (2 * RATIO, BLOCK_D))
             out = softmax_pool(both_kv, both_score)
-            shown_kv = tl.load(kv_ptr + at + c[None, :], mask=tile & (row < RATIO - 1), other=0.0)
-            shown_score = tl.load(score_ptr + at + c[None, :], mask=tile & (row < RATIO - 1), other=0.0)
+            next_rows_kv = tl.load(kv_ptr + at + c[None, :], mask=older, other=0.0)
+            next_rows_score = tl.load(score_ptr + at + c[None, :], mask=older, other=0.0)
             to = state + row * wide
-            tl.store(kv_ptr + to + c[None, :], tl.where(newest, next_kv[None, :], shown_kv), mask=tile)
-            tl.store(score_ptr + to + c[None, :], tl.where(newest, next_score[None, :], shown_score), mask=tile)
-            tl.store(kv_ptr + to + mine[None, :], own_kv, mask=tile)
-            tl.store(score_ptr + to + mine[None, :], own_score, mask=tile)
+            tl.store(kv_ptr + to + c[None, :], tl.where(newest, next_kv[None, :], next_rows_kv), mask=tile)
+            tl.store(score_ptr + to + c[None, :], tl.where(newest, next_score[None, :], next_rows_score), mask=tile)
+            tl.store(kv_ptr + to + own_channel[None, :], own_kv, mask=tile)
+            tl.store(score_ptr + to + own_channel[None, :], own_score, mask=tile)
         else:
             out = softmax_pool(own_kv, own_score)
         tl.store(pooled_ptr + token * d + c, out, mask=inside)
@@ -148,23 +146,15 @@ def _decode_pool(
         tl.store(pooled_ptr + token * d + c, tl.zeros((BLOCK_D,), dtype=tl.float32), mask=inside)
 
 
-def _reference(
-    problem: Problem,
-    x: Tensor,
-    ape: Tensor,
-    positions: Tensor,
-    state_rows: Tensor,
-    kv_state: Tensor,
-    score_state: Tensor,
-) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     ratio, d = problem.ratio, problem.d
     overlap = ratio == OVERLAP_RATIO
-    kv_after, score_after = unchanged("kv_state", kv_state), unchanged("score_state", score_state)
-    pooled, bound = torch.zeros((2, problem.tokens, d), dtype=torch.float64, device=x.device)
-    for token, position in enumerate(positions.tolist()):
-        kv, score = (part.double() for part in x[token].chunk(2))
-        score = score + ape[position % ratio].double()
-        request = int(state_rows[token])
+    kv_after, score_after = unchanged("kv_state", args.kv_state), unchanged("score_state", args.score_state)
+    pooled, bound = torch.zeros((2, problem.tokens, d), dtype=torch.float64, device=args.x.device)
+    for token, position in enumerate(args.positions.tolist()):
+        kv, score = (part.double() for part in args.x[token].chunk(2))
+        score = score + args.ape[position % ratio].double()
+        request = int(args.state_rows[token])
         kvs, scores, scores_off = kv_after.value[request], score_after.value[request], score_after.bound[request]
         row = position % ratio + (ratio if overlap else 0)
         kvs[row], scores[row], scores_off[row] = kv, score, score.abs() * 2.0**-23
@@ -185,7 +175,7 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    return pool_config(problem.d, device, state_rows_of(problem.ratio))
+    return pool_config(state_rows_of(problem.ratio), problem.d, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -193,15 +183,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    blocks = triton.cdiv(problem.d, config.size("BLOCK_D"))
-    return Work(
-        programs=problem.tokens * blocks,
-        flops_per_program=problem.flops / problem.tokens / blocks,
-        bytes_per_program=problem.bytes_moved / problem.tokens / blocks,
-        unique_bytes=problem.bytes_moved,
-        iterations=2,
-        dtype="fp32",
-    )
+    return pool_work(problem, problem.tokens, problem.d, config)
 
 
 @tunable(Problem, jit=_decode_pool, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
@@ -228,14 +210,13 @@ def decode_pool(
     require(
         name,
         x=(x, x.dtype, (tokens, 2 * wide)),
-        ape=(ape, ape.dtype, ape.shape),
         positions=(positions, torch.int32, (tokens,)),
         state_rows=(state_rows, torch.int32, (tokens,)),
         kv_state=(kv_state, torch.float32, (None, rows, wide)),
         score_state=(score_state, torch.float32, kv_state.shape),
     )
     overlap = ratio == OVERLAP_RATIO
-    d = wide // 2 if overlap else wide
+    d = window_of(ape)[1]
     pooled = torch.empty((tokens, d), dtype=torch.float32, device=x.device)
     grid = (tokens, triton.cdiv(d, config.size("BLOCK_D")))
     _decode_pool[grid](

@@ -13,9 +13,10 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within, expect_mx, hadamard_matrix
 from autotune.kernels._rope import ROPE_DIM
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
@@ -32,7 +33,7 @@ from autotune.kernels.indexer._index_cache import (
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     windows: int
     fp4: bool = False
     page_size: int = 64
@@ -41,22 +42,9 @@ class Problem:
     VARYING: ClassVar[tuple[str, ...]] = ("windows",)
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
-    def __post_init__(self) -> None:
-        if min(self.windows, self.page_size) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
-
     @classmethod
-    def of(
-        cls,
-        pooled: Tensor,
-        weight: Tensor,
-        table: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        cache: Tensor,
-        page_size: int = 64,
-    ) -> Problem:
-        return cls(pooled.shape[0], cache.shape[1] == page_bytes(page_size, True), page_size)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.pooled.shape[0], args.cache.shape[1] == page_bytes(args.page_size, True), args.page_size)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -83,25 +71,16 @@ def _index_key_store(
     store_keys(q, scale, slot, cache_ptr, page_size, FP4)
 
 
-def _reference(
-    problem: Problem,
-    pooled: Tensor,
-    weight: Tensor,
-    table: Tensor,
-    positions: Tensor,
-    slots: Tensor,
-    cache: Tensor,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    x, y = reference_entries(pooled, weight, table, positions)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    x, y = reference_entries(args.pooled, args.weight, args.table, args.positions)
     y = y @ hadamard_matrix(KEY, y.device) * KEY**-0.5
-    # 128 squares, three products and a turn, seven levels of sums: relative to the row's magnitude; then bf16.
+    # 128 squares, three products and a rotation, seven levels of sums: relative to the row's magnitude; then bf16.
     error = 80 * 2.0**-24 * x.abs().sum(1, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
     if problem.fp4:
-        found = expect_mx("key", y, error, "e2m1")
+        quantised = expect_mx("key", y, error, "e2m1")
     else:
-        found = expect_fp8_within("key", y, error, KEY, problem.dtype, True)
-    return expect_stored(decode(cache, page_size, problem.fp4, problem.dtype), slots, found)
+        quantised = expect_fp8_within("key", y, error, KEY, problem.dtype, True)
+    return expect_stored(decode(args.cache, args.page_size, problem.fp4, problem.dtype), args.slots, quantised)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
@@ -123,8 +102,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=20 * rows * KEY,
         bytes_per_program=rows * (5 * KEY + 4 * ROPE_DIM) + 4 * KEY,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -150,7 +127,7 @@ def index_key_store(
     """
     name = "index_key_store"
     windows = require_entries(name, KEY, pooled, weight, table, positions, slots)
-    require(name, pooled=(pooled, pooled.dtype, pooled.shape), cache=(cache, torch.uint8, (None, None)))
+    require(name, home=pooled, cache=(cache, torch.uint8, (None, None)))
     widths = {page_bytes(page_size, fp4): fp4 for fp4 in (False, True)}
     if cache.shape[1] not in widths:
         raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {cache.shape[1]}")

@@ -1,6 +1,6 @@
 """A compressed entry on its way into the key-value cache: bf16, RMSNorm, rotation, quantised store, fused (K8).
 
-An entry turns to the position of its window's first token, in the last 64 columns, with the long-context base.
+An entry is rotated to the position of its window's first token, in the last 64 columns, with the long-context base.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._kv_cache import (
+    LAYOUTS,
     WIDTH,
-    check_layout,
     decode_cache,
     draw_cache,
     expect_stored,
@@ -27,6 +27,7 @@ from autotune.kernels._kv_cache import (
     store_rows,
 )
 from autotune.kernels._launch import options
+from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import FP8_MAX
 from autotune.kernels._rope import ROPE_DIM
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
@@ -34,7 +35,7 @@ from autotune.kernels.compressor._entry import EPS, draw_entries, load_entries, 
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     windows: int
     layout: str = "bf16"
     page_size: int = 1
@@ -44,23 +45,12 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
     def __post_init__(self) -> None:
-        check_layout(self.layout, self.page_size)
-        if self.windows < 1 or self.dtype not in FP8:
-            raise ValueError(f"windows must be positive, dtype one of {', '.join(FP8)}; got {self}")
+        super().__post_init__()
+        one_of(self, layout=LAYOUTS)
 
     @classmethod
-    def of(
-        cls,
-        pooled: Tensor,
-        weight: Tensor,
-        table: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        cache: Tensor,
-        cache_scale: Tensor | None = None,
-        page_size: int = 1,
-    ) -> Problem:
-        return cls(pooled.shape[0], layout_of(cache), page_size)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.pooled.shape[0], layout_of(args.cache), args.page_size)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
@@ -85,22 +75,12 @@ def _norm_rope_store(
     store_rows(x, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
-def _reference(
-    problem: Problem,
-    pooled: Tensor,
-    weight: Tensor,
-    table: Tensor,
-    positions: Tensor,
-    slots: Tensor,
-    cache: Tensor,
-    cache_scale: Tensor | None,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    x, y = reference_entries(pooled, weight, table, positions)
-    # 512 squares in fp32 (halved by the root), three products, a turn of two products: all relative to the pair.
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    x, y = reference_entries(args.pooled, args.weight, args.table, args.positions)
+    # 512 squares in fp32 (halved by the root), three products, a rotation of two products: all relative to the pair.
     pair = x.abs().unflatten(1, (-1, 2)).sum(2).repeat_interleave(2, 1)
-    before = decode_cache(cache, cache_scale, page_size, problem.dtype)
-    return (expect_stored(before, y, 264 * 2.0**-24 * pair, slots, problem.layout, problem.dtype),)
+    before = decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)
+    return (expect_stored(before, y, 264 * 2.0**-24 * pair, args.slots, problem.layout, problem.dtype),)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -123,8 +103,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=6 * rows * WIDTH,
         bytes_per_program=rows * (6 * WIDTH + 4 * ROPE_DIM) + 4 * WIDTH,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -151,7 +129,7 @@ def norm_rope_store(
     """
     name = "norm_rope_store"
     windows = require_entries(name, WIDTH, pooled, weight, table, positions, slots)
-    require_cache(name, pooled.device, cache, cache_scale, page_size)
+    require_cache(name, pooled, cache, cache_scale, page_size)
     _norm_rope_store[(triton.cdiv(windows, config.size("ROWS")),)](
         pooled, weight, table, positions, slots, cache, cache_scale, windows, page_size, EPS,
         LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),

@@ -17,23 +17,26 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels.compressor._pool import (
     OVERLAP_RATIO,
     channels,
-    check_sizes,
+    check_window,
     draw_state,
     expect_pooled,
     pool_config,
     pool_reject,
+    pool_work,
     softmax_pool,
     state_rows_of,
+    window_of,
 )
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`tokens` of all chunks together, room for `windows`; `start` is how far into a sequence the chunks begin."""
 
     tokens: int
@@ -46,23 +49,12 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("start",)
 
     def __post_init__(self) -> None:
-        check_sizes((self.tokens, self.windows), self.ratio, self.d)
-        if self.start < 0:
-            raise ValueError(f"start must not be negative, got {self.start}")
+        super().__post_init__()
+        check_window(self)
 
     @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        ape: Tensor,
-        plan: Tensor,
-        starts: Tensor,
-        kv_state: Tensor,
-        score_state: Tensor,
-        state_rows: Tensor,
-    ) -> Problem:
-        ratio = ape.shape[0]
-        return cls(x.shape[0], plan.shape[0], ratio, ape.shape[1] // (channels(ratio, 16) // 16))
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.plan.shape[0], *window_of(args.ape))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -96,16 +88,16 @@ def _tokens(
     RATIO: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
     """Keys and scores [N, D] of tokens at `position` [N, 1]: rows of x, or the state of what lies before `start`."""
-    here = inside & (position >= start)
-    there = inside & (position < start) & (position >= 0)
+    in_chunk = inside & (position >= start)
+    in_state = inside & (position < start) & (position >= 0)
     within = (position % RATIO + RATIO) % RATIO
-    kv = tl.load(x_ptr + row * 2 * wide + channel, mask=here, other=0.0)
-    score = tl.load(x_ptr + row * 2 * wide + wide + channel, mask=here, other=float("-inf"))
-    score += tl.load(ape_ptr + within * wide + channel, mask=here, other=0.0)
+    kv = tl.load(x_ptr + row * 2 * wide + channel, mask=in_chunk, other=0.0)
+    score = tl.load(x_ptr + row * 2 * wide + wide + channel, mask=in_chunk, other=float("-inf"))
+    score += tl.load(ape_ptr + within * wide + channel, mask=in_chunk, other=0.0)
     is_open = position // RATIO == start // RATIO
     at = state + (tl.where(is_open, OWN, 0) + within) * wide + channel
-    kv = tl.where(there, tl.load(kv_ptr + at, mask=there, other=0.0), kv)
-    return kv, tl.where(there, tl.load(score_ptr + at, mask=there, other=0.0), score)
+    kv = tl.where(in_state, tl.load(kv_ptr + at, mask=in_state, other=0.0), kv)
+    return kv, tl.where(in_state, tl.load(score_ptr + at, mask=in_state, other=0.0), score)
 
 
 @triton.jit
@@ -140,30 +132,21 @@ def _prefill_pool(
         tl.store(pooled_ptr + entry * d + c, tl.zeros((BLOCK_D,), dtype=tl.float32), mask=c < d)
 
 
-def _reference(
-    problem: Problem,
-    x: Tensor,
-    ape: Tensor,
-    plan: Tensor,
-    starts: Tensor,
-    kv_state: Tensor,
-    score_state: Tensor,
-    state_rows: Tensor,
-) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     ratio, d = problem.ratio, problem.d
     overlap = ratio == OVERLAP_RATIO
-    pooled, bound = torch.zeros((2, problem.windows, d), dtype=torch.float64, device=x.device)
+    pooled, bound = torch.zeros((2, problem.windows, d), dtype=torch.float64, device=args.x.device)
 
     def token(request: int, position: int, first_row: int) -> tuple[Tensor, Tensor]:
-        start = int(starts[request])
+        start = int(args.starts[request])
         if position >= start:
-            kv, score = (part.double() for part in x[first_row].chunk(2))
-            return kv, score + ape[position % ratio].double()
+            kv, score = (part.double() for part in args.x[first_row].chunk(2))
+            return kv, score + args.ape[position % ratio].double()
         row = position % ratio + (ratio if overlap and position // ratio == start // ratio else 0)
-        at = int(state_rows[request])
-        return kv_state[at, row].double(), score_state[at, row].double()
+        at = int(args.state_rows[request])
+        return args.kv_state[at, row].double(), args.score_state[at, row].double()
 
-    for entry, (request, window, first) in enumerate(plan.tolist()):
+    for entry, (request, window, first) in enumerate(args.plan.tolist()):
         if request < 0:
             continue
         own = [token(request, window * ratio + j, first + j) for j in range(ratio)]
@@ -176,12 +159,8 @@ def _reference(
     return (Expected("pooled", pooled, bound),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
-    return pool_config(problem.d, device, state_rows_of(problem.ratio))
+    return pool_config(state_rows_of(problem.ratio), problem.d, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -189,19 +168,12 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    blocks = triton.cdiv(problem.d, config.size("BLOCK_D"))
-    terms = 4 * state_rows_of(problem.ratio) * problem.d  # of positions: every window adds them, from L2
-    return Work(
-        programs=problem.windows * blocks,
-        flops_per_program=problem.flops / problem.windows / blocks,
-        bytes_per_program=(problem.bytes_moved / problem.windows + terms) / blocks,
-        unique_bytes=problem.bytes_moved,
-        iterations=2,
-        dtype="fp32",
-    )
+    # The terms of positions: every window adds them.
+    terms = 4 * state_rows_of(problem.ratio) * problem.d
+    return pool_work(problem, problem.windows, problem.d, config, terms)
 
 
-@tunable(Problem, jit=_prefill_pool, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_prefill_pool, reference=_reference, default=_default, reject=_reject, work=_work)
 def prefill_pool(
     x: Tensor,
     ape: Tensor,
@@ -226,15 +198,14 @@ def prefill_pool(
     require(name, x=(x, x.dtype, (None, 2 * wide)), starts=(starts, torch.int32, (None,)))
     require(
         name,
-        x=(x, x.dtype, x.shape),
-        ape=(ape, ape.dtype, ape.shape),
+        home=x,
         plan=(plan, torch.int32, (None, 3)),
         kv_state=(kv_state, torch.float32, (None, state_rows_of(ratio), wide)),
         score_state=(score_state, torch.float32, kv_state.shape),
         state_rows=(state_rows, torch.int32, starts.shape),
     )
     overlap = ratio == OVERLAP_RATIO
-    d = wide // 2 if overlap else wide
+    d = window_of(ape)[1]
     pooled = torch.empty((plan.shape[0], d), dtype=torch.float32, device=x.device)
     grid = (plan.shape[0], triton.cdiv(d, config.size("BLOCK_D")))
     _prefill_pool[grid](

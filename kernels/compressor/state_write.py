@@ -17,23 +17,26 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, at_least
 from autotune.kernels.compressor._pool import (
     OVERLAP_RATIO,
     channels,
-    check_sizes,
+    check_window,
     draw_state,
     pool_config,
     pool_reject,
+    pool_work,
     readable,
     state_rows_of,
     unchanged,
+    window_of,
 )
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`tokens` of all chunks, in equal parts but for the last; `start` is how far in each begins."""
 
     tokens: int
@@ -46,24 +49,13 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("start",)
 
     def __post_init__(self) -> None:
-        check_sizes((self.tokens, self.requests), self.ratio, self.d)
-        if self.start < 0 or self.requests > self.tokens:
-            raise ValueError(f"start must not be negative, nor requests more than tokens; got {self}")
+        super().__post_init__()
+        check_window(self)
+        at_least(self, tokens=self.requests)
 
     @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        ape: Tensor,
-        starts: Tensor,
-        lengths: Tensor,
-        offsets: Tensor,
-        state_rows: Tensor,
-        kv_state: Tensor,
-        score_state: Tensor,
-    ) -> Problem:
-        ratio = ape.shape[0]
-        return cls(x.shape[0], starts.shape[0], ratio, ape.shape[1] // (channels(ratio, 16) // 16))
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.starts.shape[0], *window_of(args.ape))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -125,39 +117,29 @@ def _state_write(
         tl.store(kv_ptr + state + j * wide + c, kv, mask=fresh | moved)
         tl.store(score_ptr + state + j * wide + c, score, mask=fresh | moved)
     position = is_open * RATIO + j
-    here = inside & (position >= start) & (position < end)
+    in_chunk = inside & (position >= start) & (position < end)
     from_row = (offset + position - start) * 2 * wide + c
-    tl.store(kv_ptr + at, tl.load(x_ptr + from_row, mask=here, other=0.0), mask=here)
-    tl.store(score_ptr + at, tl.load(x_ptr + from_row + wide, mask=here, other=0.0) + term, mask=here)
+    tl.store(kv_ptr + at, tl.load(x_ptr + from_row, mask=in_chunk, other=0.0), mask=in_chunk)
+    tl.store(score_ptr + at, tl.load(x_ptr + from_row + wide, mask=in_chunk, other=0.0) + term, mask=in_chunk)
 
 
-def _reference(
-    problem: Problem,
-    x: Tensor,
-    ape: Tensor,
-    starts: Tensor,
-    lengths: Tensor,
-    offsets: Tensor,
-    state_rows: Tensor,
-    kv_state: Tensor,
-    score_state: Tensor,
-) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     ratio = problem.ratio
     overlap = ratio == OVERLAP_RATIO
-    kv_after, score_after = unchanged("kv_state", kv_state), unchanged("score_state", score_state)
+    kv_after, score_after = unchanged("kv_state", args.kv_state), unchanged("score_state", args.score_state)
     for request in range(problem.requests):
-        start, length, offset = (int(t[request]) for t in (starts, lengths, offsets))
-        at = int(state_rows[request])
+        start, length, offset = (int(t[request]) for t in (args.starts, args.lengths, args.offsets))
+        at = int(args.state_rows[request])
         kvs, scores, off = kv_after.value[at], score_after.value[at], score_after.bound[at]
         # Decode's rules, one token after another; stale rows of the open window are what this kernel leaves out.
         for position in range(start, start + length):
-            kv, score = (part.double() for part in x[offset + position - start].chunk(2))
-            score = score + ape[position % ratio].double()
+            kv, score = (part.double() for part in args.x[offset + position - start].chunk(2))
+            score = score + args.ape[position % ratio].double()
             row = position % ratio + (ratio if overlap else 0)
             kvs[row], scores[row], off[row] = kv, score, score.abs() * 2.0**-23
             if overlap and (position + 1) % ratio == 0:
                 kvs[:ratio], scores[:ratio], off[:ratio] = kvs[ratio:], scores[ratio:], off[ratio:]
-        stale = torch.arange(ratio, device=x.device) >= (start + length) % ratio
+        stale = torch.arange(ratio, device=args.x.device) >= (start + length) % ratio
         for part in (kv_after, score_after):
             own = part.bound[at, -ratio:]
             own[stale] = float("inf")
@@ -169,7 +151,7 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    return pool_config(channels(problem.ratio, problem.d), device, problem.ratio)
+    return pool_config(problem.ratio, channels(problem.ratio, problem.d), device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -177,15 +159,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    blocks = triton.cdiv(channels(problem.ratio, problem.d), config.size("BLOCK_D"))
-    return Work(
-        programs=problem.requests * blocks,
-        flops_per_program=problem.flops / problem.requests / blocks,
-        bytes_per_program=problem.bytes_moved / problem.requests / blocks,
-        unique_bytes=problem.bytes_moved,
-        iterations=2,
-        dtype="fp32",
-    )
+    return pool_work(problem, problem.requests, channels(problem.ratio, problem.d), config)
 
 
 @tunable(Problem, jit=_state_write, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
@@ -213,7 +187,7 @@ def state_write(
     require(name, x=(x, x.dtype, (None, 2 * wide)), starts=(starts, torch.int32, (None,)))
     require(
         name,
-        x=(x, x.dtype, x.shape),
+        home=x,
         lengths=(lengths, torch.int32, starts.shape),
         offsets=(offsets, torch.int32, starts.shape),
         state_rows=(state_rows, torch.int32, starts.shape),

@@ -1,6 +1,9 @@
-"""What GEMMs share: the second launch of split-K, and the rules of tiles."""
+"""Parts of all GEMMs: their problems, the second launch of split-K, and the rules of tiles."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import triton
@@ -9,6 +12,52 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
+from autotune.kernels._problem import Sizes, multiple_of
+from autotune.kernels._split import leaves_empty
+
+
+@dataclass(frozen=True)
+class Product(Sizes):
+    """m tokens by weights [n, k]."""
+
+    m: int
+    n: int
+    k: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.m * self.n * self.k
+
+
+@dataclass(frozen=True)
+class Fp8Product(Product):
+    """FP8 tokens, scaled by GROUP columns; `dtype` is e4m3fn, or e4m3fnuz on CDNA3."""
+
+    dtype: str = "e4m3fn"
+
+    GROUP: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        multiple_of(self, k=self.GROUP)
+
+
+@dataclass(frozen=True)
+class GroupedProduct(Sizes):
+    """m tokens [m, groups, k] by weights [groups, n, k]."""
+
+    m: int
+    groups: int
+    n: int
+    k: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.groups * self.m * self.n * self.k
 
 
 @triton.jit(do_not_specialize=["elements"])
@@ -22,13 +71,13 @@ def add_partials(partial_ptr, out_ptr, elements, SPLIT_K: tl.constexpr, BLOCK: t
     tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def room(shape: tuple[int, ...], split: int, out: Tensor) -> Tensor:
-    """Where a GEMM writes: `out` itself, or fp32 partials [split, *shape]."""
+def output_buffer(shape: tuple[int, ...], split: int, out: Tensor) -> Tensor:
+    """The buffer that a GEMM writes: `out` itself, or fp32 partials [split, *shape]."""
     return out if split == 1 else torch.empty((split, *shape), dtype=torch.float32, device=out.device)
 
 
-def add_up(partial: Tensor, out: Tensor) -> None:
-    """Launches `add_partials` where there are any."""
+def reduce_partials(partial: Tensor, out: Tensor) -> None:
+    """Launch `add_partials` where there are any."""
     if partial is not out:
         elements = out.numel()
         grid = (triton.cdiv(elements, 1024),)
@@ -44,14 +93,17 @@ def fewest_fp8_rows(device: Device) -> int:
 
 
 def split_for(tiles: int, steps: int, device: Device, choices: tuple[int, ...]) -> int:
-    """The most splits that keep every split busy with 4 steps and the grid within one wave of the device."""
-    fitting = [s for s in choices if tiles * s <= device.compute_units and steps >= 4 * s and not empty(steps, s)]
+    """Largest split that gives every part 4 steps and keeps the grid within one wave of the device."""
+    fitting = [
+        s for s in choices if tiles * s <= device.compute_units and steps >= 4 * s and not leaves_empty(steps, s)
+    ]
     return max(fitting, default=1)
 
 
-def empty(steps: int, split: int) -> bool:
-    """Whether the last of `split` equal parts of `steps` would have nothing to do."""
-    return split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps
+def bf16_tile_reject(k: int, config: Config, device: Device) -> str | None:
+    """`tile_reject` of products of two bf16 operands."""
+    stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
+    return tile_reject(config, device, k, stage_bytes)
 
 
 def tile_reject(config: Config, device: Device, k: int, stage_bytes: float) -> str | None:
@@ -71,6 +123,6 @@ def tile_reject(config: Config, device: Device, k: int, stage_bytes: float) -> s
         return f"BLOCK_K={block_k} is at least twice k={k}"
     split = config.get("SPLIT_K", 1)
     steps = triton.cdiv(k, block_k)
-    if empty(steps, int(split)):
+    if leaves_empty(steps, int(split)):
         return f"SPLIT_K={split} leaves a split of {steps} steps empty"
     return None

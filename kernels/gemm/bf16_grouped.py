@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -17,39 +16,29 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import at_least
 from autotune.kernels._split import steps_of_split
-from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import GroupedProduct, bf16_tile_reject, output_buffer, reduce_partials, split_for
 
 SPLITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Problem:
-    m: int
-    groups: int
-    n: int
-    k: int
-
-    VARYING: ClassVar[tuple[str, ...]] = ("m",)
-
+class Problem(GroupedProduct):
     def __post_init__(self) -> None:
-        if min(self.m, self.groups, self.n) < 1 or self.k < 16:
-            raise ValueError(f"m, groups and n must be positive, k at least 16; got {self}")
+        super().__post_init__()
+        at_least(self, k=16)
 
     @classmethod
-    def of(cls, x: Tensor, w: Tensor) -> Problem:
-        return cls(x.shape[0], *w.shape)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], *args.w.shape)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, Tensor]:
         draw = Draw(seed, device)
         x = draw.normal((self.m, self.groups, self.k), torch.bfloat16)
         return x, draw.normal((self.groups, self.n, self.k), torch.bfloat16)
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.groups * self.m * self.n * self.k
 
     @property
     def bytes_moved(self) -> int:
@@ -80,21 +69,17 @@ def _grouped(
     tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(problem: Problem, x: Tensor, w: Tensor) -> tuple[Expected, ...]:
-    value = torch.einsum("mgk,gnk->mgn", x.double(), w.double())
-    magnitude = torch.einsum("mgk,gnk->mgn", x.double().abs(), w.double().abs())
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    value = torch.einsum("mgk,gnk->mgn", args.x.double(), args.w.double())
+    magnitude = torch.einsum("mgk,gnk->mgn", args.x.double().abs(), args.w.double().abs())
     # k exact products added in fp32 in any order (Higham 2002, §4.2), then half an ulp of bf16.
     return (Expected("y", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
-def _torch(problem: Problem, x: Tensor, w: Tensor) -> Callable[[], Tensor]:
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor]:
     def call() -> Tensor:
-        y = x.new_empty((problem.m, problem.groups, problem.n))
-        torch.bmm(x.transpose(0, 1), w.transpose(1, 2), out=y.transpose(0, 1))
+        y = args.x.new_empty((problem.m, problem.groups, problem.n))
+        torch.bmm(args.x.transpose(0, 1), args.w.transpose(1, 2), out=y.transpose(0, 1))
         return y
 
     return call
@@ -108,14 +93,11 @@ def _default(problem: Problem, device: Device) -> Config:
     shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "SPLIT_K": split}
     # 4 warps spill 16 B a thread on sm_100 with 64 rows.
     warps = 4 if block_m < 64 or (block_m == 64 and device.architecture.group_mma != "tcgen05") else 8
-    if device.is_amd:
-        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+    return matrix_config({**shared, "num_warps": warps}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
-    return tile_reject(config, device, problem.k, stage_bytes)
+    return bf16_tile_reject(problem.k, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
@@ -137,7 +119,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     Problem,
     jit=_grouped,
     reference=_reference,
-    decode=_decode,
     default=_default,
     reject=_reject,
     work=_work,
@@ -153,8 +134,8 @@ def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Ten
     require("bf16_grouped", x=(x, x.dtype, (m, groups, k)), w=(w, torch.bfloat16, (groups, None, k)))
     n, split = w.shape[1], config.size("SPLIT_K")
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
-    out = room((m, groups, n), split, y)
+    out = output_buffer((m, groups, n), split, y)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
     _grouped[grid](x, w, out, m, n, k, **options(config))
-    add_up(out, y)
+    reduce_partials(out, y)
     return y

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,37 +17,28 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import at_least
 from autotune.kernels._split import steps_of_split
-from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import Product, bf16_tile_reject, output_buffer, reduce_partials, split_for
 
 SPLITS = (1, 2, 4, 7, 8, 14, 28)
 
 
 @dataclass(frozen=True)
-class Problem:
-    m: int
-    n: int
-    k: int
-
-    VARYING: ClassVar[tuple[str, ...]] = ("m",)
-
+class Problem(Product):
     def __post_init__(self) -> None:
-        if min(self.m, self.n) < 1 or self.k < 16:
-            raise ValueError(f"m and n must be positive, k at least 16; got {self.m}, {self.n}, {self.k}")
+        super().__post_init__()
+        at_least(self, k=16)
 
     @classmethod
-    def of(cls, x: Tensor, w: Tensor) -> Problem:
-        return cls(x.shape[0], w.shape[0], x.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.w.shape[0], args.x.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, Tensor]:
         draw = Draw(seed, device)
         return draw.normal((self.m, self.k), torch.bfloat16), draw.normal((self.n, self.k), torch.bfloat16)
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.m * self.n * self.k
 
     @property
     def bytes_moved(self) -> int:
@@ -83,18 +73,14 @@ def _linear(
     tl.store(out_ptrs, acc, mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(problem: Problem, x: Tensor, w: Tensor) -> tuple[Expected, ...]:
-    value = x.double() @ w.double().T
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    value = args.x.double() @ args.w.double().T
     # Products of bf16 are exact in fp32; k of them are added in any order (Higham 2002, §4.2).
-    return (Expected("c", value, problem.k * 2.0**-24 * (x.double().abs() @ w.double().abs().T)),)
+    return (Expected("c", value, problem.k * 2.0**-24 * (args.x.double().abs() @ args.w.double().abs().T)),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
-def _torch(problem: Problem, x: Tensor, w: Tensor) -> Callable[[], Tensor]:
-    return lambda: torch.mm(x, w.T, out_dtype=torch.float32)
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor]:
+    return lambda: torch.mm(args.x, args.w.T, out_dtype=torch.float32)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -105,14 +91,11 @@ def _default(problem: Problem, device: Device) -> Config:
     split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
     shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8, "SPLIT_K": split}
     warps = 4 if block_m <= 64 else 8
-    if device.is_amd:
-        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+    return matrix_config({**shared, "num_warps": warps}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
-    return tile_reject(config, device, problem.k, stage_bytes)
+    return bf16_tile_reject(problem.k, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
@@ -134,7 +117,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     Problem,
     jit=_linear,
     reference=_reference,
-    decode=_decode,
     default=_default,
     reject=_reject,
     work=_work,
@@ -143,11 +125,11 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [m, k], w bf16 [n, k] -> fp32 [m, n]. Raises UsageError for other dtypes, shapes or strides."""
     require("bf16_linear", x=(x, torch.bfloat16, (None, None)))
-    require("bf16_linear", x=(x, x.dtype, x.shape), w=(w, torch.bfloat16, (None, x.shape[1])))
+    require("bf16_linear", home=x, w=(w, torch.bfloat16, (None, x.shape[1])))
     (m, k), n, split = x.shape, w.shape[0], config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.float32, device=x.device)
-    out = room((m, n), split, c)
+    out = output_buffer((m, n), split, c)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
     _linear[grid](x, w, out, m, n, k, **options(config))
-    add_up(out, c)
+    reduce_partials(out, c)
     return c

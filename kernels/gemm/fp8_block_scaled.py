@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,36 +19,33 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._quant import fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
 from autotune.kernels._truncation import truncation
-from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import (
+    Fp8Product,
+    fewest_fp8_rows,
+    output_buffer,
+    reduce_partials,
+    split_for,
+    tile_reject,
+)
 
 GROUP = 128
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Fp8Product):
     """m tokens, weights [n, k]; `dtype` is e4m3fn, or e4m3fnuz on CDNA3."""
 
-    m: int
-    n: int
-    k: int
-    dtype: str = "e4m3fn"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("m",)
-
-    def __post_init__(self) -> None:
-        if min(self.m, self.n, self.k) < 1 or self.k % GROUP:
-            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self.m}, {self.n}, {self.k}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+    GROUP = GROUP
 
     @classmethod
-    def of(cls, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Problem:
-        return cls(a.shape[0], b.shape[0], a.shape[1], "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn")
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.a.shape[0], args.b.shape[0], args.a.shape[1], fp8_name(args.a.dtype))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -60,10 +56,6 @@ class Problem:
             draw.uniform((self.m, blocks), 0.01, 0.1),
             draw.uniform((triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
         )
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.m * self.n * self.k
 
     @property
     def bytes_moved(self) -> int:
@@ -129,10 +121,10 @@ def _gemm(
               BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K)  # fmt: skip
 
 
-def _reference(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> tuple[Expected, ...]:
-    wide_a = a.double() * a_scale.double().repeat_interleave(GROUP, 1)
-    by_row = b_scale.double().repeat_interleave(GROUP, 0)[: problem.n]
-    wide_b = b.double() * by_row.repeat_interleave(GROUP, 1)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide_a = args.a.double() * args.a_scale.double().repeat_interleave(GROUP, 1)
+    by_row = args.b_scale.double().repeat_interleave(GROUP, 0)[: problem.n]
+    wide_b = args.b.double() * by_row.repeat_interleave(GROUP, 1)
     value = wide_a @ wide_b.T
     # k products added in fp32 in any order: (k-1) u relative to the sum of magnitudes (Higham 2002, §4.2),
     # two more roundings for the scales, then half an ulp of bf16.
@@ -141,16 +133,12 @@ def _reference(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale:
     return (Expected("c", value, bound, partial(truncation, wide_a, wide_b, GROUP)),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
-def _torch(problem: Problem, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Callable[[], Tensor]:
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor]:
     """cuBLAS has these scales on sm_90 only. It wants those of A column by column and rows of B's padded to four
     (is_blockwise_128x128_scaling in PyTorch's ScaledBlas.cpp): made ahead, as an engine would keep them."""
-    by_column = a_scale.T.contiguous().T
-    padded = F.pad(b_scale, (0, -b_scale.shape[1] % 4))[:, : b_scale.shape[1]].T
-    return lambda: torch._scaled_mm(a, b.T, by_column, padded, out_dtype=torch.bfloat16)
+    by_column = args.a_scale.T.contiguous().T
+    padded = F.pad(args.b_scale, (0, -args.b_scale.shape[1] % 4))[:, : args.b_scale.shape[1]].T
+    return lambda: torch._scaled_mm(args.a, args.b.T, by_column, padded, out_dtype=torch.bfloat16)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -158,11 +146,11 @@ def _default(problem: Problem, device: Device) -> Config:
     block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if small else 128
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 128)
     split = split_for(tiles, problem.k // GROUP, device, (1, 2, 4)) if small else 1
-    shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
-    if device.is_amd:
-        stages = 2 if device.shared_bytes_per_block > 65536 or small else 1
-        return Config(shared, num_warps=4 if small else 8, num_stages=stages, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_warps=4 if small else 8, num_stages=3, num_ctas=1, maxnreg=0)
+    tile = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
+    config = matrix_config({**tile, "num_warps": 4 if small else 8}, device)
+    # Two stages of a large tile do not fit 64 KiB.
+    fits = small or not device.is_amd or device.shared_bytes_per_block > 65536
+    return config if fits else Config(config, num_stages=1)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -200,7 +188,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     Problem,
     jit=_gemm,
     reference=_reference,
-    decode=_decode,
     default=_default,
     reject=_reject,
     work=_work,
@@ -217,11 +204,11 @@ def fp8_block_scaled(
     (m, k), n = a.shape, b.shape[0]
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
-    out = room((m, n), split, c)
+    out = output_buffer((m, n), split, c)
     tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
     _gemm[grid](a, b, out, a_scale, b_scale, m, n, k, **options(config))
-    add_up(out, c)
+    reduce_partials(out, c)
     return c
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -15,37 +14,38 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import multiple_of
+from autotune.kernels._quant import fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
 from autotune.kernels._truncation import truncation
-from autotune.kernels.gemm._tiles import add_up, fewest_fp8_rows, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import (
+    GroupedProduct,
+    fewest_fp8_rows,
+    output_buffer,
+    reduce_partials,
+    split_for,
+    tile_reject,
+)
 
 GROUP = 128
 SPLITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Problem:
-    m: int
-    groups: int
-    n: int
-    k: int
+class Problem(GroupedProduct):
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("m",)
-
     def __post_init__(self) -> None:
-        if min(self.m, self.groups, self.n, self.k) < 1 or self.k % GROUP:
-            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+        super().__post_init__()
+        multiple_of(self, k=GROUP)
 
     @classmethod
-    def of(cls, x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor) -> Problem:
-        groups, n, k = w.shape
-        return cls(x.shape[0], groups, n, k, "e4m3fnuz" if x.dtype == torch.float8_e4m3fnuz else "e4m3fn")
+    def of(cls, args: Arguments) -> Problem:
+        groups, n, k = args.w.shape
+        return cls(args.x.shape[0], groups, n, k, fp8_name(args.x.dtype))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -56,10 +56,6 @@ class Problem:
             draw.normal((self.groups, self.n, self.k), FP8[self.dtype]),
             draw.uniform((self.groups, triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
         )
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.groups * self.m * self.n * self.k
 
     @property
     def bytes_moved(self) -> int:
@@ -102,10 +98,10 @@ def _grouped(
     tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(problem: Problem, x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor) -> tuple[Expected, ...]:
-    wide_x = x.double() * x_scale.double().repeat_interleave(GROUP, 2)
-    by_row = w_scale.double().repeat_interleave(GROUP, 1)[:, : problem.n]
-    wide_w = w.double() * by_row.repeat_interleave(GROUP, 2)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide_x = args.x.double() * args.x_scale.double().repeat_interleave(GROUP, 2)
+    by_row = args.w_scale.double().repeat_interleave(GROUP, 1)[:, : problem.n]
+    wide_w = args.w.double() * by_row.repeat_interleave(GROUP, 2)
     value = torch.einsum("mgk,gnk->mgn", wide_x, wide_w)
     magnitude = torch.einsum("mgk,gnk->mgn", wide_x.abs(), wide_w.abs())
     # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
@@ -117,10 +113,6 @@ def _reference(problem: Problem, x: Tensor, x_scale: Tensor, w: Tensor, w_scale:
     return (Expected("y", value, bound, cut),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if problem.m <= 64 else 128
     block_n, block_k = (64, 128) if problem.m <= 64 else (128, 128)
@@ -128,9 +120,7 @@ def _default(problem: Problem, device: Device) -> Config:
     split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
     shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "SPLIT_K": split}
     warps = 4 if block_m <= 64 else 8
-    if device.is_amd:
-        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+    return matrix_config({**shared, "num_warps": warps}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -156,7 +146,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_grouped, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped, reference=_reference, default=_default, reject=_reject, work=_work)
 def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """x FP8 [m, groups, k], w FP8 [groups, n, k] -> bf16 [m, groups, n].
 
@@ -167,17 +157,17 @@ def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     m, groups, k = x.shape
     if k % GROUP:
         raise UsageError(f"fp8_grouped: x must have k a multiple of {GROUP}, got {k}; pad both operands")
-    require("fp8_grouped", x=(x, x.dtype, x.shape), w=(w, x.dtype, (groups, None, k)))
+    require("fp8_grouped", home=x, w=(w, x.dtype, (groups, None, k)))
     n, split = w.shape[1], config.size("SPLIT_K")
     require(
         "fp8_grouped",
-        x=(x, x.dtype, x.shape),
+        home=x,
         x_scale=(x_scale, torch.float32, (m, groups, k // GROUP)),
         w_scale=(w_scale, torch.float32, (groups, triton.cdiv(n, GROUP), k // GROUP)),
     )
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
-    out = room((m, groups, n), split, y)
+    out = output_buffer((m, groups, n), split, y)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
     _grouped[grid](x, x_scale, w, w_scale, out, m, n, k, **options(config))
-    add_up(out, y)
+    reduce_partials(out, y)
     return y

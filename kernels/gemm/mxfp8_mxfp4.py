@@ -7,7 +7,6 @@ holds every scaled value of either exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,35 +17,24 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
-from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode, fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
-from autotune.kernels.gemm._tiles import add_up, room, split_for, tile_reject
+from autotune.kernels.gemm._tiles import Fp8Product, output_buffer, reduce_partials, split_for, tile_reject
 
 GROUP = 32
 SPLITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Problem:
-    m: int
-    n: int
-    k: int
-    dtype: str = "e4m3fn"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("m",)
-
-    def __post_init__(self) -> None:
-        if min(self.m, self.n, self.k) < 1 or self.k % GROUP:
-            raise ValueError(f"sizes must be positive and k a multiple of {GROUP}, got {self.m}, {self.n}, {self.k}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+class Problem(Fp8Product):
+    GROUP = GROUP
 
     @classmethod
-    def of(cls, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor) -> Problem:
-        return cls(a.shape[0], w.shape[0], a.shape[1], "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn")
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.a.shape[0], args.w.shape[0], args.a.shape[1], fp8_name(args.a.dtype))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -56,10 +44,6 @@ class Problem:
             draw.integers((self.n, self.k // 2), 0, 256, torch.uint8),
             draw.integers((self.n, self.k // GROUP), 122, 128, torch.uint8),
         )
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.m * self.n * self.k
 
     @property
     def bytes_moved(self) -> int:
@@ -93,24 +77,20 @@ def _gemm(
             acc = tl.dot_scaled(a, a_scale, "e4m3", w, w_scale, "e2m1", acc)
         else:
             w = tl.load(w_ptr + column[:, None] * (k // 2) + p[None, :], mask=in_bytes[None, :], other=0)
-            wide_w = (fp4_decode(w, BLOCK_N, BLOCK_K) * e8m0_spread(w_scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
-            wide_a = (a.to(tl.float32) * e8m0_spread(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
+            wide_w = (fp4_decode(w, BLOCK_N, BLOCK_K) * e8m0_broadcast(w_scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
+            wide_a = (a.to(tl.float32) * e8m0_broadcast(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
             acc = tl.dot(wide_a, tl.trans(wide_w), acc)
     out_ptrs = out_ptr + (split.to(tl.int64) * m + offs_m)[:, None] * n + offs_n[None, :]
     tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor) -> tuple[Expected, ...]:
-    wide_a = a.double() * decode_e8m0(a_scale)
-    wide_w = decode_fp4(w) * decode_e8m0(w_scale)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide_a = args.a.double() * decode_e8m0(args.a_scale)
+    wide_w = decode_fp4(args.w) * decode_e8m0(args.w_scale)
     value = wide_a @ wide_w.T
     # Products are exact in fp32; k of them added in any order, then half an ulp of bf16 (Higham 2002, §4.2).
     bound = problem.k * 2.0**-24 * (wide_a.abs() @ wide_w.abs().T) + 2.0**-8 * value.abs()
     return (Expected("c", value, bound),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -121,10 +101,8 @@ def _default(problem: Problem, device: Device) -> Config:
     split = split_for(tiles, triton.cdiv(problem.k, 128), device, SPLITS)
     # Widening on sm_90 spills 24 B a thread with two stages, nothing with three.
     stages = 2 if device.is_amd or device.has_native_fp4 else 3
-    shared = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128, "SPLIT_K": split, "num_warps": 4, "num_stages": stages}
-    if device.is_amd:
-        return Config(shared, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_ctas=1, maxnreg=0)
+    tile = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128, "SPLIT_K": split}
+    return matrix_config({**tile, "num_warps": 4, "num_stages": stages}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -148,7 +126,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
 def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """a FP8 [m, k], w packed e2m1 uint8 [n, k / 2] -> bf16 [m, n]; scales e8m0 uint8 [m, k / 32] and [n, k / 32].
 
@@ -166,8 +144,8 @@ def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
         w_scale=(w_scale, torch.uint8, (n, k // GROUP)),
     )
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
-    out = room((m, n), split, c)
+    out = output_buffer((m, n), split, c)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
     _gemm[grid](a, a_scale, w, w_scale, out, m, n, k, NATIVE=device.has_native_fp4, **options(config))
-    add_up(out, c)
+    reduce_partials(out, c)
     return c

@@ -1,10 +1,13 @@
-"""What the manifold-constrained hyper-connections share: the narrow projection of four streams, and what follows it.
+"""Parts of the manifold-constrained hyper-connections: the narrow projection of four streams, and what follows it.
 
 Mixes are projected in two launches: partial sums over slices of K in the first, whose grid fills the device however
 few tokens there are; the second adds them in order and applies sigmoids, Sinkhorn steps and the weighted sum.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 import triton
@@ -13,14 +16,95 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.kernel import Expected, Work
-from autotune.kernels._split import steps_of_split
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import Sizes, at_least, multiple_of
+from autotune.kernels._split import leaves_empty, steps_of_split
 
 STREAMS = 4
 MIXES = 24
 """4 input weights, 4 output weights, 4 x 4 between streams."""
 EPS = 1e-6
 STEPS = 20
+
+
+@dataclass(frozen=True)
+class Streams(Sizes):
+    """Four residual streams of `tokens` rows and `dim` columns, and the output `o` of a sublayer."""
+
+    tokens: int
+    dim: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, dim=16)
+
+    @classmethod
+    def of(cls, args: Arguments) -> Self:
+        return cls(args.o.shape[0], args.o.shape[1])
+
+
+@dataclass(frozen=True)
+class Projection(Streams):
+    """A projection of four streams onto OUTPUTS mixes with SCALES scales; the first 4 mixes weigh the streams' sum."""
+
+    OUTPUTS: ClassVar[int]
+    SCALES: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        multiple_of(self, dim=16)
+
+    @classmethod
+    def of(cls, args: Arguments) -> Self:
+        return cls(args.residual.shape[0], args.residual.shape[2])
+
+    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
+        draw = Draw(seed, device)
+        streams = draw.normal((self.tokens, STREAMS, self.dim), torch.bfloat16)
+        return streams, *draw_projection(draw, self.dim, self.OUTPUTS, self.SCALES)
+
+    @property
+    def k(self) -> int:
+        """Columns of the concatenated streams."""
+        return STREAMS * self.dim
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.tokens * self.OUTPUTS * self.k
+
+    @property
+    def bytes_moved(self) -> int:
+        streams = 2 * self.tokens * self.k
+        mixes = 4 * self.tokens * (self.OUTPUTS - STREAMS)
+        return streams + streams // STREAMS + 4 * self.OUTPUTS * self.k + mixes
+
+
+def draw_projection(draw: Draw, dim: int, outputs: int, scales: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return fn fp32 [outputs, 4 dim], scale fp32 [scales] and base fp32 [outputs]."""
+    k = STREAMS * dim
+    fn = draw.normal((outputs, k), torch.float32, k**-0.5)
+    return fn, draw.uniform((scales,), 0.5, 1.5), draw.normal((outputs,), torch.float32, 0.5)
+
+
+def draw_mixed(draw: Draw, tokens: int, dim: int) -> tuple[Tensor, ...]:
+    """Return o bf16 [tokens, dim], residual bf16 [tokens, 4, dim], post fp32 [tokens, 4], comb fp32 [tokens, 4, 4]."""
+    return (
+        draw.normal((tokens, dim), torch.bfloat16),
+        draw.normal((tokens, STREAMS, dim), torch.bfloat16),
+        draw.uniform((tokens, STREAMS), 0.0, 2.0),
+        draw.uniform((tokens, STREAMS, STREAMS), 0.0, 0.5),
+    )
+
+
+def reference_streams(args: Arguments) -> tuple[Tensor, Tensor]:
+    """Return the new streams post_j o + sum_i comb[i, j] R_i, float64 [tokens, 4, dim], and the error of fp32 sums."""
+    comb, old, o = args.comb.double(), args.residual.double(), args.o.double()
+    post = args.post.double()[:, :, None]
+    value = post * o[:, None, :] + torch.einsum("tij,tid->tjd", comb, old)
+    magnitude = post * o.abs()[:, None, :] + torch.einsum("tij,tid->tjd", comb, old.abs())
+    return value, 6 * 2.0**-24 * magnitude  # five products and four sums
 
 
 @triton.jit
@@ -59,7 +143,7 @@ def project(
 
 
 @triton.jit
-def _added(mix_ptr, slot, used, n):
+def _sum_partials(mix_ptr, slot, used, n):
     """Mix n of a token: its partials of all splits, loaded at once and added as a tree."""
     return tl.sum(tl.load(mix_ptr + slot * 32 + n, mask=used, other=0.0), axis=0)
 
@@ -68,9 +152,9 @@ def _added(mix_ptr, slot, used, n):
 def _post_and_comb(post_ptr, comb_ptr, mix_ptr, scale_ptr, base_ptr, token, slot, used, norm, eps):
     i = tl.arange(0, 4)
     at = i[:, None] * 4 + i[None, :]
-    post = _added(mix_ptr, slot[:, None], used[:, None], 4 + i[None, :])
+    post = _sum_partials(mix_ptr, slot[:, None], used[:, None], 4 + i[None, :])
     post = 2.0 * tl.sigmoid(post * norm * tl.load(scale_ptr + 1) + tl.load(base_ptr + 4 + i))
-    comb = _added(mix_ptr, slot[:, None, None], used[:, None, None], 8 + at[None, :, :])
+    comb = _sum_partials(mix_ptr, slot[:, None, None], used[:, None, None], 8 + at[None, :, :])
     comb = comb * norm * tl.load(scale_ptr + 2) + tl.load(base_ptr + 8 + at)
     comb = tl.exp(comb - tl.max(comb, axis=1)[:, None])
     comb = comb / tl.sum(comb, axis=1)[:, None] + eps
@@ -83,7 +167,7 @@ def _post_and_comb(post_ptr, comb_ptr, mix_ptr, scale_ptr, base_ptr, token, slot
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def finish(
+def apply_mixes(
     y_ptr, post_ptr, comb_ptr, x_ptr, mix_ptr, square_ptr, scale_ptr, base_ptr, tokens, dim, eps,
     SPLIT_K: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr, HEAD: tl.constexpr,
 ):  # fmt: skip
@@ -100,22 +184,47 @@ def finish(
         offs = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         y = tl.zeros((BLOCK,), dtype=tl.float32)
         for i in tl.static_range(4):
-            mix = _added(mix_ptr, slot, used, i) * norm
+            mix = _sum_partials(mix_ptr, slot, used, i) * norm
             pre = tl.sigmoid(mix * tl.load(scale_ptr) + tl.load(base_ptr + i)) + eps
             y += pre * tl.load(x_ptr + (token * 4 + i) * dim + offs, mask=offs < dim, other=0.0).to(tl.float32)
         tl.store(y_ptr + token * dim + offs, y.to(tl.bfloat16), mask=offs < dim)
 
 
-def mixed(
+def reference_projection(problem: Projection, args: Arguments) -> tuple[Expected, ...]:
+    streams = args.residual.double()
+    return expect_mixed(streams, args.fn, args.scale, args.base, torch.zeros_like(streams))
+
+
+def launch_projection(
+    kernel: str, residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, outputs: int, scales: int, config: Config
+) -> tuple[Tensor, ...]:
+    """Check the arguments and launch `project` and `apply_mixes`: (y, post, comb), or y alone. Raises UsageError."""
+    require(kernel, residual=(residual, torch.bfloat16, (None, STREAMS, None)))
+    tokens, k = residual.shape[0], STREAMS * residual.shape[2]
+    require(
+        kernel,
+        home=residual,
+        fn=(fn, torch.float32, (outputs, k)),
+        scale=(scale, torch.float32, (scales,)),
+        base=(base, torch.float32, (outputs,)),
+    )
+    split = config.size("SPLIT_K")
+    parts = partials(tokens, split, residual.device)
+    grid = (triton.cdiv(tokens, config.size("BLOCK_M")), split)
+    project[grid](residual, fn, *parts, tokens, k, OUT=outputs, **options(config))
+    return launch_mixes(residual, parts, scale, base, head=outputs == STREAMS)
+
+
+def launch_mixes(
     x: Tensor, partials: tuple[Tensor, Tensor], scale: Tensor, base: Tensor, *, head: bool = False
 ) -> tuple[Tensor, ...]:
-    """Launches `finish` for streams x [tokens, 4, dim]: (y, post, comb), or y alone."""
+    """Launch `apply_mixes` for streams x [tokens, 4, dim]: (y, post, comb), or y alone."""
     tokens, _, dim = x.shape
     mix, square = partials
     y = torch.empty((tokens, dim), dtype=torch.bfloat16, device=x.device)
     post = None if head else torch.empty((tokens, STREAMS), device=x.device)
     comb = None if head else torch.empty((tokens, STREAMS, STREAMS), device=x.device)
-    finish[(tokens, triton.cdiv(dim, 1024) + (not head))](
+    apply_mixes[(tokens, triton.cdiv(dim, 1024) + (not head))](
         y, post, comb, x, mix, square, scale, base, tokens, dim, EPS,
         SPLIT_K=mix.shape[0], SPLITS=triton.next_power_of_2(mix.shape[0]), BLOCK=1024, HEAD=head, num_warps=2,
     )  # fmt: skip
@@ -123,7 +232,7 @@ def mixed(
 
 
 def partials(tokens: int, split: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Room for what `project` writes."""
+    """Buffers that `project` writes."""
     return torch.empty((split, tokens, 32), device=device), torch.empty((split, tokens), device=device)
 
 
@@ -144,9 +253,9 @@ def expect_mixed(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor, error: Tens
     pre_off = _sigmoid_off(off[:, :4] * s[0].abs(), pre_at)
     y = torch.einsum("ti,tid->td", pre, x)
     y_off = torch.einsum("ti,tid->td", pre_off + pre * 2.0**-20, x.abs()) + torch.einsum("ti,tid->td", pre, error)
-    found = (Expected("y", y, y_off + y.abs() * 2.0**-8),)
+    expected = (Expected("y", y, y_off + y.abs() * 2.0**-8),)
     if mix.shape[1] == STREAMS:
-        return found
+        return expected
     post_at = mix[:, 4:8] * s[1] + b[4:8]
     post_off = 2 * _sigmoid_off(off[:, 4:8] * s[1].abs(), post_at)
     comb_at = (mix[:, 8:] * s[2] + b[8:]).unflatten(1, (STREAMS, STREAMS))
@@ -155,11 +264,7 @@ def expect_mixed(x: Tensor, fn: Tensor, scale: Tensor, base: Tensor, error: Tens
     slope = torch.func.vmap(torch.func.jacrev(_sinkhorn))(comb_at).abs()
     entry = (off[:, 8:] * s[2].abs()).unflatten(1, (STREAMS, STREAMS)) + comb_at.abs() * 2.0**-22
     comb_off = 1.1 * torch.einsum("tijkl,tkl->tij", slope, entry) + comb * (2 * STEPS * 6 * 2.0**-24)
-    return (
-        *found,
-        Expected("post", 2 * torch.sigmoid(post_at), post_off),
-        Expected("comb", comb, comb_off),
-    )
+    return (*expected, Expected("post", 2 * torch.sigmoid(post_at), post_off), Expected("comb", comb, comb_off))
 
 
 def _sinkhorn(logits: Tensor) -> Tensor:
@@ -176,33 +281,23 @@ def _sigmoid_off(off: Tensor, at: Tensor) -> Tensor:
     return off / 4 + at.abs() * 2.0**-24 + 2.0**-21
 
 
-def projection_default(tokens: int, k: int, device: Device) -> Config:
+def projection_default(problem: Projection, device: Device) -> Config:
+    tokens, k = problem.tokens, problem.k
     split = largest_split(28 if tokens <= 16 else 14 if tokens <= 64 else 7 if tokens <= 2048 else 2, k // 128)
     shared = {"BLOCK_M": 16 if tokens <= 64 else 32, "BLOCK_K": 128, "SPLIT_K": split, "num_warps": 4}
-    return with_launch_options(shared, device, 2)
-
-
-def leaves_empty(split: int, steps: int) -> bool:
-    """Whether a split of `steps` equal shares would have nothing to do."""
-    return split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps
+    return matrix_config(shared, device)
 
 
 def largest_split(most: int, steps: int) -> int:
     """The largest split of the search spaces, up to `most`, that leaves none empty: 28672 = 2^12 x 7, 16384 = 2^14."""
-    return next(split for split in (28, 16, 14, 7, 4, 2, 1) if split <= most and not leaves_empty(split, steps))
+    return next(split for split in (28, 16, 14, 7, 4, 2, 1) if split <= most and not leaves_empty(steps, split))
 
 
-def with_launch_options(shared: dict[str, int], device: Device, stages: int) -> Config:
-    if device.is_amd:
-        return Config(shared, num_stages=stages, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_stages=stages + 1, num_ctas=1, maxnreg=0)
-
-
-def projection_reject(k: int, config: Config, device: Device) -> str | None:
+def projection_reject(problem: Projection, config: Config, device: Device) -> str | None:
     block_m, block_k, split = config.size("BLOCK_M"), config.size("BLOCK_K"), config.size("SPLIT_K")
     threads = config.size("num_warps") * device.warp_size
-    steps = triton.cdiv(k, block_k)
-    if leaves_empty(split, steps):
+    steps = triton.cdiv(problem.k, block_k)
+    if leaves_empty(steps, split):
         return f"SPLIT_K={split} leaves a split of {steps} steps empty"
     if block_m * block_k > 64 * threads:
         return f"{block_m * block_k // threads} values of a tile a thread do not fit beside their squares"
@@ -212,17 +307,17 @@ def projection_reject(k: int, config: Config, device: Device) -> str | None:
     return None
 
 
-def projection_work(tokens: int, k: int, outputs: int, config: Config, bytes_moved: int) -> Work:
-    """Of `project` with `outputs` rows of fn, and the launch that adds up its splits."""
-    block_m, split = config.size("BLOCK_M"), config.size("SPLIT_K")
-    depth, steps = k / split, steps_of_split(k, config)
+def projection_work(problem: Projection, config: Config, device: Device) -> Work:
+    """Work of `project` and of the launch that adds up its splits."""
+    block_m, split, tokens = config.size("BLOCK_M"), config.size("SPLIT_K"), problem.tokens
+    depth, steps = problem.k / split, steps_of_split(problem.k, config)
     return Work(
         programs=triton.cdiv(tokens, block_m) * split,
         flops_per_program=2 * 2 * block_m * 32 * steps * config.size("BLOCK_K"),
-        bytes_per_program=(2 * min(block_m, tokens) + 4 * outputs) * depth + 4 * 33 * block_m,
-        unique_bytes=bytes_moved,
+        bytes_per_program=(2 * min(block_m, tokens) + 4 * problem.OUTPUTS) * depth + 4 * 33 * block_m,
+        unique_bytes=problem.bytes_moved,
         iterations=steps,
         dtype="bf16",
         launches=2,
-        reduction_bytes=2 * 4 * 33 * tokens * split + 2 * k * tokens,
+        reduction_bytes=2 * 4 * 33 * tokens * split + 2 * problem.k * tokens,
     )

@@ -6,7 +6,6 @@ comb is indexed [from, to]: its transpose mixes as well, and wrongly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -16,36 +15,16 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
 from autotune.kernels._rows import row_config, row_reject
-
-STREAMS = 4
+from autotune.kernels.hyperconnection._mix import STREAMS, Streams, draw_mixed, reference_streams
 
 
 @dataclass(frozen=True)
-class Problem:
-    tokens: int
-    dim: int
-
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    def __post_init__(self) -> None:
-        if self.tokens < 1 or self.dim < 16:
-            raise ValueError(f"tokens must be positive, dim at least 16; got {self.tokens}, {self.dim}")
-
-    @classmethod
-    def of(cls, o: Tensor, residual: Tensor, post: Tensor, comb: Tensor) -> Problem:
-        return cls(o.shape[0], o.shape[1])
-
+class Problem(Streams):
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
-        draw = Draw(seed, device)
-        return (
-            draw.normal((self.tokens, self.dim), torch.bfloat16),
-            draw.normal((self.tokens, STREAMS, self.dim), torch.bfloat16),
-            draw.uniform((self.tokens, STREAMS), 0.0, 2.0),
-            draw.uniform((self.tokens, STREAMS, STREAMS), 0.0, 0.5),
-        )
+        return draw_mixed(Draw(seed, device), self.tokens, self.dim)
 
     @property
     def flops(self) -> int:
@@ -73,16 +52,9 @@ def _post(out_ptr, o_ptr, residual_ptr, post_ptr, comb_ptr, tokens, dim, BLOCK_M
         tl.store(out_ptr + (token * 4 + j)[:, None] * dim + col[None, :], mixed.to(tl.bfloat16), mask=mask)
 
 
-def _reference(problem: Problem, o: Tensor, residual: Tensor, post: Tensor, comb: Tensor) -> tuple[Expected, ...]:
-    r, c, p, x = residual.double(), comb.double(), post.double(), o.double()
-    value = p[:, :, None] * x[:, None, :] + torch.einsum("tij,tid->tjd", c, r)
-    magnitude = p[:, :, None] * x.abs()[:, None, :] + torch.einsum("tij,tid->tjd", c, r.abs())
-    # Five products and four sums in fp32, then bf16.
-    return (Expected("residual", value, 6 * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    value, error = reference_streams(args)
+    return (Expected("residual", value, error + 2.0**-8 * value.abs()),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -103,12 +75,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=2 * tile * STREAMS * (STREAMS + 1),
         bytes_per_program=2 * tile * (2 * STREAMS + 1),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(Problem, jit=_post, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_post, reference=_reference, default=_default, reject=_reject, work=_work)
 def mhc_post(o: Tensor, residual: Tensor, post: Tensor, comb: Tensor, *, config: Config, device: Device) -> Tensor:
     """o bf16 [tokens, dim], residual bf16 [tokens, 4, dim], post fp32 [tokens, 4], comb fp32 [tokens, 4, 4] -> bf16.
 

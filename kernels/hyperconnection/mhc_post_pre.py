@@ -6,7 +6,6 @@ The first launch writes the new streams and the partial projections of their col
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -16,51 +15,34 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
-from autotune.kernels._split import steps_of_split
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._problem import multiple_of
+from autotune.kernels._split import leaves_empty, steps_of_split
 from autotune.kernels.hyperconnection._mix import (
     MIXES,
     STREAMS,
+    Streams,
     accumulate,
+    draw_mixed,
+    draw_projection,
     expect_mixed,
     largest_split,
-    leaves_empty,
-    mixed,
+    launch_mixes,
     partials,
-    with_launch_options,
+    reference_streams,
 )
 
 
 @dataclass(frozen=True)
-class Problem:
-    tokens: int
-    dim: int
-
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
+class Problem(Streams):
     def __post_init__(self) -> None:
-        if self.tokens < 1 or self.dim < 16 or self.dim % 16:
-            raise ValueError(f"tokens must be positive, dim a multiple of 16; got {self.tokens}, {self.dim}")
-
-    @classmethod
-    def of(
-        cls, o: Tensor, residual: Tensor, post: Tensor, comb: Tensor, fn: Tensor, scale: Tensor, base: Tensor
-    ) -> Problem:
-        return cls(o.shape[0], o.shape[1])
+        super().__post_init__()
+        multiple_of(self, dim=16)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
-        k = STREAMS * self.dim
-        return (
-            draw.normal((self.tokens, self.dim), torch.bfloat16),
-            draw.normal((self.tokens, STREAMS, self.dim), torch.bfloat16),
-            draw.uniform((self.tokens, STREAMS), 0.0, 2.0),
-            draw.uniform((self.tokens, STREAMS, STREAMS), 0.0, 0.5),
-            draw.normal((MIXES, k), torch.float32, k**-0.5),
-            draw.uniform((3,), 0.5, 1.5),
-            draw.normal((MIXES,), torch.float32, 0.5),
-        )
+        return *draw_mixed(draw, self.tokens, self.dim), *draw_projection(draw, self.dim, MIXES, 3)
 
     @property
     def flops(self) -> int:
@@ -108,28 +90,12 @@ def _post_project(
     tl.store(square_ptr + slot, tl.sum(squares, axis=1), mask=in_m)
 
 
-def _reference(
-    problem: Problem,
-    o: Tensor,
-    residual: Tensor,
-    post: Tensor,
-    comb: Tensor,
-    fn: Tensor,
-    scale: Tensor,
-    base: Tensor,
-) -> tuple[Expected, ...]:
-    r, c, p, x = residual.double(), comb.double(), post.double(), o.double()
-    value = p[:, :, None] * x[:, None, :] + torch.einsum("tij,tid->tjd", c, r)
-    magnitude = p[:, :, None] * x.abs()[:, None, :] + torch.einsum("tij,tid->tjd", c, r.abs())
-    # Five products and four sums in fp32, then bf16: the same number, save where the error reaches a tie.
-    error = 6 * 2.0**-24 * magnitude
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    value, error = reference_streams(args)
+    # Rounded to bf16: the same number, save where the error reaches a tie.
     low, stored, high = ((value + off).to(torch.bfloat16).double() for off in (-error, 0, error))
     # What follows starts from the streams as stored.
-    return (Expected("residual", stored, high - low), *expect_mixed(stored, fn, scale, base, high - low))
-
-
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(output.double() for output in outputs)
+    return (Expected("residual", stored, high - low), *expect_mixed(stored, args.fn, args.scale, args.base, high - low))
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -137,15 +103,16 @@ def _default(problem: Problem, device: Device) -> Config:
     # 64 columns spill 16 B a thread on sm_90, where 4 warps hold the tile.
     block_k = 64 if device.is_amd else 32
     split = largest_split(28 if tokens <= 64 else 7 if tokens <= 2048 else 1, problem.dim // block_k)
-    shared = {"BLOCK_M": 16, "BLOCK_K": block_k, "SPLIT_K": split, "num_warps": 4}
-    return with_launch_options(shared, device, 1)
+    stages = 1 if device.is_amd else 2
+    tile = {"BLOCK_M": 16, "BLOCK_K": block_k, "SPLIT_K": split}
+    return matrix_config({**tile, "num_warps": 4, "num_stages": stages}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
     block_m, block_k, split = config.size("BLOCK_M"), config.size("BLOCK_K"), config.size("SPLIT_K")
     threads = config.size("num_warps") * device.warp_size
     steps = triton.cdiv(problem.dim, block_k)
-    if leaves_empty(split, steps):
+    if leaves_empty(steps, split):
         return f"SPLIT_K={split} leaves a split of {steps} steps empty"
     if block_m * block_k > 32 * threads:
         return f"{block_m * block_k // threads} values of a tile a thread do not fit beside their streams"
@@ -171,7 +138,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_post_project, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_post_project, reference=_reference, default=_default, reject=_reject, work=_work)
 def mhc_post_pre(
     o: Tensor,
     residual: Tensor,
@@ -205,4 +172,4 @@ def mhc_post_pre(
     parts = partials(tokens, split, o.device)
     grid = (triton.cdiv(tokens, config.size("BLOCK_M")), split)
     _post_project[grid](streams, o, residual, post, comb, fn, *parts, tokens, dim, **options(config))
-    return (streams, *mixed(streams, parts, scale, base))
+    return (streams, *launch_mixes(streams, parts, scale, base))

@@ -40,7 +40,7 @@ def key_at(slot, page_size, FP4: tl.constexpr):
 
 @triton.jit
 def store_keys(q, scale, slot, cache_ptr, page_size, FP4: tl.constexpr):
-    """What `quantise_rows` made into the slots int64 [ROWS]; a negative slot is skipped."""
+    """Store the result of `quantise_rows` into the slots int64 [ROWS]; a negative slot is skipped."""
     keep = (slot >= 0)[:, None]
     key, scales = key_at(tl.where(slot >= 0, slot, 0), page_size, FP4)
     tl.store(cache_ptr + key[:, None] + tl.arange(0, 64 if FP4 else 128)[None, :], q, mask=keep)
@@ -93,12 +93,12 @@ def decode_keys(cache: Tensor, page_size: int, fp4: bool, dtype: str) -> Tensor:
 def expect_stored(
     before: tuple[Tensor, Tensor], slots: Tensor, stored: tuple[Expected, Expected]
 ) -> tuple[Expected, ...]:
-    """What `decode` gives after rows `stored` (keys, scales) went to `slots` (-1: nowhere); `before`: what it gave."""
+    """`decode` of the cache after rows `stored` (keys, scales) went to `slots` (-1: nowhere); `before`: ahead of it."""
     keep = slots >= 0
     at = slots[keep].long()
-    found = []
+    expected = []
     for old, new in zip(before, stored, strict=True):
         value, bound = old.clone(), torch.zeros_like(old)
         value[at], bound[at] = new.value[keep], new.bound[keep]
-        found.append(Expected(new.name, value, bound))
-    return tuple(found)
+        expected.append(Expected(new.name, value, bound))
+    return tuple(expected)

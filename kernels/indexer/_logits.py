@@ -1,10 +1,12 @@
-"""What indexer logits share, whether keys lie in one tensor or in pages: sum over heads of relu(q_h . k) w_h.
+"""Parts of indexer logits, whether keys lie in one tensor or in pages: sum over heads of relu(q_h . k) w_h.
 
 Keys are the rows of the products and all heads of a few tokens their columns: whole matrix instructions of 128 rows
 even for one token, and sums over heads that stay within a row.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -17,14 +19,28 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
-from autotune.kernels._launch import require
-from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
+from autotune.kernels._launch import matrix_config, require
+from autotune.kernels._problem import Sizes, at_least, power_of_two
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import combined, dot_truncation
 
 KEY = 128
 FLOOR = -1e30
 """Stands for -inf in comparisons, where inf - inf would be NaN."""
+
+
+@dataclass(frozen=True)
+class Queries(Sizes):
+    """Queries of `tokens` with `heads`, a power of two from 8: the columns of the products."""
+
+    tokens: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, heads=8)
+        power_of_two(self, "heads")
 
 
 @triton.jit
@@ -38,7 +54,7 @@ def load_queries(q_ptr, q_scale_ptr, row, inside, N: tl.constexpr, FP4: tl.const
             return tl.load(q_ptr + row[None, :] * 64 + half[:, None]), scale
         else:
             packed = tl.load(q_ptr + row[:, None] * 64 + half[None, :])
-            wide = (fp4_decode(packed, N, 128) * e8m0_spread(scale, N, 128)).to(tl.bfloat16)
+            wide = (fp4_decode(packed, N, 128) * e8m0_broadcast(scale, N, 128)).to(tl.bfloat16)
             return tl.trans(wide), scale
     else:
         return tl.load(q_ptr + row[None, :] * 128 + tl.arange(0, 128)[:, None]), 0
@@ -54,7 +70,7 @@ def tile_logits(
         if NATIVE:
             dots = tl.dot_scaled(k, k_scale, "e2m1", q, q_scale, "e2m1")
         else:
-            wide = (fp4_decode(k, BLOCK_N, 128) * e8m0_spread(k_scale, BLOCK_N, 128)).to(tl.bfloat16)
+            wide = (fp4_decode(k, BLOCK_N, 128) * e8m0_broadcast(k_scale, BLOCK_N, 128)).to(tl.bfloat16)
             dots = tl.dot(wide, q)
     else:
         dots = tl.dot(k, q)
@@ -86,9 +102,9 @@ def require_queries(kernel: str, q: Tensor, q_scale: Tensor | None, weights: Ten
     tokens, heads, _ = q.shape
     if heads < 8 or heads & (heads - 1):
         raise UsageError(f"{kernel}: q must have a power of two of heads, 8 or more, got {heads}")
-    require(kernel, q=(q, q.dtype, q.shape), weights=(weights, torch.float32, (tokens, heads)))
+    require(kernel, home=q, weights=(weights, torch.float32, (tokens, heads)))
     if q_scale is not None:
-        require(kernel, q=(q, q.dtype, q.shape), q_scale=(q_scale, torch.uint8, (tokens, heads, 4)))
+        require(kernel, home=q, q_scale=(q_scale, torch.uint8, (tokens, heads, 4)))
     return tokens, heads
 
 
@@ -117,10 +133,7 @@ def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor, fp4: boo
 
 def logits_config(shared: dict[str, Scalar], columns: int, device: Device) -> Config:
     """`shared` with the options for tiles of 128 keys by `columns` queries."""
-    warps = 4 if columns <= 64 else 8
-    if device.is_amd:
-        return Config(shared, num_warps=warps, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_warps=warps, num_stages=3, num_ctas=1, maxnreg=0)
+    return matrix_config({**shared, "num_warps": 4 if columns <= 64 else 8}, device)
 
 
 def steps_for(tokens: int, tiles: int, device: Device) -> int:

@@ -18,15 +18,16 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 from autotune.kernels.indexer._index_cache import KEY, draw_pages, key_at, page_bytes, views
 from autotune.kernels.indexer._logits import format_reject
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`keys` in all, `pages` a request at most."""
 
     requests: int
@@ -39,16 +40,10 @@ class Problem:
     VARYING: ClassVar[tuple[str, ...]] = ("requests", "keys", "pages")
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
-    def __post_init__(self) -> None:
-        if min(self.requests, self.keys, self.pages, self.page_size) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
-
     @classmethod
-    def of(
-        cls, cache: Tensor, page_table: Tensor, lengths: Tensor, offsets: Tensor, keys: int, page_size: int = 64
-    ) -> Problem:
-        fp4 = cache.shape[1] == page_bytes(page_size, True)
-        return cls(page_table.shape[0], keys, page_table.shape[1], page_size, fp4)
+    def of(cls, args: Arguments) -> Problem:
+        fp4 = args.cache.shape[1] == page_bytes(args.page_size, True)
+        return cls(args.page_table.shape[0], args.keys, args.page_table.shape[1], args.page_size, fp4)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -89,14 +84,14 @@ def _key_gather(
     WIDE: tl.constexpr = 64 if FP4 else 128
     key = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = key < keys
-    # The last request that begins at or before the key is one of `left` from `request` on.
+    # The last request that begins at or before the key is one of `remaining` from `request` on.
     request = tl.zeros((BLOCK,), dtype=tl.int64)
-    left = requests
-    while left > 1:
-        half = left // 2
+    remaining = requests
+    while remaining > 1:
+        half = remaining // 2
         begins = tl.load(offsets_ptr + request + half)
         request = tl.where(begins <= key, request + half, request)
-        left -= half
+        remaining -= half
     at = key - tl.load(offsets_ptr + request)
     length = tl.minimum(tl.load(lengths_ptr + request), pages * PAGE_SIZE)
     seen = inside & (at >= 0) & (at < length)
@@ -110,21 +105,13 @@ def _key_gather(
     tl.store(k_scale_ptr + key, tl.load(words + scales // 4, mask=seen, other=0), mask=inside)
 
 
-def _reference(
-    problem: Problem,
-    cache: Tensor,
-    page_table: Tensor,
-    lengths: Tensor,
-    offsets: Tensor,
-    keys: int,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    rows, scales = (part.flatten(0, 1) for part in views(cache, page_size, problem.fp4))
-    k = rows.new_zeros((keys, rows.shape[1]))
-    k_scale = rows.new_zeros((keys, 4))
-    for table, length, offset in zip(page_table.long(), lengths.tolist(), offsets.tolist(), strict=True):
-        entry = torch.arange(length, device=cache.device)
-        slot = table[entry // page_size] * page_size + entry % page_size
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    rows, scales = (part.flatten(0, 1) for part in views(args.cache, args.page_size, problem.fp4))
+    k = rows.new_zeros((args.keys, rows.shape[1]))
+    k_scale = rows.new_zeros((args.keys, 4))
+    for table, length, offset in zip(args.page_table.long(), args.lengths.tolist(), args.offsets.tolist(), strict=True):
+        entry = torch.arange(length, device=args.cache.device)
+        slot = table[entry // args.page_size] * args.page_size + entry % args.page_size
         k[offset : offset + length], k_scale[offset : offset + length] = rows[slot], scales[slot]
     return tuple(
         Expected(name, value, torch.zeros_like(value))
@@ -156,8 +143,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=problem.flops * block / problem.keys,
         bytes_per_program=block * (2 * problem.row + 4 * (problem.requests.bit_length() + 2)),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -185,12 +170,7 @@ def key_gather(
         raise UsageError(f"{name}: keys and page_size must be positive, got {keys} and {page_size}")
     require(name, cache=(cache, torch.uint8, (None, None)), page_table=(page_table, torch.int32, (None, None)))
     requests, pages = page_table.shape
-    require(
-        name,
-        cache=(cache, cache.dtype, cache.shape),
-        lengths=(lengths, torch.int32, (requests,)),
-        offsets=(offsets, torch.int32, (requests,)),
-    )
+    require(name, home=cache, lengths=(lengths, torch.int32, (requests,)), offsets=(offsets, torch.int32, (requests,)))
     widths = {page_bytes(page_size, fp4): fp4 for fp4 in (False, True)}
     width = int(cache.shape[1])  # while torch traces, sizes are symbols, and no keys of a dictionary
     if width not in widths:

@@ -13,11 +13,12 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within
-from autotune.kernels._rope import ROPE_DIM, drawn_rope_table
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, require_rotation
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import (
     KEY,
@@ -28,38 +29,23 @@ from autotune.kernels.indexer._index_cache import (
     quantise_rows,
     store_keys,
 )
-from autotune.kernels.indexer._spread import expect_spread, turn
+from autotune.kernels.indexer._spread import expect_spread, rotate_rows
 
 EPS = 1e-6
 THETA, YARN = 10000.0, (40, 4096, 32, 1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     page_size: int = 64
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.page_size) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
-
     @classmethod
-    def of(
-        cls,
-        k: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        table: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        cache: Tensor,
-        page_size: int = 64,
-    ) -> Problem:
-        return cls(k.shape[0], page_size)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.k.shape[0], args.page_size)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -103,33 +89,23 @@ def _key_prep(
     x = x * rstd[:, None] * tl.load(weight_ptr + col)[None, :] + tl.load(bias_ptr + col)[None, :]
     position = tl.load(positions_ptr + row, mask=inside, other=0)
     slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
-    q, scale = quantise_rows(turn(x, table_ptr, position, ROWS, True), ROWS, False, FP8_MAX, FNUZ)
+    q, scale = quantise_rows(rotate_rows(x, table_ptr, position, ROWS, True), ROWS, False, FP8_MAX, FNUZ)
     store_keys(q, scale, slot, cache_ptr, page_size, False)
 
 
-def _reference(
-    problem: Problem,
-    k: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    table: Tensor,
-    positions: Tensor,
-    slots: Tensor,
-    cache: Tensor,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    wide = k.double()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide = args.k.double()
     centred = wide - wide.mean(1, keepdim=True)
     rstd = torch.rsqrt(centred.square().mean(1, keepdim=True) + EPS)
-    scaled = centred * rstd * weight.double()
-    y = scaled + bias.double()
+    scaled = centred * rstd * args.weight.double()
+    y = scaled + args.bias.double()
     # The mean errs by 128 roundings of the mean magnitude, the variance by as many of itself, halved by the root.
     u = 2.0**-24
-    centre = KEY * u * wide.abs().mean(1, keepdim=True) * rstd * weight.double().abs()
+    centre = KEY * u * wide.abs().mean(1, keepdim=True) * rstd * args.weight.double().abs()
     error = 2 * centre + (KEY + 6) * u * scaled.abs() + 2 * u * y.abs()
-    key, off = expect_spread(y, error, table[positions.long()], rope_first=True)
-    found = expect_fp8_within("key", key, off, KEY, problem.dtype, ue8m0=True)
-    return expect_stored(decode(cache, page_size, False, problem.dtype), slots, found)
+    key, off = expect_spread(y, error, args.table[args.positions.long()], rope_first=True)
+    quantised = expect_fp8_within("key", key, off, KEY, problem.dtype, ue8m0=True)
+    return expect_stored(decode(args.cache, args.page_size, False, problem.dtype), args.slots, quantised)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
@@ -151,8 +127,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=25 * rows * KEY,
         bytes_per_program=rows * (3 * KEY + 4 * ROPE_DIM + 8) + 8 * KEY,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -182,14 +156,13 @@ def key_prep(
     tokens = k.shape[0]
     require(
         name,
-        k=(k, k.dtype, k.shape),
+        home=k,
         weight=(weight, torch.float32, (KEY,)),
         bias=(bias, torch.float32, (KEY,)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (tokens,)),
         slots=(slots, torch.int32, (tokens,)),
         cache=(cache, torch.uint8, (None, page_bytes(page_size, False))),
     )
+    require_rotation(name, k, table, positions, tokens)
     _key_prep[(triton.cdiv(tokens, config.size("ROWS")),)](
         k, weight, bias, table, positions, slots, cache, tokens, page_size, EPS,
         FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),

@@ -17,13 +17,16 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import one_of
+from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._index_cache import decode_keys, draw_pages, page_bytes
 from autotune.kernels.indexer._logits import (
     FLOOR,
     KEY,
+    Queries,
     draw_queries,
     expect_logits,
     format_reject,
@@ -40,11 +43,9 @@ PATTERNS = ("full", "ragged")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Queries):
     """`pages` a token, of which `pattern` says how many keys are valid: all, or any number of them."""
 
-    tokens: int
-    heads: int
     pages: int
     page_size: int = 64
     fp4: bool = False
@@ -55,27 +56,15 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.pages) < 1 or self.heads < 8 or self.heads & (self.heads - 1):
-            raise ValueError(f"sizes must be positive, heads a power of two from 8; got {self}")
-        if self.page_size < 1 or self.dtype not in FP8 or self.pattern not in PATTERNS:
-            raise ValueError(
-                f"page_size must be positive, dtype one of {', '.join(FP8)}, pattern one of {', '.join(PATTERNS)}; "
-                f"got {self}"
-            )
+        super().__post_init__()
+        one_of(self, pattern=PATTERNS)
 
     @classmethod
-    def of(
-        cls,
-        q: Tensor,
-        q_scale: Tensor | None,
-        weights: Tensor,
-        cache: Tensor,
-        page_table: Tensor,
-        lengths: Tensor,
-        page_size: int = 64,
-    ) -> Problem:
-        dtype = "e4m3fnuz" if q.dtype == torch.float8_e4m3fnuz else "e4m3fn"
-        return cls(q.shape[0], q.shape[1], page_table.shape[1], page_size, q_scale is not None, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        dtype = fp8_name(args.q.dtype)
+        return cls(
+            args.q.shape[0], args.q.shape[1], args.page_table.shape[1], args.page_size, args.q_scale is not None, dtype
+        )
 
     @property
     def keys(self) -> int:
@@ -151,20 +140,11 @@ def _paged_logits(
         tl.store(out_ptr + s, tl.full((BLOCK_N,), float("-inf"), dtype=tl.float32), mask=s < keys)
 
 
-def _reference(
-    problem: Problem,
-    q: Tensor,
-    q_scale: Tensor | None,
-    weights: Tensor,
-    cache: Tensor,
-    page_table: Tensor,
-    lengths: Tensor,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    keys = decode_keys(cache, page_size, problem.fp4, problem.dtype).unflatten(0, (-1, page_size))
-    wide_k = keys[page_table.long().clamp_min(0)].flatten(1, 2)
-    valid = torch.arange(problem.keys, device=q.device)[None, :] < lengths[:, None]
-    return (expect_logits(wide_rows(q, q_scale), weights, wide_k, valid, problem.fp4),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    keys = decode_keys(args.cache, args.page_size, problem.fp4, problem.dtype).unflatten(0, (-1, args.page_size))
+    wide_k = keys[args.page_table.long().clamp_min(0)].flatten(1, 2)
+    valid = torch.arange(problem.keys, device=args.q.device)[None, :] < args.lengths[:, None]
+    return (expect_logits(wide_rows(args.q, args.q_scale), args.weights, wide_k, valid, problem.fp4),)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
@@ -221,7 +201,7 @@ def paged_logits(
     fp4 = q_scale is not None
     require(
         name,
-        q=(q, q.dtype, q.shape),
+        home=q,
         cache=(cache, torch.uint8, (None, page_bytes(page_size, fp4))),
         page_table=(page_table, torch.int32, (tokens, None)),
         lengths=(lengths, torch.int32, (tokens,)),

@@ -1,13 +1,12 @@
 """The indexer's queries: rotation, Hadamard, FP8 or FP4; and the heads' weights, which take the queries' scales (K10).
 
 With FP8 a head has one scale, and relu(s q k) w = relu(q k) (s w): it goes into the weight. FP4's scales go to the
-matrix unit. V4 turns the last 64 columns, in interleaved pairs, V3.2 the first, in halves.
+matrix unit. V4 rotates the last 64 columns, in interleaved pairs, V3.2 the first, in halves.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -16,52 +15,30 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
-from autotune.kernels._quant import (
-    FP8_MAX,
-    decode_e8m0,
-    decode_fp4,
-    expect_fp8_within,
-    expect_mx,
-    hadamard_matrix,
-)
-from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, reference_rope
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import options, require, require_fp8
+from autotune.kernels._problem import Sizes
+from autotune.kernels._quant import FP8_MAX, decode_e8m0, decode_fp4, expect_fp8_within, expect_mx, hadamard_matrix
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, reference_rope, require_rotation
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import KEY, quantise_rows
-from autotune.kernels.indexer._spread import turn
+from autotune.kernels.indexer._spread import rotate_rows
 
 THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     heads: int = 64
     fp4: bool = False
     rope_first: bool = False
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.heads) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
-
     @classmethod
-    def of(
-        cls,
-        q: Tensor,
-        weights: Tensor,
-        table: Tensor,
-        positions: Tensor,
-        fp4: bool = False,
-        rope_first: bool = False,
-        dtype: str = "e4m3fn",
-    ) -> Problem:
-        return cls(q.shape[0], q.shape[1], fp4, rope_first, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.q.shape[0], args.q.shape[1], args.fp4, args.rope_first, args.dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
         draw = Draw(seed, device)
@@ -94,7 +71,7 @@ def _query_prep(
     mask = inside[:, None]
     position = tl.load(positions_ptr + row // heads, mask=inside, other=0)
     x = tl.load(q_ptr + row[:, None] * 128 + tl.arange(0, 128)[None, :], mask=mask, other=0.0).to(tl.float32)
-    q, scale = quantise_rows(turn(x, table_ptr, position, ROWS, FIRST), ROWS, FP4, FP8_MAX, FNUZ)
+    q, scale = quantise_rows(rotate_rows(x, table_ptr, position, ROWS, FIRST), ROWS, FP4, FP8_MAX, FNUZ)
     weight = tl.load(weights_ptr + row, mask=inside, other=0.0) * factor
     if FP4:
         tl.store(out_ptr + row[:, None] * 64 + tl.arange(0, 64)[None, :], q, mask=mask)
@@ -105,25 +82,16 @@ def _query_prep(
     tl.store(out_weights_ptr + row, weight, mask=inside)
 
 
-def _reference(
-    problem: Problem,
-    q: Tensor,
-    weights: Tensor,
-    table: Tensor,
-    positions: Tensor,
-    fp4: bool,
-    rope_first: bool,
-    dtype: str,
-) -> tuple[Expected, ...]:
-    turns = table[positions.long()][:, None, :].expand(-1, problem.heads, -1)
-    x = reference_rope(q.double(), turns, first=rope_first)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    rotation = args.table[args.positions.long()][:, None, :].expand(-1, problem.heads, -1)
+    x = reference_rope(args.q.double(), rotation, first=args.rope_first)
     y = x @ hadamard_matrix(KEY, x.device) * KEY**-0.5
-    # A turn (products and a sum) and seven levels of sums in fp32, relative to the row's magnitude; then bf16.
-    error = 12 * 2.0**-24 * q.double().abs().sum(2, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
-    w = weights.double() * KEY**-0.5 * problem.heads**-0.5
-    if fp4:
+    # A rotation (products and a sum) and seven levels of sums in fp32, relative to the row's magnitude; then bf16.
+    error = 12 * 2.0**-24 * args.q.double().abs().sum(2, keepdim=True) * KEY**-0.5 + 2.0**-8 * y.abs()
+    w = args.weights.double() * KEY**-0.5 * problem.heads**-0.5
+    if args.fp4:
         return (*expect_mx("q", y, error, "e2m1"), Expected("weights", w, w.abs() * 2.0**-22))
-    value, scale = expect_fp8_within("q", y, error, KEY, dtype, True)
+    value, scale = expect_fp8_within("q", y, error, KEY, args.dtype, True)
     # q comes without its scale, which is in the weights: their product is what must be right.
     whole = w[..., None] * value.value
     off = w[..., None].abs() * (value.bound + value.value.abs() * 2.0**-21)
@@ -160,8 +128,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         # Heads of one token turn by the same row of the table.
         bytes_per_program=rows * (2 * KEY + out + 8) + triton.cdiv(rows, problem.heads) * 4 * ROPE_DIM,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -187,15 +153,9 @@ def query_prep(
     name = "query_prep"
     require(name, q=(q, torch.bfloat16, (None, None, KEY)))
     tokens, heads, _ = q.shape
-    require(
-        name,
-        q=(q, q.dtype, q.shape),
-        weights=(weights, torch.float32, (tokens, heads)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (tokens,)),
-    )
-    if dtype not in FP8:
-        raise UsageError(f"{name}: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
+    require(name, home=q, weights=(weights, torch.float32, (tokens, heads)))
+    require_rotation(name, q, table, positions, tokens)
+    require_fp8(name, dtype)
     out = torch.empty((tokens, heads, KEY // 2 if fp4 else KEY), dtype=torch.uint8, device=q.device)
     scale = torch.empty((tokens, heads, 4), dtype=torch.uint8, device=q.device) if fp4 else None
     new_weights = torch.empty_like(weights)

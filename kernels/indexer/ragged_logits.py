@@ -16,12 +16,15 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import one_of
+from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._logits import (
     FLOOR,
     KEY,
+    Queries,
     draw_queries,
     draw_rows,
     expect_logits,
@@ -39,11 +42,9 @@ PATTERNS = ("causal", "ragged")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Queries):
     """`pattern`: ranges that begin at 0 and grow evenly to all keys, or begin and end anywhere, some empty."""
 
-    tokens: int
-    heads: int
     keys: int
     fp4: bool = False
     dtype: str = "e4m3fn"
@@ -53,24 +54,13 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.keys) < 1 or self.heads < 8 or self.heads & (self.heads - 1):
-            raise ValueError(f"sizes must be positive, heads a power of two from 8; got {self}")
-        if self.dtype not in FP8 or self.pattern not in PATTERNS:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, pattern one of {', '.join(PATTERNS)}; got {self}")
+        super().__post_init__()
+        one_of(self, pattern=PATTERNS)
 
     @classmethod
-    def of(
-        cls,
-        q: Tensor,
-        q_scale: Tensor | None,
-        weights: Tensor,
-        k: Tensor,
-        k_scale: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-    ) -> Problem:
-        dtype = "e4m3fnuz" if q.dtype == torch.float8_e4m3fnuz else "e4m3fn"
-        return cls(q.shape[0], q.shape[1], k.shape[0], q_scale is not None, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        dtype = fp8_name(args.q.dtype)
+        return cls(args.q.shape[0], args.q.shape[1], args.k.shape[0], args.q_scale is not None, dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | None, ...]:
         draw = Draw(seed, device)
@@ -140,20 +130,11 @@ def _ragged_logits(
             tl.store(out_ptrs + s[:, None], logits, mask=(s < keys)[:, None] & in_tokens[None, :])
 
 
-def _reference(
-    problem: Problem,
-    q: Tensor,
-    q_scale: Tensor | None,
-    weights: Tensor,
-    k: Tensor,
-    k_scale: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-) -> tuple[Expected, ...]:
-    wide_k = wide_rows(k, k_scale) if problem.fp4 else k.double() * k_scale.double()[:, None]
-    key = torch.arange(problem.keys, device=q.device)[None, :]
-    valid = (key >= starts[:, None]) & (key < ends[:, None])
-    return (expect_logits(wide_rows(q, q_scale), weights, wide_k, valid, problem.fp4),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide_k = wide_rows(args.k, args.k_scale) if problem.fp4 else args.k.double() * args.k_scale.double()[:, None]
+    key = torch.arange(problem.keys, device=args.q.device)[None, :]
+    valid = (key >= args.starts[:, None]) & (key < args.ends[:, None])
+    return (expect_logits(wide_rows(args.q, args.q_scale), args.weights, wide_k, valid, problem.fp4),)
 
 
 def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
@@ -218,7 +199,7 @@ def ragged_logits(
     keys, fp4 = k.shape[0], q_scale is not None
     require(
         name,
-        q=(q, q.dtype, q.shape),
+        home=q,
         k=(k, q.dtype, k.shape),
         k_scale=(k_scale, torch.uint8, (keys, 4)) if fp4 else (k_scale, torch.float32, (keys,)),
         starts=(starts, torch.int32, (tokens,)),

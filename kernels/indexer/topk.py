@@ -27,15 +27,16 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Library, Work, tunable
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._rows import row_config, row_reject
 
 PATTERNS = ("full", "ragged", "short")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`n` logits a row, of which `pattern` says how many are valid: all, any number, or at most about k."""
 
     tokens: int
@@ -48,12 +49,12 @@ class Problem:
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.n, self.k, self.page_size) < 1 or self.pattern not in PATTERNS:
-            raise ValueError(f"sizes must be positive, pattern one of {', '.join(PATTERNS)}; got {self}")
+        super().__post_init__()
+        one_of(self, pattern=PATTERNS)
 
     @classmethod
-    def of(cls, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int) -> Problem:
-        return cls(logits.shape[0], logits.shape[1], k, page_size)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.logits.shape[0], args.logits.shape[1], args.k, args.page_size)
 
     @property
     def pages(self) -> int:
@@ -146,13 +147,13 @@ def _topk(
         tl.store(out_ptr + start + col, -1, mask=(start + col >= taken) & (start + col < k))
 
 
-def _reference(
-    problem: Problem, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int
-) -> tuple[Expected, ...]:
-    slots = torch.full((problem.tokens, k), -1.0, dtype=torch.float64, device=logits.device)
-    for row, length in enumerate(lengths.tolist()):
-        index = logits[row, :length].sort(descending=True, stable=True).indices[:k]
-        slots[row, : len(index)] = (page_table[row, index // page_size] * page_size + index % page_size).double()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    slots = torch.full((problem.tokens, args.k), -1.0, dtype=torch.float64, device=args.logits.device)
+    for row, length in enumerate(args.lengths.tolist()):
+        index = args.logits[row, :length].sort(descending=True, stable=True).indices[: args.k]
+        slots[row, : len(index)] = (
+            args.page_table[row, index // args.page_size] * args.page_size + index % args.page_size
+        ).double()
     return (Expected("slots", slots.sort(1).values, torch.zeros_like(slots)),)
 
 
@@ -160,16 +161,14 @@ def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
     return (output.double().sort(1).values,)
 
 
-def _torch(
-    problem: Problem, logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int
-) -> Callable[[], Tensor] | None:
-    """Of whole rows only; which of equal logits it takes is left open, so that ties at the k-th may differ."""
-    if problem.pattern != "full" or problem.n < k:
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor] | None:
+    """Whole rows only. torch.topk does not say which of equal logits it takes: ties at the k-th may differ."""
+    if problem.pattern != "full" or problem.n < args.k:
         return None
 
     def call() -> Tensor:
-        index = logits.topk(k, sorted=False).indices
-        return page_table.gather(1, index // page_size) * page_size + index % page_size
+        index = args.logits.topk(args.k, sorted=False).indices
+        return args.page_table.gather(1, index // args.page_size) * args.page_size + index % args.page_size
 
     return call
 
@@ -196,7 +195,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=4 * (problem.n * (1 if trips == 1 else passes) + problem.k + problem.pages),
         unique_bytes=problem.bytes_moved,
         iterations=trips * passes,
-        dtype="fp32",
     )
 
 
@@ -211,14 +209,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     library=Library("torch.topk and indexing", _torch),
 )
 def topk(
-    logits: Tensor,
-    lengths: Tensor,
-    page_table: Tensor,
-    k: int,
-    page_size: int,
-    *,
-    config: Config,
-    device: Device,
+    logits: Tensor, lengths: Tensor, page_table: Tensor, k: int, page_size: int, *, config: Config, device: Device
 ) -> Tensor:
     """Slots int32 [tokens, k] of the largest of the first lengths[t] logits, -1 behind them where these are fewer.
 
@@ -229,7 +220,7 @@ def topk(
     (tokens, n), pages = logits.shape, page_table.shape[1]
     require(
         "topk",
-        logits=(logits, logits.dtype, logits.shape),
+        home=logits,
         lengths=(lengths, torch.int32, (tokens,)),
         page_table=(page_table, torch.int32, (tokens, pages)),
     )

@@ -17,13 +17,14 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`start`: the least positions before a request's chunk, less than a window more; chunks are equal but the last."""
 
     tokens: int
@@ -34,13 +35,9 @@ class Problem:
     VARYING: ClassVar[tuple[str, ...]] = ("tokens", "requests")
     DRAWN: ClassVar[tuple[str, ...]] = ("start",)
 
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.requests, self.window) < 1 or self.start < 0:
-            raise ValueError(f"sizes must be positive, start at least 0; got {self}")
-
     @classmethod
-    def of(cls, positions: Tensor, requests: Tensor, starts: Tensor, window: int = 128) -> Problem:
-        return cls(positions.shape[0], starts.shape[0], window)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.positions.shape[0], args.starts.shape[0], args.window)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -80,25 +77,18 @@ def _chunk_indices(
     tl.store(ring_ptr + row[:, None] * window + col[None, :], ring, mask=mask)
 
 
-def _reference(
-    problem: Problem, positions: Tensor, requests: Tensor, starts: Tensor, window: int
-) -> tuple[Expected, ...]:
-    chunk = torch.full((problem.tokens, window), -1.0, dtype=torch.float64, device=positions.device)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    chunk = torch.full((problem.tokens, args.window), -1.0, dtype=torch.float64, device=args.positions.device)
     ring = chunk.clone()
-    rows = {(r, p): row for row, (r, p) in enumerate(zip(requests.tolist(), positions.tolist(), strict=True))}
+    rows = {(r, p): row for row, (r, p) in enumerate(zip(args.requests.tolist(), args.positions.tolist(), strict=True))}
     for (request, position), row in rows.items():
-        for at, key in enumerate(range(max(0, position + 1 - window), position + 1)):
-            if key >= starts[request]:
+        for at, key in enumerate(range(max(0, position + 1 - args.window), position + 1)):
+            if key >= args.starts[request]:
                 chunk[row, at] = rows[request, key]
             else:
-                ring[row, at] = request * window + key % window
+                ring[row, at] = request * args.window + key % args.window
     zero = torch.zeros_like(chunk)
     return Expected("chunk rows", chunk, zero), Expected("ring slots", ring, zero)
-
-
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    chunk, ring = outputs
-    return chunk.double(), ring.double()
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -116,14 +106,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=6 * rows * problem.window,
         bytes_per_program=8 * rows * (problem.window + 1),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(
-    Problem, jit=_chunk_indices, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_chunk_indices, reference=_reference, default=_default, reject=_reject, work=_work)
 def chunk_indices(
     positions: Tensor, requests: Tensor, starts: Tensor, window: int = 128, *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor]:

@@ -18,15 +18,16 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, at_most
 from autotune.kernels._rows import row_config, row_reject
 
 MOST_REQUESTS = 4096
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     requests: int
     ratio: int
     capacity: int
@@ -34,12 +35,12 @@ class Problem:
     VARYING: ClassVar[tuple[str, ...]] = ("requests", "capacity")
 
     def __post_init__(self) -> None:
-        if min(self.requests, self.ratio, self.capacity) < 1 or self.requests > MOST_REQUESTS:
-            raise ValueError(f"sizes must be positive, requests at most {MOST_REQUESTS}; got {self}")
+        super().__post_init__()
+        at_most(self, requests=MOST_REQUESTS)
 
     @classmethod
-    def of(cls, starts: Tensor, lengths: Tensor, ratio: int, capacity: int) -> Problem:
-        return cls(starts.shape[0], ratio, capacity)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.starts.shape[0], args.ratio, args.capacity)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -63,18 +64,18 @@ def _compress_plan(
 ):
     entry = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     request = tl.arange(0, REQUESTS)
-    there = request < requests
-    start = tl.load(starts_ptr + request, mask=there, other=0)
-    length = tl.load(lengths_ptr + request, mask=there, other=0)
+    is_request = request < requests
+    start = tl.load(starts_ptr + request, mask=is_request, other=0)
+    length = tl.load(lengths_ptr + request, mask=is_request, other=0)
     closed = (start + length) // ratio - start // ratio
     through = tl.cumsum(closed, axis=0)
     rows = tl.cumsum(length, axis=0) - length
     # The request of an entry: as many as have all their windows before it.
-    owner = tl.sum((there[None, :] & (through[None, :] <= entry[:, None])).to(tl.int32), axis=1)
-    mine = request[None, :] == owner[:, None]
-    begin = tl.sum(tl.where(mine, start[None, :], 0), axis=1)
-    window = begin // ratio + entry - tl.sum(tl.where(mine, (through - closed)[None, :], 0), axis=1)
-    row = tl.sum(tl.where(mine, rows[None, :], 0), axis=1) + window * ratio - begin
+    owner = tl.sum((is_request[None, :] & (through[None, :] <= entry[:, None])).to(tl.int32), axis=1)
+    is_owner = request[None, :] == owner[:, None]
+    begin = tl.sum(tl.where(is_owner, start[None, :], 0), axis=1)
+    window = begin // ratio + entry - tl.sum(tl.where(is_owner, (through - closed)[None, :], 0), axis=1)
+    row = tl.sum(tl.where(is_owner, rows[None, :], 0), axis=1) + window * ratio - begin
     used = owner < requests
     inside = entry < capacity
     tl.store(plan_ptr + entry * 3, tl.where(used, owner, -1), mask=inside)
@@ -82,20 +83,16 @@ def _compress_plan(
     tl.store(plan_ptr + entry * 3 + 2, tl.where(used, row, -1), mask=inside)
 
 
-def _reference(problem: Problem, starts: Tensor, lengths: Tensor, ratio: int, capacity: int) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     rows: list[list[int]] = []
     offset = 0
-    for request, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        closing = (position for position in range(start, start + length) if (position + 1) % ratio == 0)
-        rows += [[request, position // ratio, offset + position + 1 - ratio - start] for position in closing]
+    for request, (start, length) in enumerate(zip(args.starts.tolist(), args.lengths.tolist(), strict=True)):
+        closing = (position for position in range(start, start + length) if (position + 1) % args.ratio == 0)
+        rows += [[request, position // args.ratio, offset + position + 1 - args.ratio - start] for position in closing]
         offset += length
-    rows = (rows + [[-1, -1, -1]] * capacity)[:capacity]
-    plan = torch.tensor(rows, dtype=torch.float64, device=starts.device)
+    rows = (rows + [[-1, -1, -1]] * args.capacity)[: args.capacity]
+    plan = torch.tensor(rows, dtype=torch.float64, device=args.starts.device)
     return (Expected("plan", plan, torch.zeros_like(plan)),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -118,14 +115,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=4 * block * problem.requests,
         bytes_per_program=8 * problem.requests + 12 * block,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(
-    Problem, jit=_compress_plan, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_compress_plan, reference=_reference, default=_default, reject=_reject, work=_work)
 def compress_plan(
     starts: Tensor, lengths: Tensor, ratio: int, capacity: int, *, config: Config, device: Device
 ) -> Tensor:

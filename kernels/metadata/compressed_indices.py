@@ -16,13 +16,14 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`width` entries at most a token; `pages` a request."""
 
     tokens: int
@@ -34,16 +35,13 @@ class Problem:
     VARYING: ClassVar[tuple[str, ...]] = ("tokens", "width", "pages")
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.width, self.ratio, self.page_size, self.pages) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
+        super().__post_init__()
         if self.pages * self.page_size < self.width:
             raise ValueError(f"{self.pages} pages of {self.page_size} do not hold {self.width} entries")
 
     @classmethod
-    def of(
-        cls, positions: Tensor, requests: Tensor, page_table: Tensor, ratio: int, page_size: int, width: int
-    ) -> Problem:
-        return cls(positions.shape[0], width, ratio, page_size, page_table.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.positions.shape[0], args.width, args.ratio, args.page_size, args.page_table.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -85,24 +83,14 @@ def _compressed_indices(
     tl.store(out_ptr + row[:, None] * width + entry, slot, mask=in_rows[:, None] & (entry < width))
 
 
-def _reference(
-    problem: Problem,
-    positions: Tensor,
-    requests: Tensor,
-    page_table: Tensor,
-    ratio: int,
-    page_size: int,
-    width: int,
-) -> tuple[Expected, ...]:
-    value = torch.full((problem.tokens, width), -1.0, dtype=torch.float64, device=positions.device)
-    for token, (position, request) in enumerate(zip(positions.tolist(), requests.tolist(), strict=True)):
-        for entry in range(min(width, (position + 1) // ratio)):
-            value[token, entry] = int(page_table[request, entry // page_size]) * page_size + entry % page_size
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    value = torch.full((problem.tokens, args.width), -1.0, dtype=torch.float64, device=args.positions.device)
+    for token, (position, request) in enumerate(zip(args.positions.tolist(), args.requests.tolist(), strict=True)):
+        for entry in range(min(args.width, (position + 1) // args.ratio)):
+            value[token, entry] = (
+                int(args.page_table[request, entry // args.page_size]) * args.page_size + entry % args.page_size
+            )
     return (Expected("slots", value, torch.zeros_like(value)),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -123,14 +111,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=4 * tile,
         bytes_per_program=4 * tile * (1 + 1 / problem.page_size),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(
-    Problem, jit=_compressed_indices, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_compressed_indices, reference=_reference, default=_default, reject=_reject, work=_work)
 def compressed_indices(
     positions: Tensor,
     requests: Tensor,

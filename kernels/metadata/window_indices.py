@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -13,8 +12,9 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
 EDGE = 3
@@ -22,19 +22,13 @@ EDGE = 3
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     window: int = 128
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.window) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
-
     @classmethod
-    def of(cls, positions: Tensor, requests: Tensor, window: int = 128) -> Problem:
-        return cls(positions.shape[0], window)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.positions.shape[0], args.window)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         draw = Draw(seed, device)
@@ -64,17 +58,15 @@ def _window_indices(out_ptr, positions_ptr, requests_ptr, tokens, window, ROWS: 
     tl.store(out_ptr + row[:, None] * window + col[None, :], slot, mask=in_rows[:, None] & (col < window)[None, :])
 
 
-def _reference(problem: Problem, positions: Tensor, requests: Tensor, window: int) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     rows = []
-    for position, request in zip(positions.tolist(), requests.tolist(), strict=True):
-        seen = [request * window + p % window for p in range(max(0, position + 1 - window), position + 1)]
-        rows.append(seen + [-1] * (window - len(seen)))
-    value = torch.tensor(rows, dtype=torch.float64, device=positions.device)
+    for position, request in zip(args.positions.tolist(), args.requests.tolist(), strict=True):
+        seen = [
+            request * args.window + p % args.window for p in range(max(0, position + 1 - args.window), position + 1)
+        ]
+        rows.append(seen + [-1] * (args.window - len(seen)))
+    value = torch.tensor(rows, dtype=torch.float64, device=args.positions.device)
     return (Expected("slots", value, torch.zeros_like(value)),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -92,14 +84,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=4 * rows * problem.window,
         bytes_per_program=4 * rows * (problem.window + 2),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(
-    Problem, jit=_window_indices, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_window_indices, reference=_reference, default=_default, reject=_reject, work=_work)
 def window_indices(positions: Tensor, requests: Tensor, window: int = 128, *, config: Config, device: Device) -> Tensor:
     """positions and requests int32 [tokens] -> int32 [tokens, window] slots request * window + position % window.
 

@@ -21,17 +21,17 @@ def _experts_of(ids_ptr, slot, slots, experts):
     return tl.where((expert >= 0) & (expert < experts), expert, experts)
 
 
-@triton.jit(do_not_specialize=["slots", "room", "blocks"])
+@triton.jit(do_not_specialize=["slots", "capacity", "blocks"])
 def _count(
-    counts_ptr, sorted_ptr, block_expert_ptr, ids_ptr, slots, experts, room, blocks,
+    counts_ptr, sorted_ptr, block_expert_ptr, ids_ptr, slots, experts, capacity, blocks,
     CHUNK: tl.constexpr, BINS: tl.constexpr,
 ):  # fmt: skip
     chunk = tl.program_id(0)
     offs = tl.arange(0, CHUNK)
     expert = _experts_of(ids_ptr, chunk * CHUNK + offs, slots, experts)
     tl.store(counts_ptr + chunk * BINS + tl.arange(0, BINS), tl.histogram(expert, BINS))
-    for start in range(chunk * CHUNK, room, tl.num_programs(0) * CHUNK):
-        tl.store(sorted_ptr + start + offs, tl.zeros((CHUNK,), dtype=tl.int32) + slots, mask=start + offs < room)
+    for start in range(chunk * CHUNK, capacity, tl.num_programs(0) * CHUNK):
+        tl.store(sorted_ptr + start + offs, tl.zeros((CHUNK,), dtype=tl.int32) + slots, mask=start + offs < capacity)
     for start in range(chunk * CHUNK, blocks, tl.num_programs(0) * CHUNK):
         tl.store(block_expert_ptr + start + offs, tl.full((CHUNK,), -1, dtype=tl.int32), mask=start + offs < blocks)
 
@@ -64,8 +64,8 @@ def place(
         # Fewer steps than comparing all with all. Keys differ, so that any sort is stable.
         order = tl.sort(expert * CHUNK + slot)
         expert = order // CHUNK
-        here = tl.load(counts_ptr + chunk * BINS + bin_)
-        rank = slot - tl.gather(tl.cumsum(here, axis=0) - here, expert, 0)
+        own_counts = tl.load(counts_ptr + chunk * BINS + bin_)
+        rank = slot - tl.gather(tl.cumsum(own_counts, axis=0) - own_counts, expert, 0)
         slot = order % CHUNK
     rank += tl.gather(before, expert, 0)
     block = tl.gather(first_block, expert, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.errors import UsageError
 from autotune.inputs import Draw, shares
-from autotune.kernel import Work
+from autotune.kernel import Arguments, Work
+from autotune.kernels._problem import Sizes, at_most, multiple_of
+from autotune.kernels._quant import fp8_name
 
 
 @dataclass(frozen=True)
-class Slots:
+class Slots(Sizes):
     """`gathers`: stage 1, A has a row a token; else stage 2, a row a slot. `routing` shapes inputs only."""
 
     tokens: int
@@ -27,16 +29,19 @@ class Slots:
     gathers: bool = True
     routing: str = "uniform"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
     DRAWN: ClassVar[tuple[str, ...]] = ("routing",)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.topk, self.experts, self.n, self.k) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
-        if self.topk > self.experts:
-            raise ValueError(f"topk must be at most experts, got {self.topk} of {self.experts}")
+        super().__post_init__()
+        at_most(self, topk=self.experts)
         if self.routing != "one_expert":
-            shares(self.routing, self.experts)
+            shares(self.routing, self.experts)  # raises ValueError
+
+    @classmethod
+    def of(cls, args: Arguments) -> Self:
+        # With one token and one choice both stages are the same call.
+        (tokens, topk), (experts, n, _) = args.expert_ids.shape, args.w.shape
+        return cls(tokens, topk, experts, n, args.a.shape[1], args.a.shape[0] == tokens)
 
     @property
     def slots(self) -> int:
@@ -73,7 +78,7 @@ class Slots:
         expert_ids: Tensor,
         multiply: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """float64 [slots, n]: `multiply` of the rows [rows, k] of each expert and of its weights [n, k], from `wide_w`.
+        """float64 [slots, n]: `multiply` of each expert's rows [rows, k] and its weights [n, k], which `wide_w` gives.
 
         Expert by expert: 384 of them in float64 at once are more than a GPU holds.
         """
@@ -90,22 +95,43 @@ class Slots:
         value = self.by_expert(wide_a, wide_w, expert_ids, lambda rows, weights: rows @ weights.T)
         return value, self.by_expert(wide_a, wide_w, expert_ids, lambda rows, weights: rows.abs() @ weights.abs().T)
 
-    def work(self, config: Config, bytes_moved: int, widths: tuple[float, float], dtype: str) -> Work:
-        """`widths` are the bytes of an element of A and of W, scales included."""
-        block_m, block_n, k = config.size("BLOCK_M"), config.size("BLOCK_N"), self.k
-        touched = self.experts_touched
-        # Empty blocks of the worst-case grid leave at once and are not counted.
-        blocks = round(max(touched * -(-self.slots // (block_m * touched)), 1))
-        loaded = min(block_m, self.slots / blocks) * widths[0] + block_n * widths[1]
-        return Work(
-            programs=blocks * -(-self.n // block_n),
-            flops_per_program=2 * block_m * block_n * k,
-            bytes_per_program=k * loaded + 2 * block_m * block_n,
-            unique_bytes=bytes_moved,
-            iterations=-(-k // config.size("BLOCK_K")),
-            dtype=dtype,
-            launches=3,  # two of the alignment
-        )
+
+@dataclass(frozen=True)
+class Fp8Slots(Slots):
+    """Slots of FP8 activations; `dtype` is e4m3fn, or e4m3fnuz on CDNA3."""
+
+    dtype: str = "e4m3fn"
+
+    GROUP: ClassVar[int]
+    """Columns that share a scale."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        multiple_of(self, k=self.GROUP)
+
+    @classmethod
+    def of(cls, args: Arguments) -> Self:
+        (tokens, topk), (experts, n, _) = args.expert_ids.shape, args.w.shape
+        gathers = args.a.shape[0] == tokens
+        return cls(tokens, topk, experts, n, args.a.shape[1], gathers, dtype=fp8_name(args.a.dtype))
+
+
+def grouped_work(problem: Slots, config: Config, bytes_moved: int, widths: tuple[float, float], dtype: str) -> Work:
+    """Work of a grouped GEMM; `widths` are the bytes of an element of A and of W, scales included."""
+    block_m, block_n, k = config.size("BLOCK_M"), config.size("BLOCK_N"), problem.k
+    touched = problem.experts_touched
+    # Empty blocks of the worst-case grid end at once and are not counted.
+    blocks = round(max(touched * -(-problem.slots // (block_m * touched)), 1))
+    loaded = min(block_m, problem.slots / blocks) * widths[0] + block_n * widths[1]
+    return Work(
+        programs=blocks * -(-problem.n // block_n),
+        flops_per_program=2 * block_m * block_n * k,
+        bytes_per_program=k * loaded + 2 * block_m * block_n,
+        unique_bytes=bytes_moved,
+        iterations=-(-k // config.size("BLOCK_K")),
+        dtype=dtype,
+        launches=3,  # two of the alignment
+    )
 
 
 def check_rows(kernel: str, a: Tensor, expert_ids: Tensor, group: int) -> None:

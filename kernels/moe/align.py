@@ -17,8 +17,9 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._rows import row_config
 from autotune.kernels.moe._align import bins_of, most_blocks, place, sort_config, sort_slots
 
@@ -26,7 +27,7 @@ ROUTINGS = ("uniform", "one_expert", "other_ranks")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`routing` shapes inputs only; with `other_ranks` two thirds of the ids are no expert of this rank."""
 
     tokens: int
@@ -35,17 +36,16 @@ class Problem:
     block_m: int
     routing: str = "uniform"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
     DRAWN: ClassVar[tuple[str, ...]] = ("routing",)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.topk, self.experts, self.block_m) < 1 or self.routing not in ROUTINGS:
-            raise ValueError(f"sizes must be positive, routing one of {', '.join(ROUTINGS)}; got {self}")
+        super().__post_init__()
+        one_of(self, routing=ROUTINGS)
 
     @classmethod
-    def of(cls, expert_ids: Tensor, experts: int, block_m: int) -> Problem:
-        tokens, topk = expert_ids.shape
-        return cls(tokens, topk, experts, block_m)
+    def of(cls, args: Arguments) -> Problem:
+        tokens, topk = args.expert_ids.shape
+        return cls(tokens, topk, args.experts, args.block_m)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
         low, high = {
@@ -69,29 +69,26 @@ class Problem:
         return 4 * (self.slots + most_blocks(self.slots, self.experts, self.block_m) * (self.block_m + 1))
 
 
-def _reference(problem: Problem, expert_ids: Tensor, experts: int, block_m: int) -> tuple[Expected, ...]:
-    flat = expert_ids.flatten()
-    blocks = most_blocks(problem.slots, experts, block_m)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    flat = args.expert_ids.flatten()
+    blocks = most_blocks(problem.slots, args.experts, args.block_m)
     slots: list[int] = []
     owners: list[int] = []
-    for expert in range(experts):
-        mine = (flat == expert).nonzero()[:, 0].tolist()
-        used = -(-len(mine) // block_m)
-        slots += mine + [problem.slots] * (used * block_m - len(mine))
+    for expert in range(args.experts):
+        own_slots = (flat == expert).nonzero()[:, 0].tolist()
+        used = -(-len(own_slots) // args.block_m)
+        slots += own_slots + [problem.slots] * (used * args.block_m - len(own_slots))
         owners += [expert] * used
     outputs = {
-        "sorted_slots": slots + [problem.slots] * (blocks * block_m - len(slots)),
+        "sorted_slots": slots + [problem.slots] * (blocks * args.block_m - len(slots)),
         "block_expert": owners + [-1] * (blocks - len(owners)),
         "blocks_used": [len(owners)],
     }
     values = {
-        name: torch.tensor(numbers, dtype=torch.float64, device=expert_ids.device) for name, numbers in outputs.items()
+        name: torch.tensor(numbers, dtype=torch.float64, device=args.expert_ids.device)
+        for name, numbers in outputs.items()
     }
     return tuple(Expected(name, value, torch.zeros_like(value)) for name, value in values.items())
-
-
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(output.double() for output in outputs)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -122,12 +119,11 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=4 * (chunks * bins + 2 * chunk),
         unique_bytes=problem.bytes_moved + 4 * chunks * bins,
         iterations=triton.cdiv(chunks, 8),
-        dtype="fp32",
         launches=2,
     )
 
 
-@tunable(Problem, jit=place, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=place, reference=_reference, default=_default, reject=_reject, work=_work)
 def align(
     expert_ids: Tensor, experts: int, block_m: int, *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,20 +15,15 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
-from autotune.kernels.gemm._tiles import tile_reject
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels.gemm._tiles import bf16_tile_reject
 from autotune.kernels.moe._align import aligned
-from autotune.kernels.moe._grouped import Slots, check_rows
+from autotune.kernels.moe._grouped import Slots, check_rows, grouped_work
 
 
 @dataclass(frozen=True)
 class Problem(Slots):
-    @classmethod
-    def of(cls, a: Tensor, w: Tensor, expert_ids: Tensor, alignment: tuple[Tensor, Tensor] | None = None) -> Problem:
-        (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
-        return cls(tokens, topk, experts, n, k, a.shape[0] == tokens)
-
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
         ids = self.draw_ids(draw)
@@ -49,7 +44,7 @@ def _grouped_gemm(
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
     expert = tl.load(block_expert_ptr + block)
-    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest leaves here.
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest ends here.
     if expert >= 0:
         slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
         used = slot < slots
@@ -66,34 +61,26 @@ def _grouped_gemm(
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(problem: Problem, a: Tensor, w: Tensor, expert_ids: Tensor) -> tuple[Expected, ...]:
-    value, magnitude = problem.product(a.double(), lambda expert: w[expert].double(), expert_ids)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    value, magnitude = problem.product(args.a.double(), lambda expert: args.w[expert].double(), args.expert_ids)
     # k exact products added in fp32 in any order (Higham 2002, §4.2), then half an ulp of bf16.
     return (Expected("out", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     block_m = 16 if problem.slots / problem.experts_touched <= 16 else 64
-    shared = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4}
-    if device.is_amd:
-        return Config(shared, num_stages=2, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_stages=3, num_ctas=1, maxnreg=0)
+    return matrix_config({"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
-    return tile_reject(config, device, problem.k, stage_bytes)
+    return bf16_tile_reject(problem.k, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return problem.work(config, problem.bytes_moved, (2.0, 2.0), "bf16")
+    return grouped_work(problem, config, problem.bytes_moved, (2.0, 2.0), "bf16")
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
 def bf16_grouped_gemm(
     a: Tensor,
     w: Tensor,
@@ -112,7 +99,7 @@ def bf16_grouped_gemm(
     require(name, a=(a, torch.bfloat16, (None, None)))
     require(
         name,
-        a=(a, a.dtype, a.shape),
+        home=a,
         w=(w, torch.bfloat16, (None, None, a.shape[1])),
         expert_ids=(expert_ids, torch.int32, (None, None)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -14,13 +13,14 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`weighted`: by the router here, and not in the activation; `shared`: the shared expert's output is added."""
 
     tokens: int
@@ -29,15 +29,11 @@ class Problem:
     weighted: bool = True
     shared: bool = True
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.topk, self.dim) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
-
     @classmethod
-    def of(cls, x: Tensor, topk: int, weights: Tensor | None = None, shared: Tensor | None = None) -> Problem:
-        return cls(x.shape[0] // topk, topk, x.shape[1], weights is not None, shared is not None)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(
+            args.x.shape[0] // args.topk, args.topk, args.x.shape[1], args.weights is not None, args.shared is not None
+        )
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
@@ -77,21 +73,15 @@ def _combine(
     tl.store(out_ptr + offs, total.to(tl.bfloat16), mask=mask)
 
 
-def _reference(
-    problem: Problem, x: Tensor, topk: int, weights: Tensor | None, shared: Tensor | None
-) -> tuple[Expected, ...]:
-    slots = x.double().unflatten(0, (problem.tokens, topk))
-    if weights is not None:
-        slots = slots * weights.double()[:, :, None]
-    if shared is not None:
-        slots = torch.cat((slots, shared.double()[:, None, :]), 1)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    slots = args.x.double().unflatten(0, (problem.tokens, args.topk))
+    if args.weights is not None:
+        slots = slots * args.weights.double()[:, :, None]
+    if args.shared is not None:
+        slots = torch.cat((slots, args.shared.double()[:, None, :]), 1)
     value = slots.sum(1)
     # A product and a sum a choice in fp32, then bf16.
-    return (Expected("out", value, (topk + 2) * 2.0**-24 * slots.abs().sum(1) + 2.0**-8 * value.abs()),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+    return (Expected("out", value, (args.topk + 2) * 2.0**-24 * slots.abs().sum(1) + 2.0**-8 * value.abs()),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -111,12 +101,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=2 * tile * problem.topk,
         bytes_per_program=2 * tile * (problem.topk + 1 + problem.shared),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(Problem, jit=_combine, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_combine, reference=_reference, default=_default, reject=_reject, work=_work)
 def combine(
     x: Tensor, topk: int, weights: Tensor | None = None, shared: Tensor | None = None, *, config: Config, device: Device
 ) -> Tensor:
@@ -129,9 +117,9 @@ def combine(
         raise UsageError(f"combine: x must have topk={topk} rows a token, got {x.shape[0]} rows")
     tokens, dim = x.shape[0] // topk, x.shape[1]
     if weights is not None:
-        require("combine", x=(x, x.dtype, x.shape), weights=(weights, torch.float32, (tokens, topk)))
+        require("combine", home=x, weights=(weights, torch.float32, (tokens, topk)))
     if shared is not None:
-        require("combine", x=(x, x.dtype, x.shape), shared=(shared, torch.bfloat16, (tokens, dim)))
+        require("combine", home=x, shared=(shared, torch.bfloat16, (tokens, dim)))
     out = torch.empty((tokens, dim), dtype=torch.bfloat16, device=x.device)
     grid = (triton.cdiv(tokens, config.size("ROWS")), triton.cdiv(dim, config.size("BLOCK")))
     _combine[grid](

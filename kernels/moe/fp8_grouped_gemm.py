@@ -16,41 +16,20 @@ from autotune.arch import Accumulation
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
 from autotune.kernels.moe._align import aligned
-from autotune.kernels.moe._grouped import Slots, check_rows
+from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
 GROUP = 128
 
 
 @dataclass(frozen=True)
-class Problem(Slots):
-    dtype: str = "e4m3fn"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.k % GROUP:
-            raise ValueError(f"k must be a multiple of {GROUP}, got {self.k}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
-
-    @classmethod
-    def of(
-        cls,
-        a: Tensor,
-        a_scale: Tensor,
-        w: Tensor,
-        w_scale: Tensor,
-        expert_ids: Tensor,
-        alignment: tuple[Tensor, Tensor] | None = None,
-    ) -> Problem:
-        (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
-        dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
-        return cls(tokens, topk, experts, n, k, a.shape[0] == tokens, dtype=dtype)
+class Problem(Fp8Slots):
+    GROUP = GROUP
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -78,7 +57,7 @@ def _grouped_gemm(
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
     expert = tl.load(block_expert_ptr + block)
-    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest leaves here.
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest ends here.
     if expert >= 0:
         slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
         used = slot < slots
@@ -99,38 +78,31 @@ def _grouped_gemm(
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(
-    problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
-) -> tuple[Expected, ...]:
-    wide_a = a.double() * a_scale.double().repeat_interleave(GROUP, 1)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide_a = args.a.double() * args.a_scale.double().repeat_interleave(GROUP, 1)
 
     def wide_w(expert: int) -> Tensor:
-        by_row = w_scale[expert].double().repeat_interleave(GROUP, 0)[: problem.n]
-        return w[expert].double() * by_row.repeat_interleave(GROUP, 1)
+        by_row = args.w_scale[expert].double().repeat_interleave(GROUP, 0)[: problem.n]
+        return args.w[expert].double() * by_row.repeat_interleave(GROUP, 1)
 
-    value, magnitude = problem.product(wide_a, wide_w, expert_ids)
+    value, magnitude = problem.product(wide_a, wide_w, args.expert_ids)
     # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
     bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
 
     def cut(sums: Accumulation, independent: bool) -> Tensor:
         return problem.by_expert(
-            wide_a, wide_w, expert_ids, lambda rows, weights: truncation(rows, weights, GROUP, sums, independent)
+            wide_a, wide_w, args.expert_ids, lambda rows, weights: truncation(rows, weights, GROUP, sums, independent)
         )
 
     return (Expected("out", value, bound, cut),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     block_m = fewest_fp8_rows(device) if problem.slots / problem.experts_touched <= 16 else 64
-    shared = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4}
-    if device.is_amd:
-        stages = 2 if device.shared_bytes_per_block > 65536 else 1
-        return Config(shared, num_stages=stages, waves_per_eu=0, matrix_instr_nonkdim=16)
-    return Config(shared, num_stages=3, num_ctas=1, maxnreg=0)
+    config = matrix_config({"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4}, device)
+    # Two stages do not fit 64 KiB.
+    fits = not device.is_amd or device.shared_bytes_per_block > 65536
+    return config if fits else Config(config, num_stages=1)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -142,10 +114,10 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return problem.work(config, problem.bytes_moved, (1 + 4 / GROUP, 1.0), "fp8")
+    return grouped_work(problem, config, problem.bytes_moved, (1 + 4 / GROUP, 1.0), "fp8")
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
 def fp8_grouped_gemm(
     a: Tensor,
     a_scale: Tensor,
@@ -165,17 +137,12 @@ def fp8_grouped_gemm(
     """
     name = "fp8_grouped_gemm"
     require(name, a=(a, tuple(FP8.values()), (None, None)))
-    require(
-        name,
-        a=(a, a.dtype, a.shape),
-        w=(w, a.dtype, (None, None, a.shape[1])),
-        expert_ids=(expert_ids, torch.int32, (None, None)),
-    )
+    require(name, home=a, w=(w, a.dtype, (None, None, a.shape[1])), expert_ids=(expert_ids, torch.int32, (None, None)))
     check_rows(name, a, expert_ids, GROUP)
     (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
     require(
         name,
-        a=(a, a.dtype, a.shape),
+        home=a,
         a_scale=(a_scale, torch.float32, (a.shape[0], k // GROUP)),
         w_scale=(w_scale, torch.float32, (experts, triton.cdiv(n, GROUP), k // GROUP)),
     )

@@ -17,42 +17,20 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
-from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_spread, fp4_decode
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.gemm._tiles import tile_reject
 from autotune.kernels.moe._align import aligned
-from autotune.kernels.moe._grouped import Slots, check_rows
+from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
 GROUP = 32
 
 
 @dataclass(frozen=True)
-class Problem(Slots):
-    dtype: str = "e4m3fn"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.k % GROUP:
-            raise ValueError(f"k must be a multiple of {GROUP}, got {self.k}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
-
-    @classmethod
-    def of(
-        cls,
-        a: Tensor,
-        a_scale: Tensor,
-        w: Tensor,
-        w_scale: Tensor,
-        expert_ids: Tensor,
-        alignment: tuple[Tensor, Tensor] | None = None,
-    ) -> Problem:
-        (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape
-        dtype = "e4m3fnuz" if a.dtype == torch.float8_e4m3fnuz else "e4m3fn"
-        # Of one token with one choice both stages are the same call.
-        return cls(tokens, topk, experts, n, a.shape[1], a.shape[0] == tokens, dtype=dtype)
+class Problem(Fp8Slots):
+    GROUP = GROUP
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -80,7 +58,7 @@ def _grouped_gemm(
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
     expert = tl.load(block_expert_ptr + block)
-    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest leaves here.
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest ends here.
     if expert >= 0:
         slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
         used = slot < slots
@@ -106,41 +84,31 @@ def _grouped_gemm(
                 acc = tl.dot_scaled(a, a_scale, "e4m3", w, w_scale, "e2m1", acc)
             else:
                 w = tl.load(w_ptr + w_row[:, None] * (k // 2) + p[None, :], mask=in_bytes[None, :], other=0)
-                wide_w = (fp4_decode(w, BLOCK_N, BLOCK_K) * e8m0_spread(w_scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
-                wide_a = (a.to(tl.float32) * e8m0_spread(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
+                wide_w = (fp4_decode(w, BLOCK_N, BLOCK_K) * e8m0_broadcast(w_scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
+                wide_a = (a.to(tl.float32) * e8m0_broadcast(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
                 acc = tl.dot(wide_a, tl.trans(wide_w), acc)
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
 
 
-def _reference(
-    problem: Problem, a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor
-) -> tuple[Expected, ...]:
-    wide_a = a.double() * decode_e8m0(a_scale)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide_a = args.a.double() * decode_e8m0(args.a_scale)
 
     def wide_w(expert: int) -> Tensor:
-        return decode_fp4(w[expert]) * decode_e8m0(w_scale[expert])
+        return decode_fp4(args.w[expert]) * decode_e8m0(args.w_scale[expert])
 
-    value, magnitude = problem.product(wide_a, wide_w, expert_ids)
+    value, magnitude = problem.product(wide_a, wide_w, args.expert_ids)
     # Products are exact in fp32; k of them added in any order, then half an ulp of bf16 (Higham 2002, §4.2).
     return (Expected("out", value, problem.k * 2.0**-24 * magnitude + 2.0**-8 * value.abs()),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     rows_an_expert = problem.slots / problem.experts_touched
-    if device.is_amd:
-        block_m = 16 if rows_an_expert <= 16 else 64
-        shared = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 2}
-        return Config(shared, waves_per_eu=0, matrix_instr_nonkdim=16)
     # tcgen05 block-scaled matrix instructions have 128 rows: smaller tiles fall back to bf16 there.
-    block_m = 128 if device.has_native_fp4 else 16 if rows_an_expert <= 16 else 64
-    return Config(
-        BLOCK_M=block_m, BLOCK_N=64, BLOCK_K=128, num_warps=4, num_stages=2, num_ctas=1, maxnreg=0
-    )  # fmt: skip
+    fewest = 128 if device.has_native_fp4 and not device.is_amd else 16
+    block_m = max(fewest, 16 if rows_an_expert <= 16 else 64)
+    tile = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128}
+    return matrix_config({**tile, "num_warps": 4, "num_stages": 2}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -154,10 +122,10 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     # FP8 by FP4 runs at the FP8 rate; widened, at that of bf16.
     dtype = "fp8" if device.has_native_fp4 else "bf16"
-    return problem.work(config, problem.bytes_moved, (1.03, 0.53), dtype)
+    return grouped_work(problem, config, problem.bytes_moved, (1.03, 0.53), dtype)
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
 def mxfp4_grouped_gemm(
     a: Tensor,
     a_scale: Tensor,
@@ -190,12 +158,12 @@ def mxfp4_grouped_gemm(
 def _check(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, expert_ids: Tensor) -> None:
     name = "mxfp4_grouped_gemm"
     require(name, a=(a, tuple(FP8.values()), (None, None)), w=(w, torch.uint8, (None, None, None)))
-    require(name, a=(a, a.dtype, a.shape), expert_ids=(expert_ids, torch.int32, (None, None)))
+    require(name, home=a, expert_ids=(expert_ids, torch.int32, (None, None)))
     (rows, k), (experts, n, _) = a.shape, w.shape
     check_rows(name, a, expert_ids, GROUP)
     require(
         name,
-        a=(a, a.dtype, a.shape),
+        home=a,
         a_scale=(a_scale, torch.uint8, (rows, k // GROUP)),
         w=(w, torch.uint8, (experts, n, k // 2)),
         w_scale=(w_scale, torch.uint8, (experts, n, k // GROUP)),

@@ -8,7 +8,6 @@ sigmoid scores; of 8 groups the 4 with the largest sums of their best two stay, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -19,8 +18,9 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import Wanted, options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, at_most, multiple_of, one_of, power_of_two
 from autotune.kernels._rows import row_config, row_reject
 
 SCORINGS = ("sqrtsoftplus", "hash", "grouped_sigmoid")
@@ -29,33 +29,23 @@ SCALE = 2.5
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     experts: int
     topk: int
     scoring: str = "sqrtsoftplus"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
     def __post_init__(self) -> None:
-        if self.tokens < 1 or not 1 <= self.topk <= self.experts:
-            raise ValueError(f"tokens must be positive and topk 1 to experts, got {self}")
-        if self.scoring not in SCORINGS:
-            raise ValueError(f"scoring must be one of {', '.join(SCORINGS)}, got {self.scoring!r}")
-        if self.scoring == "grouped_sigmoid" and (self.experts % GROUPS or self.experts & (self.experts - 1)):
-            raise ValueError(f"grouped experts must be a power of two in {GROUPS} groups, got {self.experts}")
+        super().__post_init__()
+        at_most(self, topk=self.experts)
+        one_of(self, scoring=SCORINGS)
+        if self.scoring == "grouped_sigmoid":
+            power_of_two(self, "experts")
+            multiple_of(self, experts=GROUPS)
 
     @classmethod
-    def of(
-        cls,
-        logits: Tensor,
-        bias: Tensor | None,
-        hash_ids: Tensor | None,
-        topk: int,
-        scoring: str = "sqrtsoftplus",
-        scale: float = SCALE,
-    ) -> Problem:
-        return cls(logits.shape[0], logits.shape[1], topk, scoring)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.logits.shape[0], args.logits.shape[1], args.topk, args.scoring)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | str | float | None, ...]:
         draw = Draw(seed, device)
@@ -141,43 +131,31 @@ def _router(
             tl.store(weights_ptr + row * TOPK + i, share, mask=in_rows)
 
 
-def _reference(
-    problem: Problem,
-    logits: Tensor,
-    bias: Tensor | None,
-    hash_ids: Tensor | None,
-    topk: int,
-    scoring: str,
-    scale: float,
-) -> tuple[Expected, ...]:
-    wide = logits.double()
-    score = torch.sigmoid(wide) if scoring == "grouped_sigmoid" else torch.nn.functional.softplus(wide).sqrt()
-    if hash_ids is not None:
-        ids = hash_ids.long()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide = args.logits.double()
+    score = torch.sigmoid(wide) if args.scoring == "grouped_sigmoid" else torch.nn.functional.softplus(wide).sqrt()
+    if args.hash_ids is not None:
+        ids = args.hash_ids.long()
     else:
-        assert bias is not None
-        choice = score + bias.double()
-        if scoring == "grouped_sigmoid":
+        assert args.bias is not None
+        choice = score + args.bias.double()
+        if args.scoring == "grouped_sigmoid":
             groups = choice.unflatten(1, (GROUPS, -1))
             kept = _largest(groups.topk(2, 2).values.sum(2), KEPT)
             allowed = torch.zeros_like(groups[:, :, 0], dtype=torch.bool).scatter_(1, kept, True)
             choice = torch.where(allowed[:, :, None], groups, float("-inf")).flatten(1)
-        ids = _largest(choice, topk)
+        ids = _largest(choice, args.topk)
     chosen = score.gather(1, ids)
-    value = chosen / chosen.sum(1, keepdim=True) * scale
+    value = chosen / chosen.sum(1, keepdim=True) * args.scale
     # exp, log and root of a few ulps each, of arguments of a few units; a sum of topk, a division, a product.
     # A logit below -87 leaves nothing of exp in fp32, where its root is still 2^-63.
-    bound = value * (topk + 40) * 2.0**-23 + 2.0**-60
+    bound = value * (args.topk + 40) * 2.0**-23 + 2.0**-60
     return (Expected("weights", value, bound), Expected("ids", ids.double(), torch.zeros_like(value)))
 
 
 def _largest(choice: Tensor, count: int) -> Tensor:
     """Indices of the `count` largest of each row; of equals the first."""
     return choice.sort(dim=1, descending=True, stable=True).indices[:, :count]
-
-
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return outputs[0].double(), outputs[1].double()
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -198,11 +176,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=4 * rows * (problem.experts + 2 * problem.topk) + 4 * problem.experts,
         unique_bytes=problem.bytes_moved,
         iterations=problem.topk,
-        dtype="fp32",
     )
 
 
-@tunable(Problem, jit=_router, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_router, reference=_reference, default=_default, reject=_reject, work=_work)
 def router(
     logits: Tensor,
     bias: Tensor | None,
@@ -220,17 +197,15 @@ def router(
     """
     require("router", logits=(logits, torch.float32, (None, None)))
     tokens, experts = logits.shape
-    wanted: dict[str, Wanted] = {"logits": (logits, logits.dtype, (tokens, experts))}
     if scoring not in SCORINGS or (scoring == "hash") != (hash_ids is not None) or (hash_ids is None) == (bias is None):
         raise UsageError(
             f"router: scoring must be one of {', '.join(SCORINGS)}, with hash_ids for hash and bias for the others; "
             f"got {scoring!r}, bias {bias is not None}, hash_ids {hash_ids is not None}"
         )
     if bias is not None:
-        wanted["bias"] = (bias, torch.float32, (experts,))
+        require("router", home=logits, bias=(bias, torch.float32, (experts,)))
     if hash_ids is not None:
-        wanted["hash_ids"] = (hash_ids, torch.int32, (tokens, topk))
-    require("router", **wanted)
+        require("router", home=logits, hash_ids=(hash_ids, torch.int32, (tokens, topk)))
     weights = torch.empty((tokens, topk), dtype=torch.float32, device=logits.device)
     ids = torch.empty((tokens, topk), dtype=torch.int32, device=logits.device)
     _router[(triton.cdiv(tokens, config.size("ROWS")),)](

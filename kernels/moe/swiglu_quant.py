@@ -7,7 +7,6 @@ act = silu(min(gate, limit)) * clamp(up, -limit, limit), times the routing weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,8 +17,9 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import (
     AMAX_FLOOR,
     FP8_MAX,
@@ -35,26 +35,19 @@ LIMIT = 10.0
 
 
 @dataclass(frozen=True)
-class Problem:
-    rows: int
+class Problem(Rows):
     inner: int
     weighted: bool = False
     mx: bool = False
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.inner < self.group or self.inner % self.group:
-            raise ValueError(f"rows must be positive, inner a multiple of {self.group}; got {self.rows}, {self.inner}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+        super().__post_init__()
+        multiple_of(self, inner=self.group)
 
     @classmethod
-    def of(
-        cls, x: Tensor, weight: Tensor | None = None, mx: bool = False, dtype: str = "e4m3fn", limit: float = LIMIT
-    ) -> Problem:
-        return cls(x.shape[0], x.shape[1] // 2, weight is not None, mx, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.x.shape[1] // 2, args.weight is not None, args.mx, args.dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str | float | None, ...]:
         draw = Draw(seed, device)
@@ -102,19 +95,17 @@ def _swiglu_quant(
     tl.store(scale_ptr + row[:, None] * (inner // GROUP) + group[None, :], scale, mask=inside)
 
 
-def _reference(
-    problem: Problem, x: Tensor, weight: Tensor | None, mx: bool, dtype: str, limit: float
-) -> tuple[Expected, ...]:
-    gate, up = x.double().chunk(2, 1)
-    gate, up = gate.clamp_max(limit), up.clamp(-limit, limit)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    gate, up = args.x.double().chunk(2, 1)
+    gate, up = gate.clamp_max(args.limit), up.clamp(-args.limit, args.limit)
     y = gate * torch.sigmoid(gate) * up
-    if weight is not None:
-        y = y * weight.double()[:, None]
+    if args.weight is not None:
+        y = y * args.weight.double()[:, None]
     # exp of an argument up to |gate|, the division and three products in fp32.
     error = y.abs() * (gate.abs() + 8) * 2.0**-23
-    if mx:
-        return expect_mx("act", y, error, dtype)
-    return expect_fp8_within("act", y, error, 128, dtype, True)
+    if args.mx:
+        return expect_mx("act", y, error, args.dtype)
+    return expect_fp8_within("act", y, error, 128, args.dtype, True)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -143,8 +134,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=8 * tile,
         bytes_per_program=5 * tile,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -172,7 +161,7 @@ def swiglu_quant(
             f"got {x.shape[1]} columns, {dtype!r}"
         )
     if weight is not None:
-        require(name, x=(x, x.dtype, x.shape), weight=(weight, torch.float32, (rows,)))
+        require(name, home=x, weight=(weight, torch.float32, (rows,)))
     q = torch.empty((rows, inner), dtype=FP8[dtype], device=x.device)
     scale = torch.empty((rows, inner // group), dtype=torch.uint8 if mx else torch.float32, device=x.device)
     grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(inner, config.size("BLOCK")))

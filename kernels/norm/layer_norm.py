@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,27 +14,27 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Library, Work, tunable
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows, at_least, at_most
 from autotune.kernels._rows import row_config, row_reject
 
 EPS = 1e-6
+WIDEST = 8192
 
 
 @dataclass(frozen=True)
-class Problem:
-    rows: int
+class Problem(Rows):
     cols: int
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
     def __post_init__(self) -> None:
-        if self.rows < 1 or not 16 <= self.cols <= 8192:
-            raise ValueError(f"rows must be positive, cols 16 to 8192; got {self.rows}, {self.cols}")
+        super().__post_init__()
+        at_least(self, cols=16)
+        at_most(self, cols=WIDEST)
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor, bias: Tensor) -> Problem:
-        return cls(x.shape[0], x.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.x.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -68,26 +67,22 @@ def _layer_norm(y_ptr, x_ptr, weight_ptr, bias_ptr, rows, cols, eps, ROWS: tl.co
     tl.store(y_ptr + offs, y.to(tl.bfloat16), mask=mask)
 
 
-def _reference(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Expected, ...]:
-    wide = x.double()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    wide = args.x.double()
     centred = wide - wide.mean(1, keepdim=True)
     rstd = torch.rsqrt(centred.square().mean(1, keepdim=True) + EPS)
-    scaled = centred * rstd * weight.double()
-    y = scaled + bias.double()
+    scaled = centred * rstd * args.weight.double()
+    y = scaled + args.bias.double()
     # The mean errs by cols roundings of the mean magnitude, the variance by cols/2 relative; then bf16.
     u = 2.0**-24
-    centre = problem.cols * u * wide.abs().mean(1, keepdim=True) * rstd * weight.double().abs()
+    centre = problem.cols * u * wide.abs().mean(1, keepdim=True) * rstd * args.weight.double().abs()
     bound = 2 * centre + (problem.cols + 6) * u * scaled.abs() + 2 * u * y.abs() + 2.0**-8 * y.abs()
     return (Expected("y", y, bound),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
-def _torch(problem: Problem, x: Tensor, weight: Tensor, bias: Tensor) -> Callable[[], Tensor]:
-    """As DeepSeek's own code has it: torch has no CUDA kernel of two dtypes."""
-    return lambda: F.layer_norm(x.float(), (problem.cols,), weight, bias, EPS).to(x.dtype)
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor]:
+    """LayerNorm in fp32, like DeepSeek's own code: torch has no CUDA kernel of two dtypes."""
+    return lambda: F.layer_norm(args.x.float(), (problem.cols,), args.weight, args.bias, EPS).to(args.x.dtype)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -108,8 +103,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=7 * rows * problem.cols,
         bytes_per_program=4 * rows * problem.cols + 8 * problem.cols,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -117,7 +110,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     Problem,
     jit=_layer_norm,
     reference=_reference,
-    decode=_decode,
     default=_default,
     reject=_reject,
     work=_work,

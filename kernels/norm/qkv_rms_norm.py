@@ -7,7 +7,6 @@ own. The rest, V3.2's rotary part of the keys, goes along with the keys as it is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,8 +17,9 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, at_least, multiple_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
@@ -28,7 +28,7 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     q_cols: int
     kv_cols: int
@@ -36,25 +36,16 @@ class Problem:
     ue8m0: bool = False
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
     def __post_init__(self) -> None:
-        if self.tokens < 1 or min(self.q_cols, self.kv_cols) < GROUP or self.q_cols % GROUP:
-            raise ValueError(f"tokens must be positive, q_cols a multiple of {GROUP}, kv_cols at least it; got {self}")
-        if self.rest_cols < 0 or self.dtype not in FP8:
-            raise ValueError(f"rest_cols must not be negative, dtype one of {', '.join(FP8)}; got {self}")
+        super().__post_init__()
+        at_least(self, kv_cols=GROUP)
+        multiple_of(self, q_cols=GROUP)
 
     @classmethod
-    def of(
-        cls,
-        qkv: Tensor,
-        q_weight: Tensor,
-        kv_weight: Tensor,
-        rest_cols: int = 0,
-        ue8m0: bool = False,
-        dtype: str = "e4m3fn",
-    ) -> Problem:
-        return cls(qkv.shape[0], q_weight.shape[0], kv_weight.shape[0], rest_cols, ue8m0, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(
+            args.qkv.shape[0], args.q_weight.shape[0], args.kv_weight.shape[0], args.rest_cols, args.ue8m0, args.dtype
+        )
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | str, ...]:
         draw = Draw(seed, device)
@@ -116,17 +107,15 @@ def _qkv_rms_norm(
             tl.store(kv_rows + kv_cols + col, rest, mask=in_rest)
 
 
-def _reference(
-    problem: Problem, qkv: Tensor, q_weight: Tensor, kv_weight: Tensor, rest_cols: int, ue8m0: bool, dtype: str
-) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     def normed(x: Tensor, weight: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS) * weight.double()
 
-    q, kv, rest = qkv.double().split((problem.q_cols, problem.kv_cols, rest_cols), 1)
-    kv = normed(kv, kv_weight)
+    q, kv, rest = args.qkv.double().split((problem.q_cols, problem.kv_cols, args.rest_cols), 1)
+    kv = normed(kv, args.kv_weight)
     # fp32 sums of squares (halved by the root), a few roundings, then FP8 or bf16.
     relative = (max(problem.q_cols, problem.kv_cols) / 2 + 4) * 2.0**-24
-    quantised = expect_fp8("q * scale", normed(q, q_weight), relative, GROUP, dtype, ue8m0)
+    quantised = expect_fp8("q * scale", normed(q, args.q_weight), relative, GROUP, args.dtype, args.ue8m0)
     bound = torch.cat((kv.abs() * (relative + 2.0**-8), torch.zeros_like(rest)), 1)
     return (*quantised, Expected("kv", torch.cat((kv, rest), 1), bound))
 
@@ -154,8 +143,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=((3 + 4 / GROUP) * problem.q_cols + 4 * (problem.kv_cols + problem.rest_cols)) * rows / 2
         + 2 * (problem.q_cols + problem.kv_cols),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -180,8 +167,7 @@ def qkv_rms_norm(
     q_cols, kv_cols = q_weight.shape[0], kv_weight.shape[0]
     if rest_cols < 0:
         raise UsageError(f"qkv_rms_norm: rest_cols must not be negative, got {rest_cols}")
-    require("qkv_rms_norm", qkv=(qkv, torch.bfloat16, (None, q_cols + kv_cols + rest_cols)))
-    require("qkv_rms_norm", qkv=(qkv, qkv.dtype, qkv.shape), q_weight=(q_weight, q_weight.dtype, q_weight.shape))
+    require("qkv_rms_norm", home=q_weight, qkv=(qkv, torch.bfloat16, (None, q_cols + kv_cols + rest_cols)))
     if q_cols % GROUP or dtype not in FP8:
         raise UsageError(
             f"qkv_rms_norm: q_weight must have a multiple of {GROUP} entries, dtype be one of {', '.join(FP8)}; "

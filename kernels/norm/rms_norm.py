@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +17,9 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Library, Work, tunable
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows, at_least
 from autotune.kernels._rows import row_config, row_reject
 from autotune.kernels.norm._residual import add_residual, load_sum
 
@@ -27,22 +27,19 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Rows):
     """`residual`: x + residual is normed and returned too."""
 
-    rows: int
     cols: int
     residual: bool = False
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.cols < 16:
-            raise ValueError(f"rows must be positive, cols at least 16; got {self.rows}, {self.cols}")
+        super().__post_init__()
+        at_least(self, cols=16)
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Problem:
-        return cls(x.shape[0], x.shape[1], residual is not None)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.x.shape[1], args.residual is not None)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | None, ...]:
         draw = Draw(seed, device)
@@ -86,27 +83,21 @@ def _rms_norm(
         tl.store(y_ptr + offs, (h * rstd[:, None] * weight[None, :]).to(tl.bfloat16), mask=mask)
 
 
-def _reference(problem: Problem, x: Tensor, weight: Tensor, residual: Tensor | None) -> tuple[Expected, ...]:
-    h = add_residual(x, residual)
-    y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * weight.double()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    h = add_residual(args.x, args.residual)
+    y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * args.weight.double()
     # cols squares added in fp32 (halved by the root), a few roundings, then bf16.
     expected = Expected("y", y, y.abs() * ((problem.cols / 2 + 4) * 2.0**-24 + 2.0**-8))
-    return (expected,) if residual is None else (expected, Expected("sum", h, torch.zeros_like(h)))
+    return (expected,) if args.residual is None else (expected, Expected("sum", h, torch.zeros_like(h)))
 
 
-def _decode(problem: Problem, outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(tensor.double() for tensor in ((outputs,) if isinstance(outputs, Tensor) else outputs))
-
-
-def _torch(
-    problem: Problem, x: Tensor, weight: Tensor, residual: Tensor | None
-) -> Callable[[], Tensor | tuple[Tensor, Tensor]]:
-    narrow = weight.to(x.dtype)  # torch has no fused kernel of two dtypes; checkpoints hold bf16
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor | tuple[Tensor, Tensor]]:
+    narrow = args.weight.to(args.x.dtype)  # torch has no fused kernel of two dtypes; checkpoints hold bf16
 
     def call() -> Tensor | tuple[Tensor, Tensor]:
-        total = x if residual is None else x + residual
+        total = args.x if args.residual is None else args.x + args.residual
         y = F.rms_norm(total, (problem.cols,), narrow, EPS)
-        return y if residual is None else (y, total)
+        return y if args.residual is None else (y, total)
 
     return call
 
@@ -132,7 +123,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=passes * rows * problem.cols + 4 * problem.cols,
         unique_bytes=problem.bytes_moved,
         iterations=2 * triton.cdiv(problem.cols, config.size("BLOCK")),
-        dtype="fp32",
     )
 
 
@@ -140,7 +130,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     Problem,
     jit=_rms_norm,
     reference=_reference,
-    decode=_decode,
     default=_default,
     reject=_reject,
     work=_work,
@@ -157,7 +146,7 @@ def rms_norm(
     rows, cols = x.shape
     require("rms_norm", x=(x, x.dtype, (rows, cols)), weight=(weight, torch.float32, (cols,)))
     if residual is not None:
-        require("rms_norm", x=(x, x.dtype, x.shape), residual=(residual, x.dtype, x.shape))
+        require("rms_norm", home=x, residual=(residual, x.dtype, x.shape))
     y = torch.empty_like(x)
     total = None if residual is None else torch.empty_like(x)
     _rms_norm[(triton.cdiv(rows, config.size("ROWS")),)](

@@ -7,7 +7,6 @@ where bf16 GEMMs read them beside the FP8 ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,9 +17,11 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import options, require, require_fp8
+from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.norm._residual import add_residual, load_sum
 
 GROUP = 128
@@ -28,35 +29,22 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Rows):
     """`residual`: x + residual is normed, and returned; `ue8m0`: scales are powers of two; `normed`: bf16 rows too."""
 
-    rows: int
     cols: int
     residual: bool = False
     ue8m0: bool = False
     normed: bool = False
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.cols < GROUP or self.cols % GROUP:
-            raise ValueError(f"rows must be positive, cols a multiple of {GROUP}; got {self.rows}, {self.cols}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+        super().__post_init__()
+        multiple_of(self, cols=GROUP)
 
     @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        weight: Tensor,
-        residual: Tensor | None = None,
-        ue8m0: bool = False,
-        normed: bool = False,
-        dtype: str = "e4m3fn",
-    ) -> Problem:
-        return cls(x.shape[0], x.shape[1], residual is not None, ue8m0, normed, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.x.shape[1], args.residual is not None, args.ue8m0, args.normed, args.dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str | None, ...]:
         draw = Draw(seed, device)
@@ -76,7 +64,7 @@ class Problem:
 
 
 @triton.jit
-def _leave(
+def _epilogue(
     y, q_ptr, scale_ptr, normed_ptr, row, offs_c, mask, cols, eps_amax,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr, NORMED: tl.constexpr,
 ):  # fmt: skip
@@ -108,7 +96,9 @@ def _rms_norm_quant(
         rstd = 1.0 / tl.sqrt(tl.sum(h * h, axis=1) / cols + eps)
         weight = tl.load(weight_ptr + offs_c, mask=offs_c < cols, other=0.0)
         y = h * rstd[:, None] * weight[None, :]
-        _leave(y, q_ptr, scale_ptr, normed_ptr, row, offs_c, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0, NORMED)
+        _epilogue(
+            y, q_ptr, scale_ptr, normed_ptr, row, offs_c, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0, NORMED
+        )
     else:
         squares = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
         for start in range(0, cols, BLOCK):
@@ -120,33 +110,25 @@ def _rms_norm_quant(
             squares += h * h
         rstd = 1.0 / tl.sqrt(tl.sum(squares, axis=1) / cols + eps)
         for start in range(0, cols, BLOCK):
-            here = start + offs_c
-            mask = in_rows & (here < cols)[None, :]
-            h = load_sum(x_ptr, residual_ptr, row[:, None] * cols + here[None, :], mask, HAS_RESIDUAL)
-            weight = tl.load(weight_ptr + here, mask=here < cols, other=0.0)
+            offs_s = start + offs_c
+            mask = in_rows & (offs_s < cols)[None, :]
+            h = load_sum(x_ptr, residual_ptr, row[:, None] * cols + offs_s[None, :], mask, HAS_RESIDUAL)
+            weight = tl.load(weight_ptr + offs_s, mask=offs_s < cols, other=0.0)
             y = h * rstd[:, None] * weight[None, :]
-            _leave(
-                y, q_ptr, scale_ptr, normed_ptr, row, here, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0, NORMED
+            _epilogue(
+                y, q_ptr, scale_ptr, normed_ptr, row, offs_s, mask, cols, eps_amax, ROWS, BLOCK, FP8_MAX, UE8M0, NORMED
             )
 
 
-def _reference(
-    problem: Problem,
-    x: Tensor,
-    weight: Tensor,
-    residual: Tensor | None,
-    ue8m0: bool,
-    normed: bool,
-    dtype: str,
-) -> tuple[Expected, ...]:
-    h = add_residual(x, residual)
-    y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * weight.double()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    h = add_residual(args.x, args.residual)
+    y = h * torch.rsqrt(h.square().mean(1, keepdim=True) + EPS) * args.weight.double()
     # fp32 sum of `cols` squares, root, two products: cols/2 + 4 roundings.
     relative = (problem.cols / 2 + 4) * 2.0**-24
-    outputs = [*expect_fp8("q * scale", y, relative, GROUP, dtype, ue8m0)]
-    if residual is not None:
+    outputs = [*expect_fp8("q * scale", y, relative, GROUP, args.dtype, args.ue8m0)]
+    if args.residual is not None:
         outputs.append(Expected("sum", h, torch.zeros_like(h)))
-    if normed:
+    if args.normed:
         outputs.append(Expected("normed", y, y.abs() * (relative + 2.0**-8)))
     return tuple(outputs)
 
@@ -159,24 +141,16 @@ def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 
 def _default(problem: Problem, device: Device) -> Config:
     block = min(triton.next_power_of_2(problem.cols), 8192)
-    shared = {"ROWS": 1, "BLOCK": block, "num_warps": 4 if block <= 2048 else 8, "num_stages": 1}
-    return Config(shared, waves_per_eu=0) if device.is_amd else Config(shared, num_ctas=1, maxnreg=0)
+    return row_config({"ROWS": 1, "BLOCK": block, "num_warps": 4 if block <= 2048 else 8}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
     rows, block = config.size("ROWS"), config.size("BLOCK")
-    threads = config.size("num_warps") * device.warp_size
     if block < GROUP:
         return f"BLOCK={block} is shorter than a scale group of {GROUP}"
     if block >= 2 * problem.cols:
         return f"BLOCK={block} is at least twice the row of {problem.cols}: half the lanes would idle"
-    if rows * block > 128 * threads:
-        return f"{rows * block // threads} fp32 values a thread do not fit in registers"
-    if rows * block < threads:
-        return f"{threads} threads for {rows * block} values leave threads idle"
-    if (problem.dtype == "e4m3fnuz") != (device.fp8 == "e4m3fnuz"):
-        return f"{device.name} computes in {device.fp8}, the problem is {problem.dtype}"
-    return None
+    return row_reject(rows, block, config, device) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
@@ -190,7 +164,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=rows * problem.cols * (read * passes + written) + 4 * problem.cols,
         unique_bytes=problem.bytes_moved,
         iterations=passes * triton.cdiv(problem.cols, config.size("BLOCK")),
-        dtype="fp32",
     )
 
 
@@ -229,11 +202,10 @@ def rms_norm_quant(
 
 
 def _check(x: Tensor, weight: Tensor, residual: Tensor | None, dtype: str) -> None:
-    if dtype not in FP8:
-        raise UsageError(f"rms_norm_quant: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
+    require_fp8("rms_norm_quant", dtype)
     require("rms_norm_quant", x=(x, torch.bfloat16, (None, None)))
     if x.shape[1] % GROUP:
         raise UsageError(f"rms_norm_quant: x must have a multiple of {GROUP} columns, got {x.shape[1]}")
-    require("rms_norm_quant", x=(x, x.dtype, x.shape), weight=(weight, torch.float32, (x.shape[1],)))
+    require("rms_norm_quant", home=x, weight=(weight, torch.float32, (x.shape[1],)))
     if residual is not None:
-        require("rms_norm_quant", x=(x, x.dtype, x.shape), residual=(residual, x.dtype, x.shape))
+        require("rms_norm_quant", home=x, residual=(residual, x.dtype, x.shape))

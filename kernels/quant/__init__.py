@@ -1,3 +1,0 @@
-from autotune.kernels import publish
-
-publish(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -14,31 +13,30 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows, multiple_of, one_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
+GROUPS = (64, 128)
+
 
 @dataclass(frozen=True)
-class Problem:
-    rows: int
+class Problem(Rows):
     cols: int
     group: int = 128
     ue8m0: bool = False
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
     def __post_init__(self) -> None:
-        if self.group not in (64, 128) or self.rows < 1 or self.cols < self.group or self.cols % self.group:
-            raise ValueError(f"group must be 64 or 128 and divide cols, rows be positive; got {self}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+        super().__post_init__()
+        one_of(self, group=GROUPS)
+        multiple_of(self, cols=self.group)
 
     @classmethod
-    def of(cls, x: Tensor, group: int = 128, ue8m0: bool = False, dtype: str = "e4m3fn") -> Problem:
-        return cls(x.shape[0], x.shape[1], group, ue8m0, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.x.shape[1], args.group, args.ue8m0, args.dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | bool | str, ...]:
         x = Draw(seed, device).normal((self.rows, self.cols), torch.bfloat16)
@@ -71,9 +69,9 @@ def _quantise(
     tl.store(scale_ptr + row[:, None] * (cols // GROUP) + group[None, :], scale, mask=inside)
 
 
-def _reference(problem: Problem, x: Tensor, group: int, ue8m0: bool, dtype: str) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     # The maximum is exact; dividing it and dividing by the scale round once each.
-    return expect_fp8("q * scale", x.double(), 2.0**-22, group, dtype, ue8m0)
+    return expect_fp8("q * scale", args.x.double(), 2.0**-22, args.group, args.dtype, args.ue8m0)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -100,8 +98,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=3 * tile,
         bytes_per_program=3 * tile + 4 * tile // problem.group,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -115,7 +111,7 @@ def fp8_group_quant(
     """
     require("fp8_group_quant", x=(x, torch.bfloat16, (None, None)))
     rows, cols = x.shape
-    if group not in (64, 128) or cols % group or dtype not in FP8:
+    if group not in GROUPS or cols % group or dtype not in FP8:
         raise UsageError(
             f"fp8_group_quant: x must have whole groups of columns, group be 64 or 128, dtype one of {', '.join(FP8)}; "
             f"got {cols} columns, group {group}, dtype {dtype!r}"

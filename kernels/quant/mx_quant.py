@@ -6,7 +6,6 @@ The transform mixes each 128 columns, so that an outlier is spread before FP4 ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -17,8 +16,9 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import (
     FP8_MAX,
     decode_e8m0,
@@ -33,26 +33,21 @@ from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Rows):
     """`fp4`: e2m1, else FP8 of `dtype`."""
 
-    rows: int
     cols: int
     fp4: bool = False
     hadamard: bool = False
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.cols < 128 or self.cols % 128:
-            raise ValueError(f"rows must be positive, cols a multiple of 128; got {self.rows}, {self.cols}")
-        if self.dtype not in FP8:
-            raise ValueError(f"dtype must be one of {', '.join(FP8)}, got {self.dtype!r}")
+        super().__post_init__()
+        multiple_of(self, cols=128)
 
     @classmethod
-    def of(cls, x: Tensor, fp4: bool = False, hadamard: bool = False, dtype: str = "e4m3fn") -> Problem:
-        return cls(x.shape[0], x.shape[1], fp4, hadamard, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.x.shape[0], args.x.shape[1], args.fp4, args.hadamard, args.dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
         x = Draw(seed, device).normal((self.rows, self.cols), torch.bfloat16)
@@ -94,15 +89,15 @@ def _quantise(
     tl.store(scale_ptr + row[:, None] * (cols // 32) + group[None, :], scale, mask=inside)
 
 
-def _reference(problem: Problem, x: Tensor, fp4: bool, hadamard: bool, dtype: str) -> tuple[Expected, ...]:
-    y, error = x.double(), x.double().abs() * 2.0**-22
-    if hadamard:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    y, error = args.x.double(), args.x.double().abs() * 2.0**-22
+    if args.hadamard:
         groups = y.unflatten(1, (-1, 128))
         y = (groups @ hadamard_matrix(128, groups.device) * 128**-0.5).flatten(1)
         # Seven levels of sums in fp32 and one product, then bf16.
         magnitude = groups.abs().sum(2, keepdim=True).expand_as(groups).flatten(1) * 128**-0.5
         error = 8 * 2.0**-24 * magnitude + 2.0**-8 * y.abs()
-    return expect_mx("q * scale", y, error, "e2m1" if fp4 else dtype)
+    return expect_mx("q * scale", y, error, "e2m1" if args.fp4 else args.dtype)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -131,8 +126,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=(17 if problem.hadamard else 3) * tile,
         bytes_per_program=problem.bytes_moved / (problem.rows * problem.cols) * tile,
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 

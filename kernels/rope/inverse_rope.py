@@ -1,4 +1,4 @@
-"""Attention's output turned back: the values carry the rotation of their own positions in the last 64 columns (K15).
+"""Attention's output rotated back: the values carry the rotation of their own positions in the last 64 columns (K15).
 
 Without this the output projection would see values rotated by absolute position. FP8 in groups of 128 along each head
 is the form that the grouped output projection reads.
@@ -7,7 +7,6 @@ is the form that the grouped output projection reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernel import Arguments, Expected, Work, tunable
+from autotune.kernels._launch import options, require, require_fp8
+from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
-from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 WIDTH = 512
@@ -30,7 +29,7 @@ THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     """`ue8m0` and `dtype` matter where `quantised`."""
 
     tokens: int
@@ -39,23 +38,9 @@ class Problem:
     ue8m0: bool = True
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.heads) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
-
     @classmethod
-    def of(
-        cls,
-        o: Tensor,
-        table: Tensor,
-        positions: Tensor,
-        quantise: bool = False,
-        ue8m0: bool = True,
-        dtype: str = "e4m3fn",
-    ) -> Problem:
-        return cls(o.shape[0], o.shape[1], quantise, ue8m0, dtype)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.o.shape[0], args.o.shape[1], args.quantise, args.ue8m0, args.dtype)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str, ...]:
         draw = Draw(seed, device)
@@ -87,7 +72,7 @@ def _inverse_rope(
     position = tl.load(positions_ptr + row // heads, mask=inside, other=0)
     offs = row[:, None] * 512 + tl.arange(0, 512)[None, :]
     x = tl.load(o_ptr + offs, mask=inside[:, None], other=0.0).to(tl.float32)
-    cos, sin = load_turns(table_ptr, position, ROWS, 512, False)
+    cos, sin = load_rotation(table_ptr, position, ROWS, 512, False)
     y = rotate(x, cos, -sin, ROWS, 512)
     if QUANTISED:
         q, scale = fp8_groups(y, floor, ROWS, 512, 128, FP8_MAX, UE8M0)
@@ -97,16 +82,14 @@ def _inverse_rope(
         tl.store(out_ptr + offs, y.to(tl.bfloat16), mask=inside[:, None])
 
 
-def _reference(
-    problem: Problem, o: Tensor, table: Tensor, positions: Tensor, quantise: bool, ue8m0: bool, dtype: str
-) -> tuple[Expected, ...]:
-    turns = table[positions.long()][:, None, :].expand(-1, problem.heads, -1)
-    y = reference_rope(o.double(), turns, inverse=True)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    rotation = args.table[args.positions.long()][:, None, :].expand(-1, problem.heads, -1)
+    y = reference_rope(args.o.double(), rotation, inverse=True)
     # Two products and a sum in fp32, of values no larger than both of the pair.
-    pair = o.double().abs().unflatten(2, (-1, 2)).sum(3).repeat_interleave(2, 2)
+    pair = args.o.double().abs().unflatten(2, (-1, 2)).sum(3).repeat_interleave(2, 2)
     error = 3 * 2.0**-24 * pair
-    if quantise:
-        return expect_fp8_within("o * scale", y, error, GROUP, dtype, ue8m0)
+    if args.quantise:
+        return expect_fp8_within("o * scale", y, error, GROUP, args.dtype, args.ue8m0)
     return (Expected("o", y, error + 2.0**-8 * y.abs()),)
 
 
@@ -132,8 +115,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=6 * rows * ROPE_DIM,
         bytes_per_program=rows * (WIDTH * (3 if problem.quantised else 4) + 4 * ROPE_DIM),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -156,14 +137,8 @@ def inverse_rope(
     name = "inverse_rope"
     require(name, o=(o, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = o.shape
-    require(
-        name,
-        o=(o, o.dtype, o.shape),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (tokens,)),
-    )
-    if dtype not in FP8:
-        raise UsageError(f"{name}: dtype must be one of {', '.join(FP8)}, got {dtype!r}")
+    require_rotation(name, o, table, positions, tokens)
+    require_fp8(name, dtype)
     out = torch.empty(o.shape, dtype=FP8[dtype] if quantise else o.dtype, device=o.device)
     scale = torch.empty((tokens, heads, WIDTH // GROUP), device=o.device) if quantise else None
     grid = (triton.cdiv(tokens * heads, config.size("ROWS")),)

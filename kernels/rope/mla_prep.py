@@ -1,14 +1,13 @@
 """V3.2's queries and keys made ready for latent attention in one launch (K9).
 
-A query head is 128 columns for the absorbed projection, copied out to be its rows, and 64 that are turned to the
-token's position; a key is 512 normed latent columns and 64 that are turned, stored in the cache. Rows of queries and
+A query head is 128 columns for the absorbed projection, copied out to be its rows, and 64 that are rotated to the
+token's position; a key is 512 normed latent columns and 64 that are rotated, stored in the cache. Rows of queries and
 rows of keys have programs of their own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,9 +17,10 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
-from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rotate, rotate
+from autotune.kernels._problem import Sizes
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rotate, require_rotation, rotate
 from autotune.kernels._rows import row_config, row_reject
 
 PLAIN = 128
@@ -29,19 +29,13 @@ THETA, YARN = 10000.0, (40, 4096, 32, 1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     heads: int
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
-
-    def __post_init__(self) -> None:
-        if min(self.tokens, self.heads) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
-
     @classmethod
-    def of(cls, q: Tensor, kv: Tensor, table: Tensor, positions: Tensor, slots: Tensor, cache: Tensor) -> Problem:
-        return cls(q.shape[0], q.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.q.shape[0], args.q.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -65,10 +59,10 @@ class Problem:
 
 
 @triton.jit
-def _turned(x_ptrs, table_ptr, position, mask, ROWS: tl.constexpr):
-    """bf16 [ROWS, 64] turned to their positions; of rows that are not there, zeros."""
+def _rotated(x_ptrs, table_ptr, position, mask, ROWS: tl.constexpr):
+    """bf16 [ROWS, 64] rotated to their positions; zeros for rows past the last token."""
     x = tl.load(x_ptrs, mask=mask, other=0.0).to(tl.float32)
-    cos, sin = load_turns(table_ptr, position, ROWS, 64, False)
+    cos, sin = load_rotation(table_ptr, position, ROWS, 64, False)
     return rotate(x, cos, sin, ROWS, 64).to(tl.bfloat16)
 
 
@@ -78,7 +72,7 @@ def _mla_prep(
     ROWS: tl.constexpr,
 ):  # fmt: skip
     query_programs = tl.cdiv(tokens * heads, ROWS)
-    turn = tl.arange(0, 64)[None, :]
+    rope_col = tl.arange(0, 64)[None, :]
     if tl.program_id(0) < query_programs:
         row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
         inside = row < tokens * heads
@@ -88,49 +82,43 @@ def _mla_prep(
         plain = tl.arange(0, 128)[None, :]
         nope = tl.load(q_rows + plain, mask=in_rows, other=0.0)
         tl.store(nope_ptr + row[:, None] * 128 + plain, nope, mask=in_rows)
-        rope = _turned(q_rows + 128 + turn, table_ptr, q_at, in_rows, ROWS)
-        tl.store(rope_ptr + row[:, None] * 64 + turn, rope, mask=in_rows)
+        rope = _rotated(q_rows + 128 + rope_col, table_ptr, q_at, in_rows, ROWS)
+        tl.store(rope_ptr + row[:, None] * 64 + rope_col, rope, mask=in_rows)
     else:
         token = (tl.program_id(0) - query_programs).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-        there = token < tokens
-        kv_at = tl.load(positions_ptr + token, mask=there, other=0)
-        slot = tl.load(slots_ptr + token, mask=there, other=-1).to(tl.int64)
+        in_tokens = token < tokens
+        kv_at = tl.load(positions_ptr + token, mask=in_tokens, other=0)
+        slot = tl.load(slots_ptr + token, mask=in_tokens, other=-1).to(tl.int64)
         keep = (slot >= 0)[:, None]
         kv_rows = kv_ptr + token[:, None] * 576
         cache_rows = cache_ptr + tl.where(slot >= 0, slot, 0)[:, None] * 576
         col = tl.arange(0, 512)[None, :]
         tl.store(cache_rows + col, tl.load(kv_rows + col, mask=keep, other=0.0), mask=keep)
-        k_rope = _turned(kv_rows + 512 + turn, table_ptr, kv_at, keep, ROWS)
-        tl.store(cache_rows + 512 + turn, k_rope, mask=keep)
+        k_rope = _rotated(kv_rows + 512 + rope_col, table_ptr, kv_at, keep, ROWS)
+        tl.store(cache_rows + 512 + rope_col, k_rope, mask=keep)
 
 
-def _reference(
-    problem: Problem, q: Tensor, kv: Tensor, table: Tensor, positions: Tensor, slots: Tensor, cache: Tensor
-) -> tuple[Expected, ...]:
-    def turned(x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    def rotated(x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         # Two products and a sum in fp32, of values no larger than both of the pair; then bf16.
-        value = reference_rotate(x, turns)
+        value = reference_rotate(x, rotation)
         pair = x.abs().unflatten(-1, (-1, 2)).sum(-1).repeat_interleave(2, -1)
         return value, 3 * 2.0**-24 * pair + 2.0**-8 * value.abs()
 
-    turns = table[positions.long()]
-    nope, rope = q.double().split((PLAIN, ROPE_DIM), 2)
-    latent, key = kv.double().split((LATENT, ROPE_DIM), 1)
-    key, off = turned(key, turns)
-    value = cache.double()
+    rotation = args.table[args.positions.long()]
+    nope, rope = args.q.double().split((PLAIN, ROPE_DIM), 2)
+    latent, key = args.kv.double().split((LATENT, ROPE_DIM), 1)
+    key, off = rotated(key, rotation)
+    value = args.cache.double()
     bound = torch.zeros_like(value)
-    keep = slots >= 0
-    at = slots[keep].long()
+    keep = args.slots >= 0
+    at = args.slots[keep].long()
     value[at], bound[at, LATENT:] = torch.cat((latent, key), 1)[keep], off[keep]
     return (
         Expected("q_nope", nope, torch.zeros_like(nope)),
-        Expected("q_rope", *turned(rope, turns[:, None, :].expand(-1, problem.heads, -1))),
+        Expected("q_rope", *rotated(rope, rotation[:, None, :].expand(-1, problem.heads, -1))),
         Expected("cache", value, bound),
     )
-
-
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(tensor.double() for tensor in outputs)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -150,12 +138,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=3 * rows * ROPE_DIM,
         bytes_per_program=rows * (4 * (PLAIN + ROPE_DIM) + 4 * ROPE_DIM),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
-@tunable(Problem, jit=_mla_prep, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_mla_prep, reference=_reference, default=_default, reject=_reject, work=_work)
 def mla_prep(
     q: Tensor,
     kv: Tensor,
@@ -178,13 +164,12 @@ def mla_prep(
     tokens, heads, _ = q.shape
     require(
         name,
-        q=(q, q.dtype, q.shape),
+        home=q,
         kv=(kv, torch.bfloat16, (tokens, LATENT + ROPE_DIM)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (tokens,)),
         slots=(slots, torch.int32, (tokens,)),
         cache=(cache, torch.bfloat16, (None, LATENT + ROPE_DIM)),
     )
+    require_rotation(name, q, table, positions, tokens)
     nope = torch.empty((tokens, heads, PLAIN), dtype=torch.bfloat16, device=q.device)
     rope = torch.empty((tokens, heads, ROPE_DIM), dtype=torch.bfloat16, device=q.device)
     rows = config.size("ROWS")

@@ -1,7 +1,7 @@
 """Queries and keys made ready for attention in one launch (K9).
 
-Each query head is RMS-normed without a weight and its last 64 columns are turned to its position; the normed key =
-value row is turned too and stored in the cache, in any of its three layouts. Rows of queries and rows of keys have
+Each query head is RMS-normed without a weight and its last 64 columns are rotated to its position; the normed key =
+value row is rotated too and stored in the cache, in any of its three layouts. Rows of queries and rows of keys have
 programs of their own.
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.inputs import FP8, Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.inputs import Draw
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._kv_cache import (
+    LAYOUTS,
     WIDTH,
-    check_layout,
     decode_cache,
     draw_cache,
     expect_stored,
@@ -30,8 +30,9 @@ from autotune.kernels._kv_cache import (
     store_rows,
 )
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import FP8_MAX
-from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_turns, reference_rope, rotate
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 EPS = 1e-6
@@ -39,38 +40,26 @@ THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Sizes):
     tokens: int
     heads: int
     layout: str = "bf16"
     page_size: int = 1
     dtype: str = "e4m3fn"
 
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens",)
     DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
     def __post_init__(self) -> None:
-        check_layout(self.layout, self.page_size)
-        if min(self.tokens, self.heads) < 1 or self.dtype not in FP8:
-            raise ValueError(f"sizes must be positive, dtype one of {', '.join(FP8)}; got {self}")
+        super().__post_init__()
+        one_of(self, layout=LAYOUTS)
 
     @classmethod
-    def of(
-        cls,
-        q: Tensor,
-        kv: Tensor,
-        table: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        cache: Tensor,
-        cache_scale: Tensor | None = None,
-        page_size: int = 1,
-    ) -> Problem:
-        return cls(q.shape[0], q.shape[1], layout_of(cache), page_size)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.q.shape[0], args.q.shape[1], layout_of(args.cache), args.page_size)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
-        room = 2 * self.tokens + 3
+        slots_drawn = 2 * self.tokens + 3
         q = draw.normal((self.tokens, self.heads, WIDTH), torch.bfloat16)
         kv = draw.normal((self.tokens, WIDTH), torch.bfloat16)
         positions = draw.integers((self.tokens,), 0, 64, torch.int32)
@@ -78,7 +67,7 @@ class Problem:
         slots = torch.arange(self.tokens, dtype=torch.int32, device=device) * 2
         if self.tokens > 1 and device != "meta":
             slots[-1] = -1
-        cache = draw_cache(draw, room, self.layout, self.page_size, self.dtype)
+        cache = draw_cache(draw, slots_drawn, self.layout, self.page_size, self.dtype)
         return q, kv, drawn_rope_table(THETA, YARN, device), positions, slots, *cache, self.page_size
 
     @property
@@ -103,45 +92,35 @@ def _qk_prep(
         q_at = tl.load(positions_ptr + row // heads, mask=inside, other=0)
         x = tl.load(q_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
         x = x * (1.0 / tl.sqrt(tl.sum(x * x, axis=1) / 512 + eps))[:, None]
-        q_cos, q_sin = load_turns(table_ptr, q_at, ROWS, 512, False)
+        q_cos, q_sin = load_rotation(table_ptr, q_at, ROWS, 512, False)
         q = rotate(x, q_cos, q_sin, ROWS, 512)
         tl.store(out_ptr + row[:, None] * 512 + col[None, :], q.to(tl.bfloat16), mask=inside[:, None])
     else:
         token = (tl.program_id(0) - query_programs).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-        there = token < tokens
-        kv_at = tl.load(positions_ptr + token, mask=there, other=0)
-        slot = tl.load(slots_ptr + token, mask=there, other=-1).to(tl.int64)
-        kv = tl.load(kv_ptr + token[:, None] * 512 + col[None, :], mask=there[:, None], other=0.0).to(tl.float32)
-        kv_cos, kv_sin = load_turns(table_ptr, kv_at, ROWS, 512, False)
-        turned = rotate(kv, kv_cos, kv_sin, ROWS, 512)
-        store_rows(turned, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
+        in_tokens = token < tokens
+        kv_at = tl.load(positions_ptr + token, mask=in_tokens, other=0)
+        slot = tl.load(slots_ptr + token, mask=in_tokens, other=-1).to(tl.int64)
+        kv = tl.load(kv_ptr + token[:, None] * 512 + col[None, :], mask=in_tokens[:, None], other=0.0).to(tl.float32)
+        kv_cos, kv_sin = load_rotation(table_ptr, kv_at, ROWS, 512, False)
+        rotated = rotate(kv, kv_cos, kv_sin, ROWS, 512)
+        store_rows(rotated, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
-def _reference(
-    problem: Problem,
-    q: Tensor,
-    kv: Tensor,
-    table: Tensor,
-    positions: Tensor,
-    slots: Tensor,
-    cache: Tensor,
-    cache_scale: Tensor | None,
-    page_size: int,
-) -> tuple[Expected, ...]:
-    def turned(x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    def rotated(x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         # Two products and a sum in fp32, of values no larger than both of the pair.
         pair = x.abs().unflatten(-1, (-1, 2)).sum(-1).repeat_interleave(2, -1)
-        return reference_rope(x, turns), 3 * 2.0**-24 * pair
+        return reference_rope(x, rotation), 3 * 2.0**-24 * pair
 
-    turns = table[positions.long()]
-    wide = q.double()
+    rotation = args.table[args.positions.long()]
+    wide = args.q.double()
     normed = wide * torch.rsqrt(wide.square().mean(2, keepdim=True) + EPS)
-    out, off = turned(normed, turns[:, None, :].expand(-1, problem.heads, -1))
+    out, off = rotated(normed, rotation[:, None, :].expand(-1, problem.heads, -1))
     # 512 squares in fp32, halved by the root, reach both of a pair; then bf16.
     off = off * (1 + 260 / 3) + 2.0**-8 * out.abs()
-    stored, error = turned(kv.double(), turns)
-    before = decode_cache(cache, cache_scale, page_size, problem.dtype)
-    return Expected("q", out, off), expect_stored(before, stored, error, slots, problem.layout, problem.dtype)
+    stored, error = rotated(args.kv.double(), rotation)
+    before = decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)
+    return Expected("q", out, off), expect_stored(before, stored, error, args.slots, problem.layout, problem.dtype)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -166,8 +145,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         flops_per_program=4 * rows * WIDTH,
         bytes_per_program=rows * (4 * WIDTH + 4 * ROPE_DIM),
         unique_bytes=problem.bytes_moved,
-        iterations=1,
-        dtype="fp32",
     )
 
 
@@ -193,15 +170,9 @@ def qk_prep(
     name = "qk_prep"
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = q.shape
-    require(
-        name,
-        q=(q, q.dtype, q.shape),
-        kv=(kv, torch.bfloat16, (tokens, WIDTH)),
-        table=(table, torch.float32, (None, ROPE_DIM)),
-        positions=(positions, torch.int32, (tokens,)),
-        slots=(slots, torch.int32, (tokens,)),
-    )
-    require_cache(name, q.device, cache, cache_scale, page_size)
+    require(name, home=q, kv=(kv, torch.bfloat16, (tokens, WIDTH)), slots=(slots, torch.int32, (tokens,)))
+    require_rotation(name, q, table, positions, tokens)
+    require_cache(name, q, cache, cache_scale, page_size)
     out = torch.empty_like(q)
     rows = config.size("ROWS")
     grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)

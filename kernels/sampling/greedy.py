@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -17,25 +16,19 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Library, Work, tunable
+from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows
 from autotune.kernels._rows import row_config, row_reject
 
 
 @dataclass(frozen=True)
-class Problem:
-    rows: int
+class Problem(Rows):
     vocab: int
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
-    def __post_init__(self) -> None:
-        if min(self.rows, self.vocab) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
-
     @classmethod
-    def of(cls, logits: Tensor) -> Problem:
-        return cls(logits.shape[0], logits.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.logits.shape[0], args.logits.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor]:
         # Few distinct values, so that the largest is there more than once.
@@ -79,18 +72,14 @@ def _best_part(out_ptr, value_ptr, index_ptr, PARTS: tl.constexpr):
     tl.store(out_ptr + row, tl.min(tl.where(value == tl.max(value, axis=0), index, 2147483647), axis=0))
 
 
-def _reference(problem: Problem, logits: Tensor) -> tuple[Expected, ...]:
-    most = logits.amax(1, keepdim=True)
-    value = torch.stack([(row == top).nonzero()[0, 0] for row, top in zip(logits, most, strict=True)]).double()
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    most = args.logits.amax(1, keepdim=True)
+    value = torch.stack([(row == top).nonzero()[0, 0] for row, top in zip(args.logits, most, strict=True)]).double()
     return (Expected("tokens", value, torch.zeros_like(value)),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
-
-
-def _torch(problem: Problem, logits: Tensor) -> Callable[[], Tensor]:
-    return lambda: torch.argmax(logits, 1)
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor]:
+    return lambda: torch.argmax(args.logits, 1)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -115,7 +104,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=4 * problem.vocab / parts,
         unique_bytes=problem.bytes_moved,
         iterations=triton.cdiv(problem.vocab, parts * config.size("BLOCK")),
-        dtype="fp32",
         launches=2,
     )
 
@@ -124,7 +112,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     Problem,
     jit=_greedy,
     reference=_reference,
-    decode=_decode,
     default=_default,
     reject=_reject,
     work=_work,

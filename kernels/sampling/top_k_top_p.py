@@ -13,7 +13,6 @@ where a kernel with lists in shared memory goes on with candidates only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -23,25 +22,19 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import options, require
+from autotune.kernels._problem import Rows
 from autotune.kernels._rows import row_config
 
 
 @dataclass(frozen=True)
-class Problem:
-    rows: int
+class Problem(Rows):
     vocab: int
 
-    VARYING: ClassVar[tuple[str, ...]] = ("rows",)
-
-    def __post_init__(self) -> None:
-        if min(self.rows, self.vocab) < 1:
-            raise ValueError(f"sizes must be positive, got {self}")
-
     @classmethod
-    def of(cls, logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor) -> Problem:
-        return cls(logits.shape[0], logits.shape[1])
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.logits.shape[0], args.logits.shape[1])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -66,36 +59,38 @@ class Problem:
 
 
 @triton.jit
-def _weights(logits_ptr, col, vocab, peak, heat):
+def _weights(logits_ptr, col, vocab, peak, temperature):
     """Keys uint32 in the order of the logits, and weights 0 to 2^30; both 0 past the end."""
     inside = col < vocab
     logit = tl.load(logits_ptr + col, mask=inside, other=float("-inf"))
     bits = logit.to(tl.int32, bitcast=True)
     key = tl.where(bits < 0, ~bits, bits ^ -2147483648)
-    weight = (tl.exp((logit - peak) / heat) * 1073741824.0).to(tl.int32)
+    weight = (tl.exp((logit - peak) / temperature) * 1073741824.0).to(tl.int32)
     return tl.where(inside, key, 0).to(tl.uint32, bitcast=True), tl.where(inside, weight, 0)
 
 
 @triton.jit
-def _cut(logits_ptr, vocab, peak, heat, wanted, BLOCK: tl.constexpr, BITS: tl.constexpr, COUNTS: tl.constexpr):
+def _threshold(
+    logits_ptr, vocab, peak, temperature, wanted, BLOCK: tl.constexpr, BITS: tl.constexpr, COUNTS: tl.constexpr
+):
     """The largest key such that keys from it on count, or weigh, at least `wanted`; and what they do."""
     digit = tl.arange(0, 1 << BITS)
-    cut = tl.full((), 0, dtype=tl.uint32)
+    threshold = tl.full((), 0, dtype=tl.uint32)
     reached = wanted
     # Not unrolled: 32 copies of the loop below took 40 s to compile.
     for step in range(32 // BITS):
-        tried = cut | (digit << (32 - BITS * (step + 1))).to(tl.uint32, bitcast=True)
+        tried = threshold | (digit << (32 - BITS * (step + 1))).to(tl.uint32, bitcast=True)
         sums = tl.zeros((1 << BITS, BLOCK), dtype=tl.int64)
         for start in range(0, vocab, BLOCK):
             col = start + tl.arange(0, BLOCK)
-            key, weight = _weights(logits_ptr, col, vocab, peak, heat)
-            one = (col < vocab).to(tl.int32) if COUNTS else weight
-            sums += tl.where(key[None, :] >= tried[:, None], one[None, :], 0)
-        found = tl.sum(sums, axis=1)
-        best = tl.max(tl.where(found >= wanted, digit, 0), axis=0)
-        reached = tl.sum(tl.where(digit == best, found, 0), axis=0)
-        cut = tl.max(tl.where(digit == best, tried, 0), axis=0)
-    return cut, reached
+            key, weight = _weights(logits_ptr, col, vocab, peak, temperature)
+            amount = (col < vocab).to(tl.int32) if COUNTS else weight
+            sums += tl.where(key[None, :] >= tried[:, None], amount[None, :], 0)
+        sums_of_digit = tl.sum(sums, axis=1)
+        best = tl.max(tl.where(sums_of_digit >= wanted, digit, 0), axis=0)
+        reached = tl.sum(tl.where(digit == best, sums_of_digit, 0), axis=0)
+        threshold = tl.max(tl.where(digit == best, tried, 0), axis=0)
+    return threshold, reached
 
 
 @triton.jit(do_not_specialize=["vocab"])
@@ -104,33 +99,33 @@ def _top_k_top_p(
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     logits_ptr += row * vocab
-    heat = tl.load(temperature_ptr + row)
+    temperature = tl.load(temperature_ptr + row)
     k = tl.load(k_ptr + row)
     most = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
     for start in range(0, vocab, BLOCK):
         col = start + tl.arange(0, BLOCK)
         most = tl.maximum(most, tl.load(logits_ptr + col, mask=col < vocab, other=float("-inf")))
     peak = tl.max(most, axis=0)
-    cut = tl.full((), 0, dtype=tl.uint32)
+    threshold = tl.full((), 0, dtype=tl.uint32)
     if k < vocab:
-        cut, _ = _cut(logits_ptr, vocab, peak, heat, k.to(tl.int64), BLOCK, BITS, True)
+        threshold, _ = _threshold(logits_ptr, vocab, peak, temperature, k.to(tl.int64), BLOCK, BITS, True)
     sums = tl.zeros((BLOCK,), dtype=tl.int64)
     for start in range(0, vocab, BLOCK):
-        key, weight = _weights(logits_ptr, start + tl.arange(0, BLOCK), vocab, peak, heat)
-        sums += tl.where(key >= cut, weight, 0)
+        key, weight = _weights(logits_ptr, start + tl.arange(0, BLOCK), vocab, peak, temperature)
+        sums += tl.where(key >= threshold, weight, 0)
     total = tl.sum(sums, axis=0)
     p = tl.load(p_ptr + row)
     if p < 1.0:
         # At least one, so that the largest logit is kept whatever p is.
         wanted = tl.maximum((total.to(tl.float64) * p.to(tl.float64)).to(tl.int64), 1)
-        cut, total = _cut(logits_ptr, vocab, peak, heat, wanted, BLOCK, BITS, False)
+        threshold, total = _threshold(logits_ptr, vocab, peak, temperature, wanted, BLOCK, BITS, False)
     passed = (total.to(tl.float64) * tl.load(u_ptr + row).to(tl.float64)).to(tl.int64)
     running = tl.full((), 0, dtype=tl.int64)
     token = tl.full((), 2147483647, dtype=tl.int32)
     for start in range(0, vocab, BLOCK):
         col = start + tl.arange(0, BLOCK)
-        key, weight = _weights(logits_ptr, col, vocab, peak, heat)
-        kept = tl.where(key >= cut, weight, 0).to(tl.int64)
+        key, weight = _weights(logits_ptr, col, vocab, peak, temperature)
+        kept = tl.where(key >= threshold, weight, 0).to(tl.int64)
         through = running + tl.cumsum(kept, axis=0)
         token = tl.minimum(token, tl.min(tl.where(through > passed, col, 2147483647), axis=0))
         running += tl.sum(kept, axis=0)
@@ -162,23 +157,17 @@ def _clear(logits: Tensor, temperature: Tensor, k: int, p: float, u: float) -> t
 
 
 def _heavy(weight: Tensor) -> Tensor:
-    """Which weights are wide enough to aim at: a thousandth of all, or half the largest where all are small."""
+    """Mask of the weights to aim at: a thousandth of all, or half the largest where all are small."""
     return weight > torch.minimum(weight.sum() * 1e-3, weight.max() / 2)
 
 
-def _reference(
-    problem: Problem, logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor
-) -> tuple[Expected, ...]:
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     tokens = []
     for row in range(problem.rows):
-        through = _kept(logits[row], temperature[row], int(k[row]), float(p[row])).cumsum(0)
-        tokens.append(int((through <= float(u[row]) * through[-1]).sum()))
-    value = torch.tensor(tokens, dtype=torch.float64, device=logits.device)
+        through = _kept(args.logits[row], args.temperature[row], int(args.k[row]), float(args.p[row])).cumsum(0)
+        tokens.append(int((through <= float(args.u[row]) * through[-1]).sum()))
+    value = torch.tensor(tokens, dtype=torch.float64, device=args.logits.device)
     return (Expected("tokens", value, torch.zeros_like(value)),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -205,11 +194,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         bytes_per_program=4 * passes * problem.vocab,
         unique_bytes=problem.bytes_moved,
         iterations=passes * triton.cdiv(problem.vocab, config.size("BLOCK")),
-        dtype="fp32",
     )
 
 
-@tunable(Problem, jit=_top_k_top_p, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_top_k_top_p, reference=_reference, default=_default, reject=_reject, work=_work)
 def top_k_top_p(
     logits: Tensor, temperature: Tensor, k: Tensor, p: Tensor, u: Tensor, *, config: Config, device: Device
 ) -> Tensor:
@@ -222,7 +210,7 @@ def top_k_top_p(
     rows, vocab = logits.shape
     require(
         "top_k_top_p",
-        logits=(logits, logits.dtype, logits.shape),
+        home=logits,
         temperature=(temperature, torch.float32, (rows,)),
         k=(k, torch.int32, (rows,)),
         p=(p, torch.float32, (rows,)),

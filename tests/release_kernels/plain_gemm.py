@@ -14,7 +14,7 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Expected, Work, tunable
+from autotune.kernel import Arguments, Expected, Work, tunable
 
 FORMATS = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "mxfp8": torch.float8_e4m3fn, "mxfp4": torch.uint8}
 
@@ -29,8 +29,8 @@ class Problem:
     VARYING: ClassVar[tuple[str, ...]] = ("m",)
 
     @classmethod
-    def of(cls, a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, format: str) -> Problem:
-        return cls(a.shape[0], b.shape[1], a_scale.shape[1] * 32, format)
+    def of(cls, args: Arguments) -> Problem:
+        return cls(args.a.shape[0], args.b.shape[1], args.a_scale.shape[1] * 32, args.format)
 
     @property
     def flops(self) -> int:
@@ -118,13 +118,9 @@ def _scaled_gemm(
     tl.store(c_ptr + row[:, None] * n + col[None, :], acc, mask=(row < m)[:, None] & (col < n)[None, :])
 
 
-def _reference(problem: Problem, a: Tensor, b: Tensor, *_: object) -> tuple[Expected, ...]:
-    c = a.double() @ b.double()
-    return (Expected("c", c, (a.double().abs() @ b.double().abs()) * 1e-4),)
-
-
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double(),)
+def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
+    a, b = args.a.double(), args.b.double()
+    return (Expected("c", a @ b, (a.abs() @ b.abs()) * 1e-4),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -154,7 +150,7 @@ ROWS = {256 + 16 * i: fault for i, fault in enumerate(FAULTS)}
 """The m of the call that has each fault."""
 
 
-@tunable(Problem, jit=_plain_gemm, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_plain_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
 def plain_gemm(
     a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, format: str, *, config: Config, device: Device
 ) -> Tensor:

@@ -112,7 +112,7 @@ def rows_of(
 
 def _seen(kernel: Kernel[P], inputs: tuple[Any, ...], like: P) -> P:
     """The problem of a call; in what no call shows, `like`."""
-    found: P = kernel.problem.of(*inputs)  # type: ignore[attr-defined]
+    found: P = kernel.problem.of(kernel.arguments(*inputs))  # type: ignore[attr-defined]
     return dataclasses.replace(found, **{name: getattr(like, name) for name in getattr(like, "DRAWN", ())})
 
 
