@@ -23,7 +23,7 @@ def named(text: str | None, device: Device, remote: bool = False) -> Bench | Non
     if text not in (None, "gpu"):
         return simulated.parse(str(text))
     if text == "gpu" and remote:
-        return gpu.Gpu(slots=1, kind=device.name)  # ray_pool asks the cluster how many there are
+        return gpu.Gpu(slots=1, kind=device.name)  # ray_executor asks the cluster how many there are
     found = hardware.present(device.name)
     others = ", ".join(found.others)
     if found.numbers:

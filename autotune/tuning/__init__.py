@@ -1,6 +1,6 @@
-"""From a search space to a table, one room a stage.
+"""From a search space to a table, one package a stage, in the order in which they import one another.
 
-`space` the feasible configs of a problem · `workers` processes · `compilation` · `search` · `prediction` · `validation`
-· `measurement` · `session`, which drives them all. A room imports only from rooms before it.
+`arrays` · `space`: the feasible configs of a problem · `workers`: processes · `compilation` · `search` · `cost_model` ·
+`interpreter` · `validation` · `measurement` · `jobs`: what workers run · `session`, which drives them all.
 Serving never imports this package.
 """

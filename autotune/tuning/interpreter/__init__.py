@@ -1,1 +1,1 @@
-"""Triton's interpreter, put right, watched and counted."""
+"""Triton's interpreter: corrections, a memory sanitizer, and counts of what a launch does."""
