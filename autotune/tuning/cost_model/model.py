@@ -6,9 +6,9 @@ dependent steps, its loads in flight), and a share of every other. Waves of prog
 as many programs a unit as are left; DRAM bounds them all together. Structure after AMD's Origami (per-iteration
 maximum, wave quantisation) and DeepGEMM (shared memory and L2 bytes a block).
 
-The constants here and in `program_cost` are one set for all devices. They start from published figures, were searched one
-at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild fit,
-so `benchmarks/cost_model/shipped_winners.py` shows the other half apart. These terms were set while looking at the
+The constants here and in `program_cost` are one set for all devices. They start from published figures, were searched
+one at a time on shipped winners of block-scaled FP8 GEMM and fused MoE of one half of the shapes, and rounded: a mild
+fit, so `benchmarks/cost_model/shipped_winners.py` shows the other half apart. These terms were set while looking at the
 data of `benchmarks/cost_model/exhaustive_moe.py`, which is not held out for them: load transfer time, overlap with
 DRAM, its pages, pipeline fill, the rate of mma.sync, a unit's port to L2. Two were set with the ranks of both halves
 visible: the visible share of each term, and reuse of what just fits a cache.
