@@ -37,7 +37,7 @@ Launch = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Truth:
-    """Return the expected rows of `batch` from `first`, laid out as `like`; the whole result without a batch."""
+    """Expected rows of `batch` from `first`, laid out as `like`; the whole result without a batch."""
 
     expected: tuple[Expected, ...]
     batch: Batch | None = None
