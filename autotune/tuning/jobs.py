@@ -91,7 +91,7 @@ def count_job(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RowsJob:
-    """Check that two configs give bit-equal rows on `problems`, preferred first."""
+    """Job: check that two configs give bit-equal rows on `problems`, preferred first."""
 
     kernel: str
     problems: tuple[Key, ...]
