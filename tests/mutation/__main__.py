@@ -150,9 +150,9 @@ def verdict(kernel, path, mutant, runs, folder):
 
 def judge():
     """Hash of what judges."""
-    folder = Path(autotune.tuning.__file__).parent / "validation"
-    names = ("validate", "sanitize", "memory", "error_budget", "cases", "interpret")
-    return hashlib.sha256(b"".join((folder / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
+    root = Path(autotune.tuning.__file__).parent
+    files = [path for folder in ("interpreter", "validation") for path in sorted((root / folder).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def expire(*_):
