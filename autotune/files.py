@@ -104,15 +104,14 @@ def write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes and threads that call it for `folder` waiting, by an advisory lock on `LOCK` there.
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes and threads that call it for `path` waiting, by an advisory lock on that empty file.
 
     The kernel frees the lock however its holder ends; the empty file stays, since removing it would let two in where
     a shared file system caches names. Raises OSError where the folder cannot be written, or its file system has no
     `flock`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:  # another user's file; a local file system locks what can only be read, too

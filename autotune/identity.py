@@ -49,14 +49,14 @@ def read(path: Path, launcher: str) -> Identity:
 @cache
 def meaning(node: ast.AST) -> str:
     """Spell a syntax tree without docstrings, the same way on every version of Python."""
-    fields = ((name, getattr(node, name, None)) for name in node._fields if name not in _SILENT)
-    spelled = (f"{name}={_spelled(value)}" for name, value in fields if value not in (None, []))
-    return f"{type(node).__name__}({', '.join(spelled)})"
+    return _spelled(node)
 
 
 def _spelled(value: object) -> str:
     if isinstance(value, ast.AST):
-        return meaning(value)
+        fields = ((name, getattr(value, name, None)) for name in value._fields if name not in _SILENT)
+        spelled = (f"{name}={_spelled(field)}" for name, field in fields if field not in (None, []))
+        return f"{type(value).__name__}({', '.join(spelled)})"
     if isinstance(value, list):
         return f"[{', '.join(_spelled(item) for item in value if not _is_unread(item))}]"
     return repr(value)

@@ -167,7 +167,7 @@ def update(path: Path, change: Callable[[Table | None], Table | None]) -> Table 
     TableError for a table that is not whole, and OSError where it cannot be written.
     """
     path = Path(os.path.realpath(path))  # one lock for all links to one table
-    with files.locked(path.parent):
+    with files.locked(path.parent / files.LOCK):
         old = load(path) if path.exists() else None
         new = change(old)
         if new is not None and new != old:

@@ -1,6 +1,7 @@
 """What changes a kernel's identity: its meaning, never its comments, docstrings or formatting."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import autotune
 from autotune import identity
 
 KERNELS = Path(autotune.__file__).parent / "kernels"
-GEMM, NORM = "gemm/fp8_block_scaled", "norm/rms_norm_quant"
+GEMM, NORM, MHC = "gemm/fp8_block_scaled", "norm/rms_norm_quant", "hyperconnection/mhc_pre"
 
 
 @pytest.fixture
@@ -58,37 +59,21 @@ def test_device_function_changes_exactly_its_callers(folder):
     assert all(after[name].proof == before[name].proof for name in changed)
 
 
-def test_reference_changes_the_proof_only(folder):
-    before = read(folder, GEMM)
-    edited(folder / f"{GEMM}.py", "value = wide_a @ wide_b.T", "value = 1.0 * (wide_a @ wide_b.T)")
-    after = read(folder, GEMM)
-    assert (after.kernel, after.work) == (before.kernel, before.work)
-    assert after.proof != before.proof
-
-
-def test_drawn_inputs_change_the_proof_only(folder):
-    before = read(folder, GEMM)
-    edited(folder / f"{GEMM}.py", "0.01, 0.1", "0.01, 0.2")
-    after = read(folder, GEMM)
-    assert (after.kernel, after.work) == (before.kernel, before.work)
-    assert after.proof != before.proof
-
-
-def test_inputs_of_a_shared_base_change_the_proof_only(folder):
-    kernel = "hyperconnection/mhc_pre"
-    before = read(folder, kernel)
-    edited(folder / "hyperconnection" / "_mix.py", "torch.float32, k**-0.5)", "torch.float32, k**-0.4)")
-    after = read(folder, kernel)
-    assert (after.kernel, after.work) == (before.kernel, before.work)
-    assert after.proof != before.proof
-
-
-def test_work_changes_modeled_times_only(folder):
-    before = read(folder, GEMM)
-    edited(folder / f"{GEMM}.py", "reduction_bytes=2 * partials", "reduction_bytes=3 * partials")
-    after = read(folder, GEMM)
-    assert (after.kernel, after.proof) == (before.kernel, before.proof)
-    assert after.work != before.work
+@pytest.mark.parametrize(
+    ("kernel", "file", "before", "after", "part"),
+    [
+        (GEMM, f"{GEMM}.py", "value = wide_a @ wide_b.T", "value = 1.0 * (wide_a @ wide_b.T)", "proof"),
+        (GEMM, f"{GEMM}.py", "0.01, 0.1", "0.01, 0.2", "proof"),
+        (MHC, "hyperconnection/_mix.py", "torch.float32, k**-0.5)", "torch.float32, k**-0.4)", "proof"),
+        (GEMM, f"{GEMM}.py", "reduction_bytes=2 * partials", "reduction_bytes=3 * partials", "work"),
+    ],
+    ids=["reference", "drawn inputs", "inputs of a shared base", "work"],
+)
+def test_edit_changes_one_part_only(folder, kernel, file, before, after, part):
+    old = asdict(read(folder, kernel))
+    edited(folder / file, before, after)
+    new = asdict(read(folder, kernel))
+    assert {name for name in old if new[name] != old[name]} == {part}
 
 
 @pytest.mark.parametrize(

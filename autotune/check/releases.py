@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from autotune import files
 from autotune.errors import UsageError
 from autotune.toolchain import order
 
@@ -20,8 +18,7 @@ def release(package: str, version: str, root: Path) -> Path:
     """The folder that holds `package`; `13.5` means its newest patch at the time of fetching. Raises UsageError."""
     folder = root / f"{package}-{version}"
     if not folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f".{folder.name}.lock"):
+        with files.locked(root / f".{folder.name}.lock"):
             if not folder.exists():
                 _fetch(f"{package}=={version}" + (".*" if version.count(".") < 2 else ""), folder)
     return folder
@@ -50,11 +47,3 @@ def _pip(*arguments: str) -> str:
         why = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UsageError(f"pip {' '.join(arguments)}: {why}; name a release that `pip index versions` lists")
     return done.stdout
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the kernel drops the lock of a process that dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,4 +1,4 @@
-"""What steps ask of worker processes, as sessions do: compiled, right, how long; failures come back as values."""
+"""Tasks that steps give to worker processes, as sessions do: compile, check, time; failures come back as values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Default:
         return f"{self.kernel.name} {describe(self.problem)}"
 
     def told(self) -> dict[str, Any]:
-        """What every line of results says of the call."""
+        """Fields of the call in every line of results."""
         return {"kernel": self.job.kernel, "problem": dict(self.job.problem), "config": dict(self.job.config)}
 
 
@@ -76,7 +76,7 @@ def lane(context: Context) -> Workers:
 
 def compilers(context: Context) -> Workers:
     """Processes that compile while others measure: two cores stay free."""
-    return Workers(Limits(processes=max(1, (os.cpu_count() or 1) - 2)), context.state)
+    return Workers(Limits(processes=max(1, len(os.sched_getaffinity(0)) - 2)), context.state)
 
 
 def ask(context: Context, workers: Workers, task: Callable[[Any], Any], argument: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -20,7 +20,7 @@ def autotune(context: Context, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def output_lines(context: Context, command: list[str]) -> Iterator[str]:
-    """What `command` prints, line by line as it comes. Raises OutOfTime."""
+    """Yield the output of `command`, line by line as it comes. Raises OutOfTime."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         timer = Timer(max(0.1, context.left()), process.kill)
         timer.start()

@@ -1,4 +1,4 @@
-"""What a step is given: whose results it adds to, on which bench, and how long it may take."""
+"""Context of a step: the results it adds to, its bench, and how long it may take."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Context:
         from autotune.tuning.measurement import gpu, simulated  # torch takes seconds to import
 
         if self.is_gpu:
-            return gpu.Gpu(slots=1)
+            return gpu.Gpu(slots=1, kind=self.device.name)
         return stand_in.StandIn(self.device.name) if self.is_rehearsal else simulated.parse(self.bench_name)
 
     @property

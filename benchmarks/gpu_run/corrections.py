@@ -24,7 +24,7 @@ class Correction:
 
 
 def corrections(results: Results) -> Iterator[Correction]:
-    """What the ceilings and the driver's properties say of figures that the record holds."""
+    """Yield the figures of the record that the ceilings and the driver's properties tell anew."""
     copied = _tb_s(results, "copy")
     if copied:
         yield Correction("tb_s", round(copied, 2), "torch's copy of 4 GiB, bytes read and written")

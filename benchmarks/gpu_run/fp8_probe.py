@@ -52,7 +52,7 @@ def terms_aligned(rows: int, dtype: torch.dtype, where: str) -> int:
 
 
 def _sums(columns: Sequence[Terms], rows: int, dtype: torch.dtype, where: str) -> list[float]:
-    """What a tile gives of each column: the sum of its terms, of which every row is the same."""
+    """Return the sum of each column's terms as a tile computes it; all its rows are the same."""
     a, b = torch.zeros(rows, _DEPTH), torch.zeros(_COLUMNS, _DEPTH)
     for column, terms in enumerate(columns):
         for place, (left, right) in terms.items():

@@ -11,26 +11,25 @@ import torch
 
 from autotune.device import Device
 from autotune.tuning.measurement import cold_cache
+from autotune.tuning.measurement.graphs import captured, elapsed_us
 
 FLUSHES = ("read", "written", "none")
 """How the cache is filled before a sample: with lines that were read, which are dropped for free; with lines that were
 written, whose write-back the sample may pay for; not at all."""
-_SLEEP_CYCLES = 100_000
-"""About 50 us: the GPU waits until the graph is enqueued."""
 _WARM_US = 1e5
 _MOST_COPIES = 1000
 
 
 @dataclass(frozen=True)
-class Stopwatch:
-    """What all calls of a step share: the buffer that flushes the cache."""
+class GraphTimer:
+    """Times calls one after another, with one buffer that flushes the cache for all of them."""
 
     flush: torch.Tensor
 
     @classmethod
-    def of(cls, device: Device, is_rehearsal: bool) -> Stopwatch:
-        """A buffer of twice the last-level cache; a small one on the stand-in."""
-        bytes_ = 40_000 if is_rehearsal else int(2 * device.last_level_bytes)
+    def of(cls, device: Device, is_rehearsal: bool) -> GraphTimer:
+        """Make the buffer: twice the last-level cache, or a small one on the stand-in."""
+        bytes_ = 40_000 if is_rehearsal else cold_cache.overfull_bytes(int(device.last_level_bytes))
         return cls(torch.zeros(bytes_ // 4, device="cuda"))
 
     def times(self, call: Callable[..., Any], inputs: tuple[Any, ...], samples: int = 10) -> dict[str, Any]:
@@ -64,7 +63,7 @@ class Stopwatch:
         }
 
     def _copies(self, inputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """As many as exceed the buffer together, and a quarter of the memory allows."""
+        """Copies of the inputs that together exceed the buffer, as far as a quarter of the memory allows."""
         each, room = max(1, cold_cache.bytes_of(inputs)), torch.cuda.mem_get_info()[0]
         wanted = self.flush.nbytes // each + 2
         count = max(1, min(wanted, room // 4 // each, _MOST_COPIES))
@@ -75,25 +74,3 @@ class Stopwatch:
             self.flush.zero_()
         elif flush == "read":
             self.flush.sum()
-
-
-def captured(launch: Callable[[int], None], launches: int) -> Callable[[], None]:
-    """Replays `launches` calls from one graph, which has run once."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for number in range(launches):
-            launch(number)
-    graph.replay()
-    torch.cuda.synchronize()
-    return graph.replay
-
-
-def elapsed_us(call: Callable[[], Any]) -> float:
-    """Microseconds on the GPU of what `call` enqueues."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
-    begin.record()
-    call()
-    end.record()
-    end.synchronize()
-    return float(1e3 * begin.elapsed_time(end))

@@ -26,6 +26,7 @@ from autotune.errors import DeviceError
 from autotune.kernel import Kernel
 from autotune.tuning.measurement import cold_cache, driver, hardware
 from autotune.tuning.measurement.bench import NoLibrary, OutOfMemory, Sticky, Timing
+from autotune.tuning.measurement.graphs import captured, elapsed_us
 from autotune.tuning.measurement.truth import Truth, poisoned, truths
 from autotune.tuning.workers.worker import Job
 
@@ -35,8 +36,6 @@ _WARM_S = 0.2
 """Until clocks settle (quack)."""
 _DRAWN = 4
 """Distinct input sets drawn; remaining sets are copies. Drawing 14 MB takes 0.2 s, and 256 MB of cache want 38 sets."""
-_SLEEP_CYCLES = 100_000
-"""About 50 us: launching a graph takes 10 us or more of the CPU."""
 _QUIET_S = 10.0
 """How long another process's work, such as a kernel that hung until it was killed, may take to leave the GPU."""
 
@@ -157,10 +156,10 @@ class GpuMeter:
             for i in range(2):
                 launch(i)  # compiles, and fills allocator pools, before anything is captured
         torch.cuda.current_stream().wait_stream(side)
-        replay, launches = _captured(launch, len(calls)), len(calls)
+        replay, launches = captured(launch, len(calls)), len(calls)
         # Timed as a graph: outside of one, Python takes longer to launch most kernels than they run.
         needed = cold_cache.launches_for(self._elapsed_us(replay) / launches, len(calls))
-        return (replay, launches) if needed == launches else (_captured(launch, needed), needed)
+        return (replay, launches) if needed == launches else (captured(launch, needed), needed)
 
     def _call(self, job: Job, inputs: tuple[Any, ...]) -> Callable[[], Any]:
         """Return the callable to launch: the kernel, or its library's call. Raises NoLibrary."""
@@ -183,14 +182,8 @@ class GpuMeter:
 
     def _elapsed_us(self, call: Callable[[], None]) -> float:
         """Return the microseconds of what `call` enqueues, with cold caches."""
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._cold.sum()
-        torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return float(1e3 * begin.elapsed_time(end))
+        return elapsed_us(call)
 
     @cached_property
     def _overfull_bytes(self) -> int:
@@ -224,16 +217,6 @@ class GpuMeter:
 
     def _read(self) -> None:
         self._cold.sum()
-
-
-def _captured(launch: Callable[[int], None], launches: int) -> Callable[[], None]:
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for i in range(launches):
-            launch(i)
-    graph.replay()
-    torch.cuda.synchronize()
-    return graph.replay
 
 
 @contextmanager

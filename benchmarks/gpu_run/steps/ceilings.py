@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autotune.inputs import FP8
 from benchmarks.gpu_run.context import Context
-from benchmarks.gpu_run.graphs import Stopwatch
+from benchmarks.gpu_run.graphs import GraphTimer
 
 _STREAMED_BYTES = 4 * 2**30
 _L2_SHARE = 0.25
@@ -32,10 +32,10 @@ class Ceiling:
 
 def run(context: Context) -> None:
     context.needs_tensors_on_a_gpu()
-    stopwatch = Stopwatch.of(context.device, context.is_rehearsal)
+    timer = GraphTimer.of(context.device, context.is_rehearsal)
     for unit, ceiling in context.units(_ceilings(context)):
         try:
-            times = stopwatch.times(ceiling.call, ceiling.make(), 3 if context.is_rehearsal else 10)
+            times = timer.times(ceiling.call, ceiling.make(), 3 if context.is_rehearsal else 10)
         except (RuntimeError, TypeError, NotImplementedError) as error:  # this torch or GPU lacks the call
             context.add(unit, failed=f"{type(error).__name__}: {error}"[:500])
         else:
