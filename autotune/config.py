@@ -135,6 +135,8 @@ def parse(problem_type: type[P], text: str) -> P:
         name, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"problem {text!r}: write name=value pairs joined by commas, got {part!r}")
+        if name in fields:
+            raise UsageError(f"problem {text!r}: {name} stands twice; write it once")
         wanted = hints.get(name)
         if wanted is int:
             try:

@@ -179,6 +179,13 @@ class Kernel(Generic[P]):
         return reason
 
     @cached_property
+    def constexprs(self) -> frozenset[str]:
+        """Names of the compile-time parameters."""
+        # Under the interpreter the jit object has no params; the annotations are the same ones.
+        annotations = getattr(self.jit, "fn", self.jit).__annotations__
+        return frozenset(name for name, kind in annotations.items() if "constexpr" in str(kind))
+
+    @cached_property
     def op(self) -> Callable[..., Any]:
         """This kernel as an op of torch: `torch.ops.autotune.<family>_<kernel>`."""
         return torch_ops.define(self)

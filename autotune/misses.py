@@ -69,7 +69,7 @@ def record(path: Path) -> Callable[[], None]:
 def read(path: Path) -> list[Miss]:
     """The distinct misses in `path`, in order. Raises UsageError with the line; a torn last line is left out."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); name a file that misses.record wrote") from error
     whole = text if text.endswith("\n") else text[: text.rfind("\n") + 1]

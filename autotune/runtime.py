@@ -5,19 +5,21 @@ A deterministic table serves nothing in place of its rows: a default config may 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune import table
-from autotune.config import Config, Problem, Scalar, describe, field_names, key, values
+from autotune import row_check, table
+from autotune.config import Config, Key, Problem, Scalar, describe, describe_key, field_names, key, values
 from autotune.device import Device
 from autotune.errors import TableError
+from autotune.row_check import Flaw
 from autotune.table import Row, Table
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ def tables_root() -> Path:
 class Lookup(dict[tuple[Scalar, ...], Choice]):
     """A kernel's choices on one device by the values of a problem's fields: `lookup[64, 2048, 7168, "e4m3fn"]`.
 
-    A dictionary that fills itself, so that a hit costs what a dictionary's does. The table is read once, when this is
-    made; raises TableError where it is not whole.
+    A dictionary that fills itself, so that a hit costs what a dictionary's does. The table is read and its rows are
+    checked once, when this is made; raises TableError where it is not whole.
     """
 
     def __init__(self, kernel: Kernel[Any], device: Device, root: Path) -> None:
@@ -82,16 +84,15 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         self._kernel, self._device = kernel, device
         self.path = table.path_of(root, device.arch, device.name, kernel.name)
         loaded = _read(self.path, kernel.name, device)
-        self.rows = loaded.rows if loaded else ()
+        self.exists = loaded is not None
+        self.rows, self.flaws = row_check.whole(loaded.rows if loaded else (), kernel, device)
+        self._left_out: dict[Key, Flaw] = {row.problem: flaw for row, flaw in self.flaws.items()}
         self._keeps_an_order = loaded is not None and loaded.keeps_an_order
         problem_type: Any = kernel.problem  # mypy holds type[Any] to be unhashable
         self._names = field_names(problem_type)
         self._alike: dict[tuple[Scalar, ...], list[Row]] = {}
         for row in self.rows:
-            fields = dict(row.problem)
-            # Rows of an older form of the problem serve nothing: `autotune lint` names them.
-            if fields.keys() == set(self._names):
-                self._alike.setdefault(self._fixed(fields), []).append(row)
+            self._alike.setdefault(self._fixed(dict(row.problem)), []).append(row)
         if self._keeps_an_order:
             self._check_orders()
 
@@ -105,10 +106,33 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
             hook(self._kernel, problem, self._device, choice)
         return choice
 
+    @property
+    def lacks(self) -> str | None:
+        """What is missing of the table, or of its rows; None where all of them may serve."""
+        if not self.exists:
+            return f"no table at {self.path}"
+        if not self.rows and not self.flaws:
+            return f"{self.path} has no rows"
+        if not self.flaws:
+            return None
+        row, flaw = next(iter(self.flaws.items()))
+        first = f"{describe_key(row.problem)}: {flaw.reason}"
+        total = len(self.rows) + len(self.flaws)
+        return f"{self.path}: {len(self.flaws)} of {total} rows cannot serve, such as {first}"
+
     def _choose(self, problem: Problem) -> Choice:
+        choice = self._of_rows(problem)
+        flaw = self._left_out.get(key(problem)) if self._left_out else None
+        return (
+            choice
+            if flaw is None
+            else replace(choice, reason=f"{choice.reason}; its own row cannot serve: {flaw.reason}")
+        )
+
+    def _of_rows(self, problem: Problem) -> Choice:
         kernel, device = self._kernel, self._device
         if not self.rows:
-            return self._without(problem, f"no table at {self.path}")
+            return self._without(problem, str(self.lacks))
         wanted = dict(key(problem))
         alike = self._alike.get(self._fixed(wanted), [])
         for fit, row in sorted(((_fit(row, wanted, problem.VARYING), row) for row in alike), key=itemgetter(0)):
@@ -175,6 +199,7 @@ def _answer(problem: Problem, row: Row, fit: _Fit) -> Choice:
 
 _lookups: dict[tuple[str, str, str], Lookup] = {}
 _served: dict[str, dict[Any, Served]] = {}
+_warned: set[str] = set()
 
 
 def lookup(kernel: Kernel[Any], device: Device) -> Lookup:
@@ -182,7 +207,12 @@ def lookup(kernel: Kernel[Any], device: Device) -> Lookup:
     name = (kernel.name, device.arch, device.name)
     found = _lookups.get(name)
     if found is None:
-        found = _lookups[name] = Lookup(kernel, device, tables_root())
+        root = tables_root()
+        if not root.is_dir():
+            _warn(f"AUTOTUNE_TABLES names {root}, where no folder is: default configs serve")
+        found = _lookups[name] = Lookup(kernel, device, root)
+        if found.exists and found.lacks:
+            _warn(f"{found.lacks}; `autotune lint` names all that is wrong")
     return found
 
 
@@ -204,10 +234,9 @@ def explain(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
     return f"{kernel.name} {describe(problem)} on {device.name}: {choice.how} ({choice.reason}) -> {config}"
 
 
-def rows(kernel: str, device: Device) -> tuple[Row, ...]:
-    """All rows that serve `kernel` on `device`. Raises TableError."""
-    loaded = _read(table.path_of(tables_root(), device.arch, device.name, kernel), kernel, device)
-    return loaded.rows if loaded else ()
+def rows(kernel: Kernel[Any], device: Device) -> tuple[Row, ...]:
+    """All rows that may serve `kernel` on `device`, as the table is now. Raises TableError."""
+    return Lookup(kernel, device, tables_root()).rows
 
 
 def served(kernel: str) -> dict[Any, Served]:
@@ -227,8 +256,16 @@ def counts() -> Counter[tuple[str, str, str]]:
 def forget() -> None:
     """Drops every table and answer: the next call reads the tables again. Counts start anew."""
     _lookups.clear()
+    _warned.clear()
     for known in _served.values():
         known.clear()
+
+
+def _warn(words: str) -> None:
+    """Logs a warning, the same one once."""
+    if words not in _warned:
+        _warned.add(words)
+        logging.getLogger(__name__).warning("%s", words)
 
 
 def _read(path: Path, kernel: str, device: Device) -> Table | None:

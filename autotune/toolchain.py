@@ -7,6 +7,7 @@ imports neither Torch nor Triton, so that what Triton reads at import can still 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -119,6 +120,18 @@ def back_end(vendor: str) -> ModuleType | None:
         return import_module(f"triton.backends.{vendor}.compiler")
     except ImportError:
         return None
+
+
+def launch_options(vendor: str) -> frozenset[str] | None:
+    """Options that the back end of `vendor` takes beside the constexprs; None where this Triton was built without it.
+
+    ROCm's and CUDA's own builds of Triton may hold one vendor's back end alone; they tune for that vendor.
+    """
+    compiler = back_end(vendor)
+    if compiler is None:
+        return None
+    options = compiler.HIPOptions if vendor == "amd" else compiler.CUDAOptions
+    return frozenset(field.name for field in dataclasses.fields(options))
 
 
 @cache

@@ -74,5 +74,6 @@ def test_validate_checks_committed_rows_on_their_own_problems(capsys):
     from autotune import runtime
 
     rows = json.loads(capsys.readouterr().out)
-    wanted = {",".join(f"{n}={v}" for n, v in row.problem) for row in runtime.rows(kernel, device.named("b200"))}
+    committed = runtime.rows(registry.load(kernel), device.named("b200"))
+    wanted = {",".join(f"{n}={v}" for n, v in row.problem) for row in committed}
     assert {row["problem"] for row in rows} == wanted

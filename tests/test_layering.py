@@ -18,6 +18,7 @@ LAYERS = [
     {"files", "state", "foreign_text", "toolchain"},
     {"config", "device"},
     {"table"},
+    {"row_check"},
     {"runtime"},
     {"misses", "bundle"},
     {"inputs"},

@@ -10,25 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry, runtime, table
-from autotune.config import Problem, build, describe, key
+from autotune.config import Problem, build, describe, describe_key, key
 from autotune.device import Device
-from autotune.errors import UsageError
+from autotune.errors import DeviceError, TableError, UsageError, did_you_mean
 from autotune.misses import Miss
-from autotune.table import Row
+from autotune.table import Row, Table
 from autotune.tuning import space
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
 
 KINDS = {
+    "damaged": "a table that cannot be read",
+    "misnamed": "a file that no lookup reads",
+    "misfiled": "a table of another kernel or device than its path says",
+    "empty": "a table without rows, or a folder without tables",
+    "invalid": "a row with a value that no launch takes",
     "dead": "a row that the lookup can never reach",
     "shadowed": "a row whose own problem another row serves",
     "hole": "a problem that no row covers",
-    "stale": "a table tuned for another code of its kernel",
+    "stale": "a table, a row or a miss of another code of its kernel",
     "unproved": "a table whose rows were proved against another reference",
     "outside": "a row outside its search space, which no session would find again",
     "alias": "a second name of one device",
 }
+
+_DEPTH = 4
+"""Parts of a table's path under the root: arch, device, family, kernel."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +49,18 @@ class Finding:
 
 
 def tables(root: Path) -> Iterator[Finding]:
-    """Findings in every table under `root`. Raises TableError for a table that is not whole."""
+    """Findings in every table under `root`, by path; a table that cannot be read is one, and the next is looked at."""
     yield from _names(root)
-    for path in sorted(root.glob("*/*/*/*.json")):
-        loaded = table.load(path)
-        arch, folder = path.parts[-4], path.parts[-3]
-        if not _is_device(folder) or loaded.kernel not in registry.names():
-            if loaded.kernel not in registry.names():
-                yield Finding("dead", str(path), f"there is no kernel {loaded.kernel}")
-            continue
-        device = replace(devices.filed(folder), name=folder)  # a rehearsal is looked up under its own name
-        if arch != device.arch:
-            yield Finding("dead", str(path), f"{device.name} is {device.arch}: the lookup reads {device.arch}/")
-            continue
-        yield from _table(registry.load(loaded.kernel), device, root)
+    # rglob enters no linked folder, the lookup does.
+    files = {*root.rglob("*"), *root.glob("*/" * (_DEPTH - 1) + "*")}
+    paths = sorted(path for path in files if path.name.lower().endswith(".json"))
+    if not paths:
+        yield Finding("empty", str(root), "no table is here; tune, import, or name another folder")
+    for path in paths:
+        try:
+            yield from _file(path, root)
+        except (TableError, OSError) as error:
+            yield Finding("damaged", str(path), str(error).removeprefix(f"{path}: "))
 
 
 def holes(root: Path, device: Device, problems: Mapping[str, Sequence[Problem]]) -> Iterator[Finding]:
@@ -70,28 +76,59 @@ def holes(root: Path, device: Device, problems: Mapping[str, Sequence[Problem]])
                 yield Finding("hole", f"{name} on {device.name}: {describe(problem)}", f"{choice.how}: {choice.reason}")
 
 
-def missed(misses: Sequence[Miss]) -> dict[str, dict[str, list[Problem]]]:
-    """Recorded misses as problems, by device and kernel. Raises UsageError for one that is no problem of its kernel."""
-    found: dict[str, dict[str, list[Problem]]] = {}
+def missed(misses: Sequence[Miss]) -> tuple[dict[str, dict[str, list[Problem]]], list[Finding]]:
+    """Recorded misses as problems, by device and kernel; and a finding for each that is no problem of a kernel here."""
+    problems: dict[str, dict[str, list[Problem]]] = {}
+    stale: list[Finding] = []
     for miss in misses:
-        kernel = registry.load(miss.kernel)
-        problem: Problem = build(kernel.problem, dict(miss.problem), f"miss of {miss.kernel}")
-        found.setdefault(miss.device, {}).setdefault(miss.kernel, []).append(problem)
-    return found
+        try:
+            devices.filed(miss.device)
+            problem: Problem = build(registry.load(miss.kernel).problem, dict(miss.problem), "problem")
+        except (UsageError, DeviceError) as error:
+            place = f"miss of {miss.kernel} on {miss.device}: {describe_key(miss.problem)}"
+            stale.append(Finding("stale", place, f"it was recorded by another release ({error})"))
+            continue
+        problems.setdefault(miss.device, {}).setdefault(miss.kernel, []).append(problem)
+    return problems, stale
 
 
-def _table(kernel: Kernel[Any], device: Device, root: Path) -> Iterator[Finding]:
+def _file(path: Path, root: Path) -> Iterator[Finding]:
+    """Findings in one file. Raises TableError where it is no whole table."""
+    parts = path.relative_to(root).parts
+    if len(parts) != _DEPTH or path.suffix != ".json" or path.name.startswith("."):
+        yield Finding("misnamed", str(path), "the lookup reads ARCH/DEVICE/FAMILY/KERNEL.json alone; move or rename it")
+        return
+    loaded = table.load(path)
+    arch, folder, kernel = parts[0], parts[1], "/".join(parts[2:]).removesuffix(".json")
+    if not _is_device(folder):
+        return  # said of the folder
+    device = replace(devices.filed(folder), name=folder)  # a rehearsal is looked up under its own name
+    if kernel not in registry.names():
+        yield Finding("dead", str(path), f"there is no kernel {kernel}{did_you_mean(kernel, registry.names())}")
+    elif arch != device.arch:
+        yield Finding("dead", str(path), f"{device.name} is {device.arch}: the lookup reads {device.arch}/")
+    elif (loaded.kernel, loaded.arch, loaded.device) != (kernel, arch, folder):
+        reason = f"is a table of {loaded.kernel} for {loaded.arch}/{loaded.device}; move it to that folder"
+        yield Finding("misfiled", str(path), reason)
+    elif not loaded.rows:
+        yield Finding("empty", str(path), "the table has no rows: every call gets the default; tune, or remove it")
+    else:
+        yield from _table(registry.load(kernel), device, loaded, root)
+
+
+def _table(kernel: Kernel[Any], device: Device, loaded: Table, root: Path) -> Iterator[Finding]:
     lookup = runtime.Lookup(kernel, device, root)
-    loaded = table.load(lookup.path)
     if loaded.source != kernel.identity.kernel:
         reason = f"tuned for source {loaded.source}, the kernel is {kernel.identity.kernel}; tune again"
         yield Finding("stale", str(lookup.path), reason)
     elif loaded.proof not in ("", kernel.identity.proof):
         reason = f"proved against reference {loaded.proof}, today's is {kernel.identity.proof}"
         yield Finding("unproved", str(lookup.path), f"{reason}; autotune validate {kernel.name} --device {device.name}")
+    for row, flaw in lookup.flaws.items():
+        yield Finding(flaw.kind, f"{lookup.path}: {describe_key(row.problem)}", flaw.reason)
     lists = space.load(kernel, device).lists
     for row in lookup.rows:
-        place = f"{lookup.path}: " + ",".join(f"{name}={value}" for name, value in row.problem)
+        place = f"{lookup.path}: {describe_key(row.problem)}"
         dead, outside = _dead(kernel, device, row), _outside(row, lists)
         if outside:
             yield Finding("outside", place, outside)
@@ -104,13 +141,8 @@ def _table(kernel: Kernel[Any], device: Device, root: Path) -> Iterator[Finding]
 
 
 def _dead(kernel: Kernel[Any], device: Device, row: Row) -> str | None:
-    """Why no call ever gets the row."""
-    try:
-        problem: Problem = build(kernel.problem, dict(row.problem), "row")
-    except UsageError as error:
-        return f"no call makes this problem ({error})"
-    if key(problem) != row.problem:
-        return f"its fields are not those of the problem: {describe(problem)}"
+    """Why no call ever gets the row, which is whole."""
+    problem: Problem = build(kernel.problem, dict(row.problem), "row")
     fields = kernel.problem.__dataclass_fields__
     for name in getattr(problem, "DRAWN", ()):
         if name != "dtype" and getattr(problem, name) != fields[name].default:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune import device as devices
-from autotune import registry, table
+from autotune import registry, row_check, table
 from autotune.check.call import Call
 from autotune.config import build, describe
 from autotune.device import Device
@@ -73,10 +73,11 @@ def of_tables(
 
 
 def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[ServedConfig]:
-    """Rows of one table. Raises TableError."""
+    """Rows of one table that may serve; `autotune lint` names the others. Raises TableError."""
     loaded = table.load(path)
     if (loaded.kernel, loaded.device) != (kernel.name, path.parts[-3]):
         raise TableError(f"{path}: is a table of {loaded.kernel} for {loaded.device}; move it to that folder")
+    rows, _ = row_check.whole(loaded.rows, kernel, device)
     return [
         ServedConfig(
             Call(kernel, build(kernel.problem, dict(row.problem), str(path)), row.config, device),
@@ -84,7 +85,7 @@ def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[ServedConf
             loaded.source,
             path,
         )
-        for row in loaded.rows
+        for row in rows
     ]
 
 

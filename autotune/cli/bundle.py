@@ -43,8 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     device = devices.named(arguments.device)
     problems = {}
     for name in kernel_names(arguments.words):
-        called = list(workload_problems(arguments, registry.load(name), device))
-        if called or runtime.rows(name, device):
+        kernel = registry.load(name)
+        called = list(workload_problems(arguments, kernel, device))
+        if called or runtime.rows(kernel, device):
             problems[name] = called
 
     limits = Limits(processes=arguments.jobs)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from autotune import device as devices
-from autotune import files, registry, runtime, table
+from autotune import files, registry, row_check, runtime, table
 from autotune.cli.import_ import show
 from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.config import describe_key
+from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.foreign_text import parse_loose_json
 from autotune.interchange.entries import File, LeftOut
@@ -95,10 +99,19 @@ def _tables(arguments: argparse.Namespace) -> list[Table]:
     device = devices.named(arguments.device)
     root = arguments.tables or runtime.tables_root()
     paths = [table.path_of(root, device.arch, device.name, name) for name in kernel_names(arguments.kernels)]
-    tables = [table.load(path) for path in paths if path.exists()]
+    loaded = [table.load(path) for path in paths if path.exists()]
+    tables = [_whole(one, device) for one in loaded]
     if not tables:
         raise UsageError(f"no table of {device.name} under {root}; tune or import first")
     return tables
+
+
+def _whole(loaded: Table, device: Device) -> Table:
+    """The table without rows that our own lookup would not serve, which are told on stderr."""
+    rows, flaws = row_check.whole(loaded.rows, registry.load(loaded.kernel), device)
+    for row, flaw in flaws.items():
+        print(f"left out: {loaded.kernel} {describe_key(row.problem)}: {flaw.reason}", file=sys.stderr)
+    return replace(loaded, rows=rows)
 
 
 def _trials(arguments: argparse.Namespace) -> list[Trials]:

@@ -18,7 +18,8 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "lint",
-        "dead and shadowed rows, stale tables, rows outside their space, second names of a device, holes",
+        "files that are no whole table or lie where no lookup reads, stale and empty tables, rows that serve nothing "
+        "or lie outside their space, second names of a device, holes",
         "  autotune lint\n"
         "  autotune lint --device mi355x --model deepseek-v4-pro --scenario 8k1k   # and holes of a workload\n"
         "  autotune lint --from-misses misses.jsonl                               # and problems that serving met",
@@ -42,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
         problems = {name: list(workload_problems(arguments, registry.load(name), device)) for name in registry.names()}
         found += lint.holes(root, device, problems)
     if arguments.from_misses:
-        for name, asked in lint.missed(misses.read(arguments.from_misses)).items():
+        problems_by_device, stale = lint.missed(misses.read(arguments.from_misses))
+        found += stale
+        for name, asked in problems_by_device.items():
             found += lint.holes(root, devices.named(name), asked)
     if arguments.json or found:
         show_rows([{"kind": one.kind, "place": one.place, "reason": one.reason} for one in found], arguments.json)

@@ -103,6 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and len(arguments.kernels) != 1:
         raise UsageError("--problem needs exactly one KERNEL, whose fields it names")
+    if arguments.from_misses:
+        for stale in lint.missed(misses.read(arguments.from_misses))[1]:
+            print(f"left out: {stale.place}: {stale.reason}", file=sys.stderr)
     plans = [(device, _plan(arguments, device)) for device in chosen]
     kernels = [registry.load(name) for name in names]
     wanted = [
@@ -196,7 +199,7 @@ def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace
     if arguments.problem:
         found: dict[Problem, int] = {parse_problem(kernel, text, device): 1 for text in arguments.problem}
     elif arguments.from_misses:
-        missed = lint.missed(misses.read(arguments.from_misses))
+        missed, _ = lint.missed(misses.read(arguments.from_misses))
         found = dict.fromkeys(missed.get(device.name, {}).get(kernel.name, ()), 1)
     else:
         found = workload_problems(arguments, kernel, device)

@@ -96,7 +96,7 @@ def _proofs(kernel: Kernel[Any], device: Device) -> list[Job]:
     """Each config of the tables and each default on every check problem that allows it."""
     checks = space.load(kernel, device).check
     configs: set[Config] = {kernel.default(problem, device) for problem in checks}
-    configs |= {row.config for row in runtime.rows(kernel.name, device)}
+    configs |= {row.config for row in runtime.rows(kernel, device)}
     return [
         Job(kernel.name, key(problem), config, device.name)
         for config in sorted(configs, key=str)
@@ -115,7 +115,7 @@ def _defaults(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
 
 def _of_rows(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
     """Each row of the table with its own problem."""
-    for row in runtime.rows(kernel.name, device):
+    for row in runtime.rows(kernel, device):
         problem = build(kernel.problem, dict(row.problem), f"the table of {kernel.name} on {device.name}")
         if kernel.reject(problem, row.config, device) is None:
             yield Job(kernel.name, row.problem, row.config, device.name)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from autotune import device as devices
-from autotune import registry, runtime, table
+from autotune import registry, row_check, runtime, table
 from autotune.device import Device
 from autotune.errors import AutotuneError
 from autotune.interchange import vllm_sglang, vllm_sglang_write
@@ -83,7 +83,8 @@ def _of(engine: str, device: Device) -> dict[tuple[Any, ...], Configs]:
         path = table.path_of(runtime.tables_root(), device.arch, device.name, name)
         if name in registry.names() and path.exists():
             loaded = table.load(path)
-            tables.append(replace(loaded, rows=tuple(row for row in loaded.rows if row.tier in TRUSTED)))
+            rows, _ = row_check.whole(loaded.rows, registry.load(name), device)
+            tables.append(replace(loaded, rows=tuple(row for row in rows if row.tier in TRUSTED)))
     files, _ = vllm_sglang_write.write(tables, engine)
     found = {}
     for name, file in files.items():

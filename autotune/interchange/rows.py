@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import registry
+from autotune import registry, row_check
 from autotune.config import Config, Key, Problem, Scalar, build, key
 from autotune.device import Device
 from autotune.errors import UsageError
@@ -15,10 +15,6 @@ from autotune.table import Row
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
-
-POWERS_OF_TWO = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "BLOCK", "ROWS", "BLOCK_D", "num_warps", "num_ctas")
-MOST_THREADS = 1024
-"""Threads of a block, on every GPU of either vendor."""
 
 Home = tuple[str, str]
 """(kernel, device)"""
@@ -71,25 +67,19 @@ def _row(entry: Entry, kernel: Kernel[Any], device: Device) -> Row | str:
     config = _config(entry, kernel.default(problem, device), neutral(device))
     if isinstance(config, str):
         return config
-    threads = int(config.get("num_warps", 1)) * device.warp_size
-    if threads > MOST_THREADS:
-        return f"num_warps={config['num_warps']} are {threads} threads, a block has {MOST_THREADS} at most"
+    unused = {name: value for name, value in entry.options.items() if name not in config}
+    evidence = {**entry.origin, **({"kept": kept} if (kept := {**entry.kept, **unused}) else {})}
+    row = Row(key(problem), config, "imported", evidence, entry.toolchain, "", entry.serves)
+    _, flaws = row_check.whole([row], kernel, device)
+    if flaws:
+        return flaws[row].reason
     refusal = kernel.forbids(problem, config, device)
     if refusal is not None:
         return f"{kernel.name} refuses it on {device.name}: {refusal}"
-    unused = {name: value for name, value in entry.options.items() if name not in config}
-    evidence = {**entry.origin, **({"kept": kept} if (kept := {**entry.kept, **unused}) else {})}
-    return Row(key(problem), config, "imported", evidence, entry.toolchain, "", entry.serves)
+    return row
 
 
 def _config(entry: Entry, default: Config, absent: Mapping[str, Scalar]) -> Config | str:
-    for name, value in entry.options.items():
-        if type(value) is not type(default.get(name, value)):
-            return f"{name} must be {type(default[name]).__name__}, got {value!r}"
-        if isinstance(value, int) and not 0 <= value <= 65536:
-            return f"{name}={value} is no size that Triton compiles"
-        if name in POWERS_OF_TWO and (not isinstance(value, int) or value < 1 or value & (value - 1)):
-            return f"{name}={value} is no power of two"
     missing = [name for name in default if name not in entry.options and name not in absent]
     if missing:
         return f"the entry lacks {', '.join(missing)}"

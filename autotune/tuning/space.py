@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from autotune import arch as archs
 from autotune.config import Config, Problem, Scalar, build
 from autotune.device import Device
 from autotune.errors import SpaceError, UsageError, did_you_mean
-from autotune.toolchain import back_end
+from autotune.toolchain import launch_options
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
@@ -89,7 +88,7 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
         _lists(part, kernel, _vendors(name), f"{path}: {name}")
     lists = {**data["params"], **(parts.get(device.vendor) or {}), **(parts.get(device.arch) or {})}
     check = _problems(kernel, data, "check", path, device)
-    for name in sorted(_constexprs(kernel) & kernel.default(check[0], device).keys() - lists.keys()):
+    for name in sorted(kernel.constexprs & kernel.default(check[0], device).keys() - lists.keys()):
         raise SpaceError(f"{path}: params lacks {name!r}, which the default config sets; add a list for it")
     values = {name: tuple(tried) for name, tried in lists.items()}
     models = _problems(kernel, data, "compile", path, device) if "compile" in data else check
@@ -107,34 +106,16 @@ def read_file(path: Path) -> dict[str, Any]:
     return dict(data)
 
 
-def launch_options(vendor: str) -> frozenset[str] | None:
-    """Options that the back end of `vendor` takes beside the constexprs; None where this Triton was built without it.
-
-    ROCm's and CUDA's own builds of Triton may hold one vendor's back end alone; they tune for that vendor.
-    """
-    compiler = back_end(vendor)
-    if compiler is None:
-        return None
-    options = compiler.HIPOptions if vendor == "amd" else compiler.CUDAOptions
-    return frozenset(field.name for field in dataclasses.fields(options))
-
-
 def _vendors(part: str) -> tuple[str, ...]:
     if part == "params":
         return ("amd", "nvidia")
     return (part,) if part in ("amd", "nvidia") else (archs.named(part).vendor,)
 
 
-def _constexprs(kernel: Kernel[Any]) -> set[str]:
-    # Under the interpreter the jit object has no params; the annotations are the same ones.
-    annotations = getattr(kernel.jit, "fn", kernel.jit).__annotations__
-    return {name for name, kind in annotations.items() if "constexpr" in str(kind)}
-
-
 def _lists(part: Any, kernel: Kernel[Any], vendors: tuple[str, ...], place: str) -> None:  # noqa: ANN401
     options = [names for vendor in vendors if (names := launch_options(vendor)) is not None]
     if options:  # else the part is of a vendor for which nothing can be compiled here
-        _keys(part, _constexprs(kernel).union(frozenset.intersection(*options)), place)
+        _keys(part, kernel.constexprs.union(frozenset.intersection(*options)), place)
     for name, values in part.items():
         if not isinstance(values, list) or not values:
             raise SpaceError(f"{place}: {name} must be a list with at least one value, got {values!r}")

@@ -134,10 +134,10 @@ def engine(name: str, folder: Path, home: Path) -> dict[str, float]:
 START = """
 import time, torch, triton.language
 wall, cpu = time.perf_counter(), time.process_time()
-from autotune import device, runtime
+from autotune import device, runtime, table
 gpu = device.named("mi355x")
 paths = sorted(runtime.tables_root().glob(f"{gpu.arch}/{gpu.name}/*/*.json"))
-rows = sum(len(runtime.rows(f"{path.parent.name}/{path.stem}", gpu)) for path in paths)
+rows = sum(len(table.load(path).rows) for path in paths)
 print((time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3, rows)
 """
 

@@ -30,7 +30,7 @@ def jobs(kernel: Kernel[Any], device: Device, problems: Sequence[Problem]) -> It
     """
     from autotune.tuning.compilation.launch import launches
 
-    rows = runtime.rows(kernel.name, device)
+    rows = runtime.rows(kernel, device)
     known: dict[Problem, list[Config]] = {problem: [] for problem in problems}
     for row in rows:
         known.setdefault(build(kernel.problem, dict(row.problem), kernel.name), []).append(row.config)

@@ -110,7 +110,7 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
 def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, ConfigTimes]:
     """ConfigTimes by config of each problem; of a table's row alone, only its own."""
     found: dict[Problem, ConfigTimes] = {}
-    for row in runtime.rows(kernel.name, device):
+    for row in runtime.rows(kernel, device):
         if row.tier == "measured":
             problem = build(kernel.problem, dict(row.problem), kernel.name)
             found[problem] = {row.config: float(row.evidence["us"])}
