@@ -1,4 +1,4 @@
-"""What makes a row of a table fit to serve: a problem and a config as its kernel takes them today.
+"""Check of a row before it serves: a problem and a config as its kernel takes them today.
 
 A row that somebody edited, or that was tuned for an older form of its kernel, would end a call in Triton or in the
 kernel's own rules. The check runs once, where a table is read: 40 us a row, as much as reading it takes.
@@ -34,14 +34,14 @@ _OPTIONS = ("num_warps", "num_ctas", "num_stages", "waves_per_eu", "maxnreg", "m
 
 
 class Flaw(NamedTuple):
-    """Why a row serves nothing; `kind` is one of `autotune lint`'s: stale, invalid or dead."""
+    """Reason for which a row serves nothing; `kind` is one of `autotune lint`'s: stale, invalid or dead."""
 
     kind: str
     reason: str
 
 
 def whole(rows: Sequence[Row], kernel: Kernel[Any], device: Device) -> tuple[tuple[Row, ...], dict[Row, Flaw]]:
-    """(rows that may serve, the others with what keeps each from it). The kernel's own rules are asked per call."""
+    """Return the rows that may serve, and the flaw of each other row. The kernel's own rules are asked at each call."""
     form: _Form | None = None
     good: list[Row] = []
     flaws: dict[Row, Flaw] = {}
@@ -64,7 +64,7 @@ def whole(rows: Sequence[Row], kernel: Kernel[Any], device: Device) -> tuple[tup
 
 @dataclass(frozen=True)
 class _Form:
-    """What a config of one kernel sets: the same for all problems."""
+    """Parameters that a config of one kernel sets: the same for all problems."""
 
     needed: AbstractSet[str]
     known: AbstractSet[str] | None
