@@ -47,6 +47,16 @@ def test_wheel_beside_pypis_kernels(distributions, tmp_path):
     assert result.stdout.strip() == "both import", result.stderr
 
 
+def test_wheel_holds_licence_notices_and_type_marker(distributions):
+    import zipfile
+
+    with zipfile.ZipFile(next(distributions.glob("*.whl"))) as archive:
+        names = {"/".join(name.split("/")[1:]) for name in archive.namelist()}
+        (metadata,) = (name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
+        assert "License-Expression: Apache-2.0" in archive.read(metadata).decode()
+    assert {"licenses/LICENSE", "licenses/NOTICE", "py.typed"} <= names
+
+
 def test_sdist_holds_the_trees(distributions):
     import tarfile
 
