@@ -114,17 +114,27 @@ def build(problem_type: type[P], fields: Mapping[str, Any], place: str) -> P:
     if missing:
         raise UsageError(f"{place}: missing problem fields {', '.join(missing)}; a problem has {', '.join(declared)}")
     try:
-        return problem_type(**fields)
+        problem = problem_type(**fields)
     except ValueError as error:
         raise UsageError(f"{place}: {error}") from error
+    if zeros := empty_fields(problem):
+        raise UsageError(f"{place}: {zeros[0]} must be at least 1, got 0; a call without rows has no config to choose")
+    return problem
 
 
 def resized(problem: P, name: str, size: int) -> P | None:
-    """`problem` with another size in one field; None where its other fields forbid it."""
+    """`problem` with another size in one field; None where its other fields forbid it, and where it would be empty."""
     try:
-        return dataclasses.replace(problem, **{name: size})
+        other = dataclasses.replace(problem, **{name: size})
     except ValueError:
         return None
+    return None if empty_fields(other) else other
+
+
+def empty_fields(problem: Problem) -> tuple[str, ...]:
+    """Names of the VARYING fields that are 0, where 0 is not their default: those of a call with nothing to do."""
+    fields = {field.name: field.default for field in dataclasses.fields(problem)}
+    return tuple(name for name in problem.VARYING if getattr(problem, name) == 0 and fields[name] != 0)
 
 
 def parse(problem_type: type[P], text: str) -> P:

@@ -17,7 +17,7 @@ from autotune import identity, launcher_signature, runtime, torch_ops
 from autotune.arch import Accumulation
 from autotune.config import Config, P
 from autotune.device import Device
-from autotune.errors import DeviceError
+from autotune.errors import DeviceError, UsageError
 from autotune.identity import Identity
 from autotune.launcher_signature import Signature
 from autotune.runtime import Served
@@ -143,8 +143,15 @@ class Kernel(Generic[P]):
         return self.signature.arguments._make(self.signature.complete(args, {}, self.name))
 
     def problem_of(self, args: tuple[Any, ...], device: Device) -> P:
-        """Return the problem of a call; an FP8 format that tensors do not show (bytes of a cache) is the device's."""
-        problem: P = self.problem.of(self.arguments(*args))  # type: ignore[attr-defined]
+        """Return the problem of a call; an FP8 format that tensors do not show (bytes of a cache) is the device's.
+
+        Raises UsageError for sizes that no problem may have.
+        """
+        arguments = self.arguments(*args)
+        try:
+            problem: P = self.problem.of(arguments)  # type: ignore[attr-defined]
+        except ValueError as error:
+            raise UsageError(f"{self.name}: {error}") from error
         if "dtype" in getattr(problem, "DRAWN", ()):
             return replace(problem, dtype=device.fp8)
         return problem

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import row_check, table
-from autotune.config import Config, Key, Problem, Scalar, describe, describe_key, field_names, key, values
+from autotune.config import Config, Key, Problem, Scalar, describe, describe_key, empty_fields, field_names, key, values
 from autotune.device import Device
 from autotune.errors import TableError
 from autotune.row_check import Flaw
@@ -31,9 +31,9 @@ MOST = 65536
 
 @dataclass(frozen=True)
 class Choice:
-    """The config, and how it was found: `exact`, `interval`, `nearest` or `default`; `reason` is for people.
+    """The config, and how it was found: `exact`, `interval`, `nearest`, `default`, or `empty` for a call without rows.
 
-    `refused`: a deterministic table has no row for it; the config is empty, and `choose` raises.
+    `reason` is for people. `refused`: a deterministic table has no row for it; the config is empty, `choose` raises.
     """
 
     config: Config
@@ -131,6 +131,10 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
 
     def _of_rows(self, problem: Problem) -> Choice:
         kernel, device = self._kernel, self._device
+        empty = empty_fields(problem)
+        # Without rows nothing is added in any order; without keys in one list, those of another still are.
+        if empty and (not self._keeps_an_order or problem.VARYING[0] in empty):
+            return Choice(kernel.default(problem, device), "empty", f"{empty[0]} is 0: the default config")
         if not self.rows:
             return self._without(problem, str(self.lacks))
         wanted = dict(key(problem))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,24 @@ from autotune.errors import UsageError
 from autotune.inputs import FP8
 
 Wanted = tuple[Tensor, torch.dtype | tuple[torch.dtype, ...], tuple[int | None, ...]]
+
+
+def launch(jit: Any, grid: tuple[Any, ...]) -> Callable[..., object]:
+    """Return `jit[grid]`, or a function that does nothing where the grid has no programs: no rows, no launch."""
+    for size in grid:
+        if is_zero(size):
+            return _nothing
+    launcher: Callable[..., object] = jit[grid]
+    return launcher
+
+
+def is_zero(size: object) -> bool:
+    """True for the integer 0. While torch traces, sizes are symbols: comparing one would put a guard on the graph."""
+    return type(size) is int and size == 0
+
+
+def _nothing(*args: object, **options: object) -> None:
+    """Launch nothing."""
 
 
 def options(config: Config) -> dict[str, Scalar]:

@@ -14,6 +14,7 @@ from autotune.inputs import FP8
 class Sizes:
     """A problem whose integer fields are at least 1, or 0 where that is their default, and whose `dtype` is FP8's.
 
+    VARYING fields may be 0: an idle rank calls with no rows, and gets outputs of no rows without a launch.
     A subclass with further rules calls `super().__post_init__()` first.
     """
 
@@ -22,7 +23,8 @@ class Sizes:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if type(getattr(self, field.name)) is int:
-                at_least(self, **{field.name: 0 if field.default == 0 else 1})
+                may_be_zero = field.default == 0 or field.name in self.VARYING
+                at_least(self, **{field.name: 0 if may_be_zero else 1})
         if hasattr(self, "dtype"):
             one_of(self, dtype=FP8)
 

@@ -18,6 +18,7 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Expected
 from autotune.kernels._kv_cache import load_rows
+from autotune.kernels._launch import launch
 from autotune.kernels._problem import Sizes
 
 WIDTH = 512
@@ -140,7 +141,7 @@ def reduce_partials(out: Tensor, partial: Tensor | None, peaks: Tensor | None, s
     """Launch `reduce_splits` where keys were split."""
     if partial is not None:
         tokens, heads, _ = out.shape
-        reduce_splits[(tokens, heads)](
+        launch(reduce_splits, (tokens, heads))(
             out, partial, peaks, sink, heads, SPLIT_KV=partial.shape[1], HAS_SINK=sink is not None, num_warps=4
         )
 

@@ -18,7 +18,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
 from autotune.kernels.attention._softmax import (
     LOG2E,
@@ -135,5 +135,5 @@ def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: De
         raise UsageError(f"dense_mqa: kv must have a row for each of the {tokens} query tokens, got {kv.shape[0]}")
     out = torch.empty_like(q)
     grid = (triton.cdiv(tokens * heads, config.size("BLOCK_H")),)
-    _dense_mqa[grid](q, kv, sink, out, tokens, heads, kv.shape[0], SCALE * LOG2E, **options(config))
+    launch(_dense_mqa, grid)(q, kv, sink, out, tokens, heads, kv.shape[0], SCALE * LOG2E, **options(config))
     return out

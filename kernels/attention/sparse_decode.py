@@ -21,7 +21,7 @@ from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.attention._softmax import (
@@ -219,7 +219,7 @@ def sparse_decode(
     split = config.size("SPLIT_KV")
     partial, peaks = partial_buffers(out, split)
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
-    _sparse_decode[grid](
+    launch(_sparse_decode, grid)(
         q, cache, cache_scale, indices, extra_cache, extra_scale, extra_indices, sink, out, partial, peaks,
         heads, indices.shape[1], 0 if extra_indices is None else extra_indices.shape[1], page_size, extra_page_size,
         SCALE * LOG2E, HAS_EXTRA=extra_cache is not None, LAYOUT=layout_of(cache),

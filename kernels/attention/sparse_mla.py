@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels.attention._softmax import (
     LOG2E,
@@ -182,7 +182,7 @@ def sparse_mla(
     split = config.size("SPLIT_KV")
     partial, peaks = partial_buffers(out, split)
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
-    _sparse_mla[grid](
+    launch(_sparse_mla, grid)(
         q_latent, q_rope, cache, indices, out, partial, peaks, heads, indices.shape[1], scale * LOG2E, **options(config)
     )
     reduce_partials(out, partial, peaks, None)

@@ -19,7 +19,7 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.attention._softmax import (
@@ -177,7 +177,7 @@ def sparse_prefill(
     require_cache(name, q, cache, cache_scale, page_size)
     out = torch.empty_like(q)
     grid = (tokens * triton.cdiv(heads, config.size("BLOCK_H")),)
-    _sparse_prefill[grid](
+    launch(_sparse_prefill, grid)(
         q, chunk, chunk_indices, cache, cache_scale, indices, sink, out,
         heads, chunk_indices.shape[1], indices.shape[1], page_size, SCALE * LOG2E,
         LAYOUT=layout_of(cache), FNUZ=device.fp8 == "e4m3fnuz", **options(config),

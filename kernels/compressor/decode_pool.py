@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels.compressor._pool import (
     OVERLAP_RATIO,
@@ -219,7 +219,7 @@ def decode_pool(
     d = window_of(ape)[1]
     pooled = torch.empty((tokens, d), dtype=torch.float32, device=x.device)
     grid = (tokens, triton.cdiv(d, config.size("BLOCK_D")))
-    _decode_pool[grid](
+    launch(_decode_pool, grid)(
         pooled, x, ape, positions, state_rows, kv_state, score_state, d, RATIO=ratio, OVERLAP=overlap, **options(config)
     )
     return pooled, kv_state, score_state

@@ -15,7 +15,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within, expect_mx, hadamard_matrix
 from autotune.kernels._rope import ROPE_DIM
@@ -131,7 +131,7 @@ def index_key_store(
     widths = {page_bytes(page_size, fp4): fp4 for fp4 in (False, True)}
     if cache.shape[1] not in widths:
         raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {cache.shape[1]}")
-    _index_key_store[(triton.cdiv(windows, config.size("ROWS")),)](
+    launch(_index_key_store, (triton.cdiv(windows, config.size("ROWS")),))(
         pooled, weight, table, positions, slots, cache, windows, page_size, EPS,
         FP4=widths[cache.shape[1]], FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip

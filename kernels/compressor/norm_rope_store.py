@@ -26,7 +26,7 @@ from autotune.kernels._kv_cache import (
     require_cache,
     store_rows,
 )
-from autotune.kernels._launch import options
+from autotune.kernels._launch import launch, options
 from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import FP8_MAX
 from autotune.kernels._rope import ROPE_DIM
@@ -130,7 +130,7 @@ def norm_rope_store(
     name = "norm_rope_store"
     windows = require_entries(name, WIDTH, pooled, weight, table, positions, slots)
     require_cache(name, pooled, cache, cache_scale, page_size)
-    _norm_rope_store[(triton.cdiv(windows, config.size("ROWS")),)](
+    launch(_norm_rope_store, (triton.cdiv(windows, config.size("ROWS")),))(
         pooled, weight, table, positions, slots, cache, cache_scale, windows, page_size, EPS,
         LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import is_zero, launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels.compressor._pool import (
     OVERLAP_RATIO,
@@ -206,9 +206,11 @@ def prefill_pool(
     )
     overlap = ratio == OVERLAP_RATIO
     d = window_of(ape)[1]
-    pooled = torch.empty((plan.shape[0], d), dtype=torch.float32, device=x.device)
-    grid = (plan.shape[0], triton.cdiv(d, config.size("BLOCK_D")))
-    _prefill_pool[grid](
+    # No tokens close no window, whatever the plan says.
+    empty = is_zero(x.shape[0])
+    pooled = (torch.zeros if empty else torch.empty)((plan.shape[0], d), dtype=torch.float32, device=x.device)
+    grid = (0 if empty else plan.shape[0], triton.cdiv(d, config.size("BLOCK_D")))
+    launch(_prefill_pool, grid)(
         pooled, x, ape, plan, starts, kv_state, score_state, state_rows, d,
         RATIO=ratio, OVERLAP=overlap, **options(config),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import is_zero, launch, options, require
 from autotune.kernels._problem import Sizes, at_least
 from autotune.kernels.compressor._pool import (
     OVERLAP_RATIO,
@@ -51,7 +51,8 @@ class Problem(Sizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_window(self)
-        at_least(self, tokens=self.requests)
+        if self.tokens:
+            at_least(self, tokens=self.requests)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -194,8 +195,8 @@ def state_write(
         kv_state=(kv_state, torch.float32, (None, state_rows_of(ratio), wide)),
         score_state=(score_state, torch.float32, kv_state.shape),
     )
-    grid = (starts.shape[0], triton.cdiv(wide, config.size("BLOCK_D")))
-    _state_write[grid](
+    grid = (0 if is_zero(x.shape[0]) else starts.shape[0], triton.cdiv(wide, config.size("BLOCK_D")))
+    launch(_state_write, grid)(
         x, ape, starts, lengths, offsets, state_rows, kv_state, score_state, wide,
         RATIO=ratio, OVERLAP=ratio == OVERLAP_RATIO, **options(config),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
+from autotune.kernels._launch import launch
 from autotune.kernels._problem import Sizes, multiple_of
 from autotune.kernels._split import leaves_empty
 
@@ -81,7 +82,7 @@ def reduce_partials(partial: Tensor, out: Tensor) -> None:
     if partial is not out:
         elements = out.numel()
         grid = (triton.cdiv(elements, 1024),)
-        add_partials[grid](partial, out, elements, SPLIT_K=partial.shape[0], BLOCK=1024, num_warps=4)
+        launch(add_partials, grid)(partial, out, elements, SPLIT_K=partial.shape[0], BLOCK=1024, num_warps=4)
 
 
 def fewest_fp8_rows(device: Device) -> int:

@@ -17,7 +17,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
 from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import GroupedProduct, bf16_tile_reject, output_buffer, reduce_partials, split_for
@@ -136,6 +136,6 @@ def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Ten
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
     out = output_buffer((m, groups, n), split, y)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
-    _grouped[grid](x, w, out, m, n, k, **options(config))
+    launch(_grouped, grid)(x, w, out, m, n, k, **options(config))
     reduce_partials(out, y)
     return y

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
 from autotune.kernels._split import steps_of_split
 from autotune.kernels.gemm._tiles import Product, bf16_tile_reject, output_buffer, reduce_partials, split_for
@@ -130,6 +130,6 @@ def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tens
     c = torch.empty((m, n), dtype=torch.float32, device=x.device)
     out = output_buffer((m, n), split, c)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
-    _linear[grid](x, w, out, m, n, k, **options(config))
+    launch(_linear, grid)(x, w, out, m, n, k, **options(config))
     reduce_partials(out, c)
     return c

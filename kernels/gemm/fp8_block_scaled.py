@@ -20,7 +20,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
@@ -207,7 +207,7 @@ def fp8_block_scaled(
     out = output_buffer((m, n), split, c)
     tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
-    _gemm[grid](a, b, out, a_scale, b_scale, m, n, k, **options(config))
+    launch(_gemm, grid)(a, b, out, a_scale, b_scale, m, n, k, **options(config))
     reduce_partials(out, c)
     return c
 

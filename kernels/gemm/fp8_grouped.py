@@ -15,7 +15,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import multiple_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels._rows import fp8_reject
@@ -168,6 +168,6 @@ def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
     out = output_buffer((m, groups, n), split, y)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
-    _grouped[grid](x, x_scale, w, w_scale, out, m, n, k, **options(config))
+    launch(_grouped, grid)(x, x_scale, w, w_scale, out, m, n, k, **options(config))
     reduce_partials(out, y)
     return y

@@ -18,7 +18,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode, fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
@@ -146,6 +146,6 @@ def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
     out = output_buffer((m, n), split, c)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
-    _gemm[grid](a, a_scale, w, w_scale, out, m, n, k, NATIVE=device.has_native_fp4, **options(config))
+    launch(_gemm, grid)(a, a_scale, w, w_scale, out, m, n, k, NATIVE=device.has_native_fp4, **options(config))
     reduce_partials(out, c)
     return c

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import Sizes, at_least, multiple_of
 from autotune.kernels._split import leaves_empty, steps_of_split
 
@@ -211,7 +211,7 @@ def launch_projection(
     split = config.size("SPLIT_K")
     parts = partials(tokens, split, residual.device)
     grid = (triton.cdiv(tokens, config.size("BLOCK_M")), split)
-    project[grid](residual, fn, *parts, tokens, k, OUT=outputs, **options(config))
+    launch(project, grid)(residual, fn, *parts, tokens, k, OUT=outputs, **options(config))
     return launch_mixes(residual, parts, scale, base, head=outputs == STREAMS)
 
 
@@ -224,7 +224,7 @@ def launch_mixes(
     y = torch.empty((tokens, dim), dtype=torch.bfloat16, device=x.device)
     post = None if head else torch.empty((tokens, STREAMS), device=x.device)
     comb = None if head else torch.empty((tokens, STREAMS, STREAMS), device=x.device)
-    apply_mixes[(tokens, triton.cdiv(dim, 1024) + (not head))](
+    launch(apply_mixes, (tokens, triton.cdiv(dim, 1024) + (not head)))(
         y, post, comb, x, mix, square, scale, base, tokens, dim, EPS,
         SPLIT_K=mix.shape[0], SPLITS=triton.next_power_of_2(mix.shape[0]), BLOCK=1024, HEAD=head, num_warps=2,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._rows import row_config, row_reject
 from autotune.kernels.hyperconnection._mix import STREAMS, Streams, draw_mixed, reference_streams
 
@@ -95,5 +95,5 @@ def mhc_post(o: Tensor, residual: Tensor, post: Tensor, comb: Tensor, *, config:
     )
     out = torch.empty_like(residual)
     grid = (triton.cdiv(tokens, config.size("BLOCK_M")), triton.cdiv(dim, config.size("BLOCK_C")))
-    _post[grid](out, o, residual, post, comb, tokens, dim, **options(config))
+    launch(_post, grid)(out, o, residual, post, comb, tokens, dim, **options(config))
     return out

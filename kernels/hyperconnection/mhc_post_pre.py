@@ -16,7 +16,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import multiple_of
 from autotune.kernels._split import leaves_empty, steps_of_split
 from autotune.kernels.hyperconnection._mix import (
@@ -171,5 +171,5 @@ def mhc_post_pre(
     streams = torch.empty_like(residual)
     parts = partials(tokens, split, o.device)
     grid = (triton.cdiv(tokens, config.size("BLOCK_M")), split)
-    _post_project[grid](streams, o, residual, post, comb, fn, *parts, tokens, dim, **options(config))
+    launch(_post_project, grid)(streams, o, residual, post, comb, fn, *parts, tokens, dim, **options(config))
     return (streams, *launch_mixes(streams, parts, scale, base))

@@ -19,7 +19,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import is_zero, launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 from autotune.kernels.indexer._index_cache import KEY, draw_pages, key_at, page_bytes, views
@@ -166,8 +166,8 @@ def key_gather(
     Raises UsageError for anything else.
     """
     name = "key_gather"
-    if min(keys, page_size) < 1:
-        raise UsageError(f"{name}: keys and page_size must be positive, got {keys} and {page_size}")
+    if keys < 0 or page_size < 1:
+        raise UsageError(f"{name}: keys must not be negative and page_size be positive, got {keys} and {page_size}")
     require(name, cache=(cache, torch.uint8, (None, None)), page_table=(page_table, torch.int32, (None, None)))
     requests, pages = page_table.shape
     require(name, home=cache, lengths=(lengths, torch.int32, (requests,)), offsets=(offsets, torch.int32, (requests,)))
@@ -176,9 +176,11 @@ def key_gather(
     if width not in widths:
         raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {width}")
     fp4 = widths[width]
-    k = torch.empty((keys, KEY // 2 if fp4 else KEY), dtype=torch.uint8, device=cache.device)
-    words = torch.empty((keys, 1), dtype=torch.int32, device=cache.device)
-    _key_gather[(triton.cdiv(keys, config.size("BLOCK")),)](
+    nobodys = is_zero(requests)
+    new = torch.zeros if nobodys else torch.empty
+    k = new((keys, KEY // 2 if fp4 else KEY), dtype=torch.uint8, device=cache.device)
+    words = new((keys, 1), dtype=torch.int32, device=cache.device)
+    launch(_key_gather, (0 if nobodys else triton.cdiv(keys, config.size("BLOCK")),))(
         k, words, cache, page_table, lengths, offsets, requests, keys, pages,
         PAGE_SIZE=page_size, FP4=fp4, **options(config),
     )  # fmt: skip

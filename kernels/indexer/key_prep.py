@@ -15,7 +15,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, require_rotation
@@ -163,7 +163,7 @@ def key_prep(
         cache=(cache, torch.uint8, (None, page_bytes(page_size, False))),
     )
     require_rotation(name, k, table, positions, tokens)
-    _key_prep[(triton.cdiv(tokens, config.size("ROWS")),)](
+    launch(_key_prep, (triton.cdiv(tokens, config.size("ROWS")),))(
         k, weight, bias, table, positions, slots, cache, tokens, page_size, EPS,
         FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip

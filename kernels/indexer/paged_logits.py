@@ -19,7 +19,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._index_cache import decode_keys, draw_pages, page_bytes
@@ -209,7 +209,7 @@ def paged_logits(
     pages = page_table.shape[1]
     out = torch.empty((tokens, pages * page_size), dtype=torch.float32, device=q.device)
     span = config.size("BLOCK_N") * config.size("STEPS")
-    _paged_logits[(tokens, triton.cdiv(pages * page_size, span))](
+    launch(_paged_logits, (tokens, triton.cdiv(pages * page_size, span)))(
         out, q, q_scale, weights, cache, page_table, lengths, pages, PAGE_SIZE=page_size, HEADS=heads, FP4=fp4,
         NATIVE=device.has_native_fp4, FNUZ=q.dtype == torch.float8_e4m3fnuz, **options(config),
     )  # fmt: skip

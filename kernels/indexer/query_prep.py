@@ -17,7 +17,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require, require_fp8
+from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, decode_e8m0, decode_fp4, expect_fp8_within, expect_mx, hadamard_matrix
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, reference_rope, require_rotation
@@ -159,7 +159,7 @@ def query_prep(
     out = torch.empty((tokens, heads, KEY // 2 if fp4 else KEY), dtype=torch.uint8, device=q.device)
     scale = torch.empty((tokens, heads, 4), dtype=torch.uint8, device=q.device) if fp4 else None
     new_weights = torch.empty_like(weights)
-    _query_prep[(triton.cdiv(tokens * heads, config.size("ROWS")),)](
+    launch(_query_prep, (triton.cdiv(tokens * heads, config.size("ROWS")),))(
         out, scale, new_weights, q, weights, table, positions, tokens * heads, heads, (KEY * heads) ** -0.5,
         FP4=fp4, FIRST=rope_first, FP8_MAX=FP8_MAX[dtype], FNUZ=dtype == "e4m3fnuz", **options(config),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._logits import (
@@ -207,7 +207,7 @@ def ragged_logits(
     )
     out = torch.empty((tokens, keys), dtype=torch.float32, device=q.device)
     span = config.size("BLOCK_N") * config.size("STEPS")
-    _ragged_logits[(triton.cdiv(tokens, config.size("BLOCK_T")), triton.cdiv(keys, span))](
+    launch(_ragged_logits, (triton.cdiv(tokens, config.size("BLOCK_T")), triton.cdiv(keys, span)))(
         out, q, q_scale, weights, k, k_scale, starts, ends, tokens, keys,
         HEADS=heads, FP4=fp4, NATIVE=device.has_native_fp4, **options(config),
     )  # fmt: skip

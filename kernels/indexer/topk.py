@@ -28,7 +28,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._rows import row_config, row_reject
 
@@ -230,7 +230,7 @@ def topk(
             f"got k={k}, {pages} pages of {page_size}"
         )
     out = torch.empty((tokens, k), dtype=torch.int32, device=logits.device)
-    _topk[(tokens,)](
+    launch(_topk, (tokens,))(
         out, logits, lengths, page_table, n, k, pages, page_size,
         IN_REGISTERS=n <= config.size("BLOCK"), **options(config),
     )  # fmt: skip

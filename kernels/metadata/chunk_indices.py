@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
@@ -130,7 +130,7 @@ def chunk_indices(
     chunk = torch.empty((tokens, window), dtype=torch.int32, device=positions.device)
     ring = torch.empty_like(chunk)
     grid = (triton.cdiv(tokens, config.size("ROWS")),)
-    _chunk_indices[grid](
+    launch(_chunk_indices, grid)(
         chunk,
         ring,
         positions,

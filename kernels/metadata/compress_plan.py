@@ -19,7 +19,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, at_most
 from autotune.kernels._rows import row_config, row_reject
 
@@ -96,12 +96,12 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    requests = triton.next_power_of_2(problem.requests)
+    requests = triton.next_power_of_2(max(1, problem.requests))
     return row_config({"BLOCK": max(1, min(64, 4096 // requests)), "num_warps": 4 if requests >= 64 else 1}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    requests = triton.next_power_of_2(problem.requests)
+    requests = triton.next_power_of_2(max(1, problem.requests))
     threads = config.size("num_warps") * device.warp_size
     if config.size("BLOCK") * requests < threads <= 64:
         return None  # a warp is the least there is
@@ -134,7 +134,14 @@ def compress_plan(
         raise UsageError(f"compress_plan: starts must have at most {MOST_REQUESTS} requests, got {requests}")
     plan = torch.empty((capacity, 3), dtype=torch.int32, device=starts.device)
     grid = (triton.cdiv(capacity, config.size("BLOCK")),)
-    _compress_plan[grid](
-        plan, starts, lengths, requests, ratio, capacity, REQUESTS=triton.next_power_of_2(requests), **options(config)
+    launch(_compress_plan, grid)(
+        plan,
+        starts,
+        lengths,
+        requests,
+        ratio,
+        capacity,
+        REQUESTS=triton.next_power_of_2(max(1, requests)),
+        **options(config),
     )
     return plan

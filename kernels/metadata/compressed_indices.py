@@ -17,7 +17,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
@@ -141,7 +141,7 @@ def compressed_indices(
     )
     out = torch.empty((tokens, width), dtype=torch.int32, device=positions.device)
     grid = (triton.cdiv(tokens, config.size("ROWS")), triton.cdiv(width, config.size("BLOCK")))
-    _compressed_indices[grid](
+    launch(_compressed_indices, grid)(
         out, positions, requests, page_table, tokens, width, ratio, page_size, page_table.shape[1], **options(config)
     )
     return out

@@ -13,7 +13,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
@@ -100,7 +100,7 @@ def window_indices(positions: Tensor, requests: Tensor, window: int = 128, *, co
     )
     out = torch.empty((tokens, window), dtype=torch.int32, device=positions.device)
     grid = (triton.cdiv(tokens, config.size("ROWS")),)
-    _window_indices[grid](
+    launch(_window_indices, grid)(
         out, positions, requests, tokens, window, BLOCK=triton.next_power_of_2(window), **options(config)
     )
     return out

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.kernels._launch import require
+from autotune.kernels._launch import is_zero, launch, require
 
 
 @triton.jit
@@ -89,11 +89,11 @@ def sort_slots(
     counts = torch.empty((chunks, bins), dtype=torch.int32, device=home)
     sorted_slots = torch.empty((blocks * block_m,), dtype=torch.int32, device=home)
     block_expert = torch.empty((blocks,), dtype=torch.int32, device=home)
-    used = torch.empty((1,), dtype=torch.int32, device=home)
-    _count[(chunks,)](
+    used = (torch.zeros if is_zero(slots) else torch.empty)((1,), dtype=torch.int32, device=home)
+    launch(_count, (chunks,))(
         counts, sorted_slots, block_expert, expert_ids, slots, experts, blocks * block_m, blocks, BINS=bins, **config
     )
-    place[(chunks,)](
+    launch(place, (chunks,))(
         sorted_slots, block_expert, used, counts, expert_ids, slots, experts, chunks, block_m, BINS=bins, **config
     )
     return sorted_slots, block_expert, used

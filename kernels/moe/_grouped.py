@@ -60,6 +60,11 @@ class Slots(Sizes):
         return sum(1 - (1 - share) ** self.slots for share in shares(self.routing, self.experts))
 
     @property
+    def rows_an_expert(self) -> float:
+        """Expected number of rows of an expert that has any."""
+        return self.slots / self.experts_touched if self.slots else 0.0
+
+    @property
     def flops(self) -> int:
         return 2 * self.slots * self.n * self.k
 

@@ -16,7 +16,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels.gemm._tiles import bf16_tile_reject
 from autotune.kernels.moe._align import aligned
 from autotune.kernels.moe._grouped import Slots, check_rows, grouped_work
@@ -68,7 +68,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    block_m = 16 if problem.slots / problem.experts_touched <= 16 else 64
+    block_m = 16 if problem.rows_an_expert <= 16 else 64
     return matrix_config({"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4}, device)
 
 
@@ -108,7 +108,7 @@ def bf16_grouped_gemm(
     sorted_slots, block_expert = aligned(name, expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
-    _grouped_gemm[grid](
+    launch(_grouped_gemm, grid)(
         a, w, out, sorted_slots, block_expert, tokens * topk, n, k,
         TOPK=topk, GATHERS=a.shape[0] == tokens, **options(config),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._rows import row_config, row_reject
 
@@ -122,7 +122,7 @@ def combine(
         require("combine", home=x, shared=(shared, torch.bfloat16, (tokens, dim)))
     out = torch.empty((tokens, dim), dtype=torch.bfloat16, device=x.device)
     grid = (triton.cdiv(tokens, config.size("ROWS")), triton.cdiv(dim, config.size("BLOCK")))
-    _combine[grid](
+    launch(_combine, grid)(
         out, x, weights, shared, tokens, dim,
         TOPK=topk, WEIGHTED=weights is not None, SHARED=shared is not None, **options(config),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
@@ -98,7 +98,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    block_m = fewest_fp8_rows(device) if problem.slots / problem.experts_touched <= 16 else 64
+    block_m = fewest_fp8_rows(device) if problem.rows_an_expert <= 16 else 64
     config = matrix_config({"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4}, device)
     # Two stages do not fit 64 KiB.
     fits = not device.is_amd or device.shared_bytes_per_block > 65536
@@ -149,7 +149,7 @@ def fp8_grouped_gemm(
     sorted_slots, block_expert = aligned(name, expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
-    _grouped_gemm[grid](
+    launch(_grouped_gemm, grid)(
         a, a_scale, w, w_scale, out, sorted_slots, block_expert, tokens * topk, n, k,
         TOPK=topk, GATHERS=a.shape[0] == tokens, **options(config),
     )  # fmt: skip

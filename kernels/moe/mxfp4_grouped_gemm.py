@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import matrix_config, options, require
+from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.gemm._tiles import tile_reject
@@ -103,10 +103,9 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    rows_an_expert = problem.slots / problem.experts_touched
     # tcgen05 block-scaled matrix instructions have 128 rows: smaller tiles fall back to bf16 there.
     fewest = 128 if device.has_native_fp4 and not device.is_amd else 16
-    block_m = max(fewest, 16 if rows_an_expert <= 16 else 64)
+    block_m = max(fewest, 16 if problem.rows_an_expert <= 16 else 64)
     tile = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128}
     return matrix_config({**tile, "num_warps": 4, "num_stages": 2}, device)
 
@@ -148,7 +147,7 @@ def mxfp4_grouped_gemm(
     sorted_slots, block_expert = aligned("mxfp4_grouped_gemm", expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
-    _grouped_gemm[grid](
+    launch(_grouped_gemm, grid)(
         a, a_scale, w, w_scale, out, sorted_slots, block_expert, tokens * topk, n, a.shape[1],
         TOPK=topk, GATHERS=a.shape[0] == tokens, NATIVE=device.has_native_fp4, **options(config),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, at_most, multiple_of, one_of, power_of_two
 from autotune.kernels._rows import row_config, row_reject
 
@@ -208,7 +208,7 @@ def router(
         require("router", home=logits, hash_ids=(hash_ids, torch.int32, (tokens, topk)))
     weights = torch.empty((tokens, topk), dtype=torch.float32, device=logits.device)
     ids = torch.empty((tokens, topk), dtype=torch.int32, device=logits.device)
-    _router[(triton.cdiv(tokens, config.size("ROWS")),)](
+    launch(_router, (triton.cdiv(tokens, config.size("ROWS")),))(
         weights, ids, logits, bias, hash_ids, tokens, experts, scale,
         TOPK=topk, SCORING=scoring, BLOCK=triton.next_power_of_2(experts), **options(config),
     )  # fmt: skip

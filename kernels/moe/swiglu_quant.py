@@ -18,7 +18,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import (
     AMAX_FLOOR,
@@ -165,7 +165,7 @@ def swiglu_quant(
     q = torch.empty((rows, inner), dtype=FP8[dtype], device=x.device)
     scale = torch.empty((rows, inner // group), dtype=torch.uint8 if mx else torch.float32, device=x.device)
     grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(inner, config.size("BLOCK")))
-    _swiglu_quant[grid](
+    launch(_swiglu_quant, grid)(
         q, scale, x, weight, rows, inner, limit, AMAX_FLOOR,
         WEIGHTED=weight is not None, MX=mx, FP8_MAX=FP8_MAX[dtype], **options(config),
     )  # fmt: skip

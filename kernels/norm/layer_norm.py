@@ -15,7 +15,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, at_least, at_most
 from autotune.kernels._rows import row_config, row_reject
 
@@ -126,5 +126,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, config: Config, devic
         bias=(bias, torch.float32, (cols,)),
     )
     y = torch.empty_like(x)
-    _layer_norm[(triton.cdiv(rows, config.size("ROWS")),)](y, x, weight, bias, rows, cols, EPS, **options(config))
+    launch(_layer_norm, (triton.cdiv(rows, config.size("ROWS")),))(
+        y, x, weight, bias, rows, cols, EPS, **options(config)
+    )
     return y

@@ -18,7 +18,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, at_least, multiple_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
@@ -178,7 +178,7 @@ def qkv_rms_norm(
     scale = torch.empty((tokens, q_cols // GROUP), dtype=torch.float32, device=home)
     kv = torch.empty((tokens, kv_cols + rest_cols), dtype=torch.bfloat16, device=home)
     grid = (triton.cdiv(tokens, config.size("ROWS")), 2)
-    _qkv_rms_norm[grid](
+    launch(_qkv_rms_norm, grid)(
         q, scale, kv, qkv, q_weight, kv_weight, tokens, q_cols, kv_cols, EPS, AMAX_FLOOR,
         BLOCK_Q=triton.next_power_of_2(q_cols), BLOCK_KV=triton.next_power_of_2(kv_cols),
         REST=rest_cols, BLOCK_REST=triton.next_power_of_2(rest_cols),

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, at_least
 from autotune.kernels._rows import row_config, row_reject
 from autotune.kernels.norm._residual import add_residual, load_sum
@@ -149,7 +149,7 @@ def rms_norm(
         require("rms_norm", home=x, residual=(residual, x.dtype, x.shape))
     y = torch.empty_like(x)
     total = None if residual is None else torch.empty_like(x)
-    _rms_norm[(triton.cdiv(rows, config.size("ROWS")),)](
+    launch(_rms_norm, (triton.cdiv(rows, config.size("ROWS")),))(
         y, total, x, residual, weight, rows, cols, EPS, HAS_RESIDUAL=residual is not None, **options(config)
     )
     return y if total is None else (y, total)

@@ -18,7 +18,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require, require_fp8
+from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
@@ -193,7 +193,7 @@ def rms_norm_quant(
     total = None if residual is None else torch.empty_like(x)
     wide = torch.empty_like(x) if normed else None
     grid = (triton.cdiv(rows, config.size("ROWS")),)
-    _rms_norm_quant[grid](
+    launch(_rms_norm_quant, grid)(
         q, scale, total, wide, x, residual, weight, rows, cols, EPS, AMAX_FLOOR,
         ONE_PASS=config.size("BLOCK") >= cols, HAS_RESIDUAL=residual is not None,
         FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, NORMED=normed, **options(config),

@@ -14,7 +14,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, multiple_of, one_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
@@ -119,7 +119,7 @@ def fp8_group_quant(
     q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
     scale = torch.empty((rows, cols // group), dtype=torch.float32, device=x.device)
     grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(cols, config.size("BLOCK")))
-    _quantise[grid](
+    launch(_quantise, grid)(
         q, scale, x, rows, cols, AMAX_FLOOR, GROUP=group, FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config)
     )
     return q, scale

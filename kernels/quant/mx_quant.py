@@ -17,7 +17,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import (
     FP8_MAX,
@@ -148,5 +148,5 @@ def mx_quant(
     scale = torch.empty((rows, cols // 32), dtype=torch.uint8, device=x.device)
     grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(cols, config.size("BLOCK")))
     most = 6.0 if fp4 else FP8_MAX[dtype]
-    _quantise[grid](q, scale, x, rows, cols, FP4=fp4, HADAMARD=hadamard, MAX=most, **options(config))
+    launch(_quantise, grid)(q, scale, x, rows, cols, FP4=fp4, HADAMARD=hadamard, MAX=most, **options(config))
     return q, scale

@@ -17,7 +17,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require, require_fp8
+from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
@@ -142,7 +142,7 @@ def inverse_rope(
     out = torch.empty(o.shape, dtype=FP8[dtype] if quantise else o.dtype, device=o.device)
     scale = torch.empty((tokens, heads, WIDTH // GROUP), device=o.device) if quantise else None
     grid = (triton.cdiv(tokens * heads, config.size("ROWS")),)
-    _inverse_rope[grid](
+    launch(_inverse_rope, grid)(
         out, scale, o, table, positions, tokens, heads, AMAX_FLOOR,
         QUANTISED=quantise, FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rotate, require_rotation, rotate
 from autotune.kernels._rows import row_config, row_reject
@@ -174,5 +174,5 @@ def mla_prep(
     rope = torch.empty((tokens, heads, ROPE_DIM), dtype=torch.bfloat16, device=q.device)
     rows = config.size("ROWS")
     grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)
-    _mla_prep[grid](nope, rope, q, kv, table, positions, slots, cache, tokens, heads, **options(config))
+    launch(_mla_prep, grid)(nope, rope, q, kv, table, positions, slots, cache, tokens, heads, **options(config))
     return nope, rope, cache

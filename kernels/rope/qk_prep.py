@@ -29,7 +29,7 @@ from autotune.kernels._kv_cache import (
     require_cache,
     store_rows,
 )
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import FP8_MAX
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
@@ -176,7 +176,7 @@ def qk_prep(
     out = torch.empty_like(q)
     rows = config.size("ROWS")
     grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)
-    _qk_prep[grid](
+    launch(_qk_prep, grid)(
         out, q, kv, table, positions, slots, cache, cache_scale, tokens, heads, page_size, EPS,
         LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows
 from autotune.kernels._rows import row_config, row_reject
 
@@ -124,6 +124,6 @@ def greedy(logits: Tensor, *, config: Config, device: Device) -> Tensor:
     value = torch.empty((rows, parts), dtype=torch.float32, device=logits.device)
     index = torch.empty((rows, parts), dtype=torch.int32, device=logits.device)
     out = torch.empty((rows,), dtype=torch.int32, device=logits.device)
-    _greedy[(rows, parts)](value, index, logits, vocab, **options(config))
-    _best_part[(rows,)](out, value, index, PARTS=parts, num_warps=1)
+    launch(_greedy, (rows, parts))(value, index, logits, vocab, **options(config))
+    launch(_best_part, (rows,))(out, value, index, PARTS=parts, num_warps=1)
     return out

@@ -23,7 +23,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._launch import options, require
+from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows
 from autotune.kernels._rows import row_config
 
@@ -217,5 +217,5 @@ def top_k_top_p(
         u=(u, torch.float32, (rows,)),
     )
     out = torch.empty((rows,), dtype=torch.int32, device=logits.device)
-    _top_k_top_p[(rows,)](out, logits, temperature, k, p, u, vocab, **options(config))
+    launch(_top_k_top_p, (rows,))(out, logits, temperature, k, p, u, vocab, **options(config))
     return out
