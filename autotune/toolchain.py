@@ -20,7 +20,7 @@ from autotune import arch as archs
 from autotune.errors import ToolchainError, UsageError
 
 TRIED = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
-"""Triton releases, oldest first, on each of which tests/test_toolchains.py tunes and proves."""
+"""Triton releases, oldest first, on each of which tests/runtime/test_releases.py tunes and proves."""
 
 NEWEST = TRIED[-1]
 """The release that the Makefile installs and that messages recommend."""

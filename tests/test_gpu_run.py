@@ -27,7 +27,7 @@ def context(folder, seconds=60.0, **more):
     return Context("validate", folder, "simulated:7", devices.named("h200"), KERNELS, ends, **more)
 
 
-def test_lines_survive_one_that_a_kill_tore(tmp_path):
+def test_lines_survive_one_that_kill_tore(tmp_path):
     path = tmp_path / "step.jsonl"
     lines.append(path, {"unit": "a", "us": float("nan")})
     with path.open("a") as file:
@@ -68,7 +68,7 @@ def is_alive(pid):
         return False
 
 
-def test_step_that_hangs_is_killed_and_the_next_begins(sleeper):
+def test_step_that_hangs_is_killed_and_next_begins(sleeper):
     plan = (
         Step("precompile", "", 0.2, beside=True),
         Step("identify", "", 0.2),
@@ -93,7 +93,7 @@ def test_step_beyond_its_limit_is_killed_with_its_children(sleeper):
         time.sleep(0.01)
 
 
-def test_steps_beyond_the_time_of_the_run_are_named(sleeper):
+def test_steps_beyond_time_of_run_are_named(sleeper):
     out = sleeper / "out"
     runner.run((Step("identify", "", 9.0), Step("validate", "", 9.0)), Run(out, "simulated:7", "h200", ()), 2.0, False)
     ended = lines.read(out / "steps.jsonl")
@@ -165,14 +165,14 @@ def test_page_of_measured_lines_corrects_record_and_model(tmp_path):
     assert "made these times up" not in page
 
 
-def test_page_tells_trials_that_failed_from_a_failed_session(tmp_path):
+def test_page_tells_trials_that_failed_from_failed_session(tmp_path):
     lines.append(tmp_path / "tune.jsonl", {"unit": "moe/router", "tried": 9, "failed trials": {"wrong": 2}})
     page = recorded(tmp_path, "simulated:7")
     assert "| moe/router |  |  | 9 |  | wrong=2 |" in page
     assert "| tune | a short tuning session | not asked for |  | 1 | 0 |" in page
 
 
-def test_page_of_a_rehearsal_never_says_measured(tmp_path):
+def test_page_of_rehearsal_never_says_measured(tmp_path):
     page = recorded(tmp_path, "simulated:7")
     assert "**No GPU was measured: bench simulated:7 made these times up.**" in page
     assert "measured us" not in page
@@ -257,7 +257,7 @@ def test_whole_run_ends_with_every_step_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_code_that_asks_a_gpu_runs_on_the_stand_in(tmp_path):
+def test_code_that_asks_gpu_runs_on_stand_in(tmp_path):
     """In the interpreter: 13 bits as wgmma keeps them, a graph that replays, and every check problem right."""
     out, kernel = tmp_path / "out", "norm/rms_norm_quant"
     steps = ("identify", "ceilings", "numerics", "validate", "serving")

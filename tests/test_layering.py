@@ -88,7 +88,7 @@ def test_rooms_of_tuning_import_one_way():
     assert not wrong
 
 
-def test_kernels_import_no_tuning_and_registry_reaches_them_by_name():
+def test_kernels_import_no_tuning_and_are_reached_by_name():
     assert "kernels" not in set(imports(ROOT / "registry.py"))
 
 
@@ -104,7 +104,7 @@ def test_serving_loads_no_tuner():
     assert not [line for line in loaded.stderr.splitlines() if line.split("|")[-1].strip().startswith(banned)]
 
 
-def test_calling_a_kernel_loads_no_tuner():
+def test_calling_kernel_loads_no_tuner():
     code = "import autotune.kernels.gemm, autotune.kernels.norm, sys; print('\\n'.join(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not [m for m in modules if m.startswith(("optuna", "pandas", "yaml", "autotune.tuning"))]
@@ -178,7 +178,7 @@ def test_explain_and_show_import_torch_at_most(options):
         assert loaded <= {"torch", "triton", "numpy"}, words
 
 
-def test_optuna_keeps_the_verbosity_that_its_user_chose():
+def test_optuna_keeps_verbosity_that_its_user_chose():
     code = """
 import logging, optuna
 from autotune.tuning.search.study import Search

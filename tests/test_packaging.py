@@ -57,7 +57,7 @@ def test_wheel_holds_licence_notices_and_type_marker(distributions):
     assert {"licenses/LICENSE", "licenses/NOTICE", "py.typed"} <= names
 
 
-def test_sdist_holds_the_trees(distributions):
+def test_sdist_holds_trees(distributions):
     import tarfile
 
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:

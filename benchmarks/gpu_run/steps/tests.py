@@ -10,7 +10,7 @@ from benchmarks.gpu_run.commands import output_lines
 from benchmarks.gpu_run.context import Context
 
 _ENDED = re.compile(r"^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
-_TESTS = Path(__file__).parents[3] / "tests" / "test_gpu.py"
+_TESTS = Path(__file__).parents[3] / "tests/tuning/measurement/test_gpu.py"
 
 
 def run(context: Context) -> None:

@@ -1,0 +1,23 @@
+"""The interpreter's arithmetic, corrected and as it comes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from bf16_arithmetic import conversions, dots, operations
+
+from autotune.tuning.interpreter.corrections import correct_interpreter
+
+
+def test_corrected_interpreter_agrees_with_torch():
+    correct_interpreter()
+    assert (dots(1000), operations(1000), conversions()) == (0, 0, 0)
+
+
+def test_interpreter_as_it_comes_is_wrong():
+    """In a process of its own: corrections last as long as the process."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("bf16_arithmetic.py"))]
+    wrong = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert wrong["dots"] > 900, "bf16 dots became right in this Triton: the correction can go"
+    assert wrong["operations"] > 300

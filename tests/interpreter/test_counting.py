@@ -1,0 +1,110 @@
+"""What the interpreter counts: of a GEMM exactly what its sizes say, and of every kernel what its formula says."""
+
+import pytest
+
+from autotune import device, registry
+from autotune.tuning import kernel_facts
+from autotune.tuning.interpreter.counting import count
+
+BOUNDS = {"programs": 0, "flops_per_program": 0.05, "bytes_per_program": 0.16, "unique_bytes": 0.1}
+"""How far a formula may lie off the count, relative to it."""
+LOOSER = {
+    # Of 16 loads of old streams 12 come from L1, which the formula leaves out.
+    ("hyperconnection/mhc_post_pre", "bytes_per_program"): 0.4,
+    # Half of the tiles lie past their tokens; twelve programs do not meet exactly half.
+    ("indexer/ragged_logits", "flops_per_program"): 0.25,
+    ("indexer/ragged_logits", "bytes_per_program"): 0.25,
+    # As many passes as the values need; the formula has a mean.
+    ("sampling/top_k_top_p", "bytes_per_program"): 0.35,
+    # The formula is of both launches, which do as much.
+    ("moe/align", "bytes_per_program"): 0.6,
+    # Rows of the open window of which some are not there yet.
+    ("compressor/state_write", "unique_bytes"): 0.2,
+    # Tokens draw their positions from few, requests would have their own.
+    ("indexer/key_prep", "unique_bytes"): 0.6,
+    # Grids have room for the worst routing; programs without rows leave at once.
+    **{(f"moe/{kind}_grouped_gemm", "programs"): 0.4 for kind in ("bf16", "fp8", "mxfp4")},
+    **{(f"moe/{kind}_grouped_gemm", "bytes_per_program"): 0.2 for kind in ("bf16", "fp8")},
+    # The formula stores a tile's padding rows too, and B200's default has many of them here.
+    ("moe/mxfp4_grouped_gemm", "bytes_per_program"): 0.5,
+    ("moe/mxfp4_grouped_gemm", "flops_per_program"): 0.1,
+}
+
+
+def counted(gpu, name):
+    """What was counted of a kernel beside what its formula says, of a problem whose tiles are full."""
+    kernel, gpu = registry.load(name), device.named(gpu)
+    drawn = {"dtype": gpu.fp8} if "dtype" in kernel.problem.__dataclass_fields__ else {}
+    sizes = kernel_facts.read(name).count
+    assert sizes, f"search_spaces/{name}.yaml: count must name a problem whose tiles are full"
+    problem = kernel.problem(**sizes, **drawn)
+    config = kernel.default(problem, gpu)
+    said = kernel.work(problem, config, gpu)
+    counts = count(kernel, problem, config, gpu)
+    return {
+        "said": vars(said),
+        "counted": vars(counts.work(said.dtype)),
+        "programs_run": counts.main.counted,
+        "flops": counts.main.flops,
+        "atomics": sum(launch.atomics for launch in counts.launches),
+        "arguments": {argument: vars(traffic) for argument, traffic in counts.main.arguments.items()},
+    }
+
+
+def off(name, row):
+    """Fields in which a formula lies off its count by more than its bound."""
+    said, seen = dict(row["said"]), dict(row["counted"])
+    for work in (said, seen):
+        for field in ("flops_per_program", "bytes_per_program"):
+            work[field] *= work["programs"]
+    for field, bound in BOUNDS.items():
+        if field == "flops_per_program" and not row["flops"]:
+            continue  # outside the matrix units, where nothing counts operations
+        ratio = said[field] / seen[field]
+        if abs(ratio - 1) > LOOSER.get((name, field), bound):
+            yield f"{name}: {field} x{ratio:.2f} of the count"
+    if said["launches"] != seen["launches"]:
+        yield f"{name}: {said['launches']} launches, of which {seen['launches']} were counted"
+
+
+def test_counts_of_gemm_are_those_of_its_sizes():
+    row = counted("h100", "gemm/bf16_linear")
+    m, n, k, programs = 512, 512, 1024, row["counted"]["programs"]
+    assert row["programs_run"] == 12 < programs
+    assert row["flops"] == {"bf16": 2 * m * n * k} and not row["atomics"]
+    x, w, out = (row["arguments"][name] for name in ("x_ptr", "w_ptr", "out_ptr"))
+    # Every tile of 128 x 128 loads its rows of both once; a split of 4 stores fp32 partials for the second launch.
+    assert x["loaded_bytes"] == w["loaded_bytes"] == 2 * 4 * m * k
+    assert (x["unique_bytes"], w["unique_bytes"]) == (2 * m * k, 2 * n * k)
+    assert out["loaded_bytes"] == 0 and out["stored_bytes"] == 4 * m * n * 4
+    assert row["counted"]["unique_bytes"] == 2 * (m + n) * k + 4 * m * n
+    assert row["counted"]["reduction_bytes"] == 2 * 4 * 4 * m * n + 4 * m * n
+
+
+@pytest.mark.parametrize(
+    "name", ["attention/sparse_mla", "gemm/fp8_block_scaled", "indexer/paged_logits", "norm/rms_norm_quant"]
+)
+def test_formula_holds_beside_count(name):
+    row = counted("h100", name)
+    assert row["programs_run"]
+    assert not list(off(name, row))
+
+
+def test_wrong_formula_is_seen():
+    right = {"programs": 4, "flops_per_program": 1e6, "bytes_per_program": 1e6, "unique_bytes": 4e6, "launches": 3}
+    row = {
+        "said": {**right, "flops_per_program": 16e6, "launches": 1},
+        "counted": right,
+        "flops": {"bf16": 4e6},
+    }
+    assert list(off("gemm/none", row)) == [
+        "gemm/none: flops_per_program x16.00 of the count",
+        "gemm/none: 1 launches, of which 3 were counted",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", ["h100", "mi300x", "b200"])
+@pytest.mark.parametrize("name", registry.names())
+def test_formula_of_every_kernel_holds_beside_count(name, gpu):
+    assert not list(off(name, counted(gpu, name)))

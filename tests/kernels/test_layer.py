@@ -1,0 +1,107 @@
+"""Layers assembled from our kernels, decoding after prefill, against a float64 model written from the maths."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from layer.cases import case
+from layer.compare import allowed, distance, forward
+from layer.maths import RIGHT, TRAPS
+from layer.scene import SCENES
+from layer.taps import Disagreement, Follow
+
+from autotune.toolchain import PROVE_FP4, supports, triton_version
+
+KINDS = ("csa", "hca", "window", "full")
+GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
+"""Of OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
+
+
+def run(folder, device, *kinds):
+    """Starts our kernels in the interpreter; their traces go to a file named by device and kinds."""
+    out = folder / f"{device}-{'-'.join(kinds)}.pt"
+    command = [sys.executable, "-W", "ignore", "-m", "layer.run", str(out), device, *kinds]
+    env = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=Path(__file__).parent), out
+
+
+def traces(folder, device, *groups):
+    started = [run(folder, device, *kinds) for kinds in groups]
+    found = {}
+    for process, out in started:
+        _, complaint = process.communicate()
+        assert process.returncode == 0, complaint
+        found |= torch.load(out, weights_only=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    return traces(tmp_path_factory.mktemp("layer"), GPU, ("csa", "full"), ("hca", "window"))
+
+
+@pytest.fixture(scope="module")
+def limits(ours):
+    return {kind: allowed(case(kind, "e4m3fn"), trace) for kind, trace in ours.items()}
+
+
+def disagreement(kind, trace, maths=RIGHT):
+    try:
+        forward(case(kind, "e4m3fn"), maths, Follow(trace))
+    except Disagreement as found:
+        return found.place.partition(".")[2]
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_stage_is_right(kind, ours):
+    forward(case(kind, "e4m3fn"), RIGHT, Follow(ours[kind]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_is_as_exact_as_its_dtypes_allow(kind, ours, limits):
+    assert distance(case(kind, "e4m3fn"), ours[kind]) <= limits[kind]
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_wrong_maths_are_noticed(trap, ours):
+    maths, kinds, stages = TRAPS[trap]
+    for kind in kinds.split():
+        assert disagreement(kind, ours[kind], maths) in stages.split(), kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("trap", ["post without its factor 2", "comb transposed", "no inverse RoPE", "no sink"])
+def test_wrong_maths_show_in_whole(kind, trap, ours, limits):
+    assert distance(case(kind, "e4m3fn"), ours[kind], TRAPS[trap][0]) > 1.5 * limits[kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_right_in_fnuz_with_fp4_widened(kind, tmp_path):
+    trace, here = traces(tmp_path, "mi300x", (kind,))[kind], case(kind, "e4m3fnuz")
+    forward(here, RIGHT, Follow(trace))
+    assert distance(here, trace) <= allowed(here, trace)
+
+
+def test_wrong_number_is_noticed_in_its_stage(ours):
+    right = ours["csa"]
+    for name in (name for name in right if name.startswith("0.")):
+        wrong = right[name].clone()
+        at = wrong.nan_to_num(0.0).clamp_min(-1e29).abs().argmax()
+        wrong.view(-1)[at] += 1 if name.endswith(("chosen", "experts")) else wrong.view(-1)[at] * 2.0**-6
+        assert disagreement("csa", right | {name: wrong}) == name[2:]
+
+
+def test_scenes_reach_edges():
+    for kind, width in (("csa", 4), ("hca", 128), ("window", 8)):
+        scene = SCENES[kind]
+        prompts = [sum(chunks) for chunks in scene.chunks]
+        decoded = [p + i + 1 for p in prompts for i in range(scene.decoded)]
+        assert min(prompts) < width
+        assert {-1, 0, 1} <= {(length + 1) % width - 1 for length in [*prompts, *decoded]}
+        assert {True, False} == {length % width == 0 for length in decoded}
+        assert any(len(chunks) > 1 and chunks[0] % width for chunks in scene.chunks)

@@ -1,0 +1,121 @@
+"""Arch records: every figure has a source; an arch is one record; what is unknown says how to be added."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import autotune
+from autotune import arch as archs
+from autotune import device
+from autotune.arch import Arch
+from autotune.cli import main
+from autotune.config import Config
+from autotune.errors import DeviceError
+from autotune.kernel import Work
+from autotune.tuning.compilation import matrix
+from autotune.tuning.compilation.occupancy import programs_per_unit
+
+ROOT = Path(autotune.__file__).resolve().parents[1]
+FIELDS = {field.name for field in dataclasses.fields(Arch)} - {"name", "figures"}
+FP8_WORK = Work(1, 1.0, 1.0, 1.0, 1, "fp8")
+
+
+@pytest.mark.parametrize("name", archs.names())
+def test_every_figure_of_arch_has_source_and_confidence(name):
+    record = archs.named(name)
+    assert set(record.figures) == FIELDS
+    for figure, text in record.figures.items():
+        sure, _, source = text.partition(":")
+        assert sure in device.CONFIDENCE, figure
+        assert source.strip(), figure
+    assert record.stand_in in device.names()
+    assert programs_per_unit(device.of_arch(name), 32, 1024, 4) > 0
+
+
+@pytest.mark.parametrize("name", device.names())
+def test_devices_have_shared_memory_of_their_arch(name):
+    gpu = device.named(name)
+    arch = gpu.architecture
+    shared = (gpu.shared_bytes_per_block, gpu.shared_bytes_per_unit)
+    assert shared == (arch.shared_bytes_per_block, arch.shared_bytes_per_unit)
+
+
+def test_no_module_but_arch_compares_arch_by_name():
+    named = []
+    for path in [*(ROOT / "autotune").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]:
+        if path.name == "arch.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                named += [f"{path}: {n.value}" for n in ast.walk(node) if getattr(n, "value", None) in archs.names()]
+    assert not named
+
+
+def with_device(tmp_path, monkeypatch, arch):
+    text = (device.DEVICES / "rtx_5090.toml").read_text()
+    (tmp_path / "gb10.toml").write_text(text.replace('arch = "sm_120"', f'arch = "{arch}"'))
+    for path in device.DEVICES.glob("*.toml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    monkeypatch.setattr(device, "DEVICES", tmp_path)
+    for cached in (device.named, device.of_arch):
+        cached.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def fresh_records():
+    yield
+    for cached in (device.named, device.of_arch):
+        cached.cache_clear()
+
+
+def test_device_of_unknown_arch_names_missing_record(tmp_path, monkeypatch):
+    with_device(tmp_path, monkeypatch, "sm_999")
+    with pytest.raises(DeviceError, match=r"gb10\.toml: unknown arch 'sm_999'.*arch\.py.*limits.*ladder"):
+        device.named("gb10")
+
+
+def test_one_record_makes_arch_compile_and_count(tmp_path, monkeypatch):
+    added = dataclasses.replace(archs.named("sm_120"), name="sm_999", ladder=None)
+    monkeypatch.setitem(archs._RECORDS, "sm_999", added)
+    gpu = device.target("sm_999")
+    assert (gpu.name, gpu.arch, gpu.warp_size, gpu.vendor) == ("sm_999", "sm_999", 32, "nvidia")
+    assert gpu.confidence.startswith("placeholder")
+    assert programs_per_unit(gpu, 128, 0, 4) == 4
+    assert matrix.shortfall(["mma.sync"], FP8_WORK, Config(BLOCK_M=64), gpu) == matrix.NOT_JUDGED
+    with_device(tmp_path, monkeypatch, "sm_999")
+    assert device.of_arch("sm_999").name == "gb10"
+
+
+@pytest.mark.parametrize("name", ["rtx_5090", "rtx_4090", "r9700", "mi250x", "a100"])
+def test_emulated_fp8_product_is_best_nowhere(name):
+    emitted = ["mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"]
+    assert matrix.shortfall(emitted, FP8_WORK, Config(BLOCK_M=128), device.named(name))
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("MI300X", "did you mean 'mi300x'?"),
+        ("GB200", "did you mean 'gb200'?"),
+        ("B200", "did you mean 'b200'?"),
+        ("mi355", "did you mean 'mi355x'?"),
+        ("b300a", "did you mean 'b300'?"),
+        ("sm90a", "did you mean 'sm_90'?"),
+        ("NVIDIA H100 80GB HBM3", "did you mean 'h100'?"),
+        ("mi100", "to add mi100, copy a neighbour's file"),
+        ("h800", "to add h800, copy a neighbour's file"),
+        ("sm_999", "to add sm_999, give it a record"),
+    ],
+)
+def test_hints_name_same_gpu_or_say_how_to_add_one(given, hint, capsys):
+    assert main(["compile", "norm/rms_norm", "--target", given]) == 2
+    said = capsys.readouterr().err
+    assert hint in said
+    assert ("did you mean" in said) == ("did you mean" in hint)
+
+
+def test_arch_given_for_device_is_answered_with_its_devices():
+    with pytest.raises(DeviceError, match="of these devices: mi350x, mi355x"):
+        device.named("gfx950")
