@@ -87,7 +87,7 @@ class _Module:
 
     def statements(self, name: str) -> list[ast.stmt]:
         """Statements that bind `name`; all of the module for ""."""
-        return self.bindings.get(name, []) if name else [one for some in self.bindings.values() for one in some]
+        return self.bindings.get(name, []) if name else [search for some in self.bindings.values() for search in some]
 
 
 def _classes(module: _Module, problem: ast.AST) -> set[tuple[Path, str]]:

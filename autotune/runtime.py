@@ -252,8 +252,8 @@ def counts() -> Counter[tuple[str, str, str]]:
     """Calls so far by (kernel, how, tier); how and tier as in Choice."""
     total: Counter[tuple[str, str, str]] = Counter()
     for kernel, known in _served.items():
-        for one in list(known.values()):
-            total[kernel, one.choice.how, one.choice.tier] += one.calls
+        for served in list(known.values()):
+            total[kernel, served.choice.how, served.choice.tier] += served.calls
     return total
 
 

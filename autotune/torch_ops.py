@@ -107,7 +107,7 @@ def _new(outputs: Any, args: tuple[Any, ...], signature: Signature) -> Result:  
     """Return the results that are not arguments, in the form of the schema."""
     written = [args[i] for i in signature.written]
     results = outputs if isinstance(outputs, tuple) else (outputs,)
-    fresh = [result for result in results if not any(result is one for one in written)]
+    fresh = [result for result in results if not any(result is output for output in written)]
     if not signature.written:
         return fresh
     return (fresh[0] if len(fresh) == 1 else tuple(fresh)) if fresh else None

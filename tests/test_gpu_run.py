@@ -14,7 +14,7 @@ from autotune import device as devices
 from autotune.errors import UsageError
 from benchmarks.gpu_run import lines, runner
 from benchmarks.gpu_run.context import Context
-from benchmarks.gpu_run.plan import STEPS, Step
+from benchmarks.gpu_run.plan import STEPS, RunStep
 from benchmarks.gpu_run.read import written
 from benchmarks.gpu_run.runner import Run
 
@@ -70,9 +70,9 @@ def is_alive(pid):
 
 def test_step_that_hangs_is_killed_and_next_begins(sleeper):
     plan = (
-        Step("precompile", "", 0.2, beside=True),
-        Step("identify", "", 0.2),
-        Step("validate", "", 0.2, after="precompile"),
+        RunStep("precompile", "", 0.2, beside=True),
+        RunStep("identify", "", 0.2),
+        RunStep("validate", "", 0.2, after="precompile"),
     )
     out = sleeper / "out"
     runner.run(plan, Run(out, "simulated:7", "h200", ()), seconds=60.0, again=False)
@@ -82,7 +82,7 @@ def test_step_that_hangs_is_killed_and_next_begins(sleeper):
 
 def test_step_beyond_its_limit_is_killed_with_its_children(sleeper):
     asked = Run(sleeper / "out", "simulated:7", "h200", ())
-    running = runner._begin(Step("identify", "", 60.0), asked, 60.0, again=False)
+    running = runner._begin(RunStep("identify", "", 60.0), asked, 60.0, again=False)
     children = sleeper / "children"
     while not (children.is_file() and children.read_text().endswith("\n")):
         time.sleep(0.01)
@@ -95,7 +95,9 @@ def test_step_beyond_its_limit_is_killed_with_its_children(sleeper):
 
 def test_steps_beyond_time_of_run_are_named(sleeper):
     out = sleeper / "out"
-    runner.run((Step("identify", "", 9.0), Step("validate", "", 9.0)), Run(out, "simulated:7", "h200", ()), 2.0, False)
+    runner.run(
+        (RunStep("identify", "", 9.0), RunStep("validate", "", 9.0)), Run(out, "simulated:7", "h200", ()), 2.0, False
+    )
     ended = lines.read(out / "steps.jsonl")
     assert (ended["identify"]["state"], ended["validate"]["state"]) == ("killed", "not reached")
 

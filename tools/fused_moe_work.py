@@ -13,7 +13,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model.call_batch import Calls, side_by_side
+from autotune.tuning.cost_model.call_batch import CallBatch, side_by_side
 from autotune.tuning.cost_model.model import Predictions, predict_all
 from autotune.tuning.cost_model.tile_cost import WIDTH
 
@@ -72,8 +72,8 @@ def _works(problem: Moe, configs: Sequence[Config], n: int, k: int) -> list[Work
 
 def predicted(
     problem: Moe, configs: Sequence[Config], device: Device, repeated: bool = False
-) -> tuple[Calls, Predictions]:
-    """Calls of gate and up, and times of both GEMMs together; `repeated` at once, on the same operands."""
+) -> tuple[CallBatch, Predictions]:
+    """CallBatch of gate and up, and times of both GEMMs together; `repeated` at once, on the same operands."""
     first, second = (side_by_side(_works(problem, configs, n, k), configs) for n, k in problem.gemms)
     reuse_bytes = first.unique_bytes + second.unique_bytes if repeated else np.inf
     up, down = (predict_all(calls, device, reuse_bytes=reuse_bytes) for calls in (first, second))

@@ -21,7 +21,7 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config
 from autotune.device import Device
-from autotune.tuning.cost_model.call_batch import Calls, calls_of
+from autotune.tuning.cost_model.call_batch import CallBatch, calls_of
 from autotune.tuning.cost_model.model import Predictions, predict_all
 from autotune.tuning.cost_model.tile_cost import WIDTH
 from tools import fused_moe_shapes as moe_layers
@@ -80,7 +80,7 @@ class Winner:
     def space(self) -> tuple[Config, ...]:
         return space(self.family, self.device, self.dtype, self.fewest_rows)
 
-    def predicted(self) -> tuple[Calls, Predictions]:
+    def predicted(self) -> tuple[CallBatch, Predictions]:
         """Of its whole space, in the space's order, as tuners measure it that repeat a call and flush no cache."""
         device = devices.named(self.device)
         if self.family == "moe":

@@ -53,8 +53,8 @@ def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
     if "failed" in answer:
         late = bool(answer.get("late"))
         return Build(toolchain, 0.0, "", failed=answer["failed"], stage="compile", late=late)
-    binaries = [_binary(one) for one in answer["binaries"]]
-    frontend = hashlib.sha256("\n".join(_nameless(one.asm["ttir"]) for one in binaries).encode()).hexdigest()[:16]
+    binaries = [_binary(binary) for binary in answer["binaries"]]
+    frontend = hashlib.sha256("\n".join(_nameless(binary.asm["ttir"]) for binary in binaries).encode()).hexdigest()[:16]
     made = Build(answer["toolchain"], round(answer["seconds"], 2), frontend)
     try:
         return replace(made, resources=resources.read(binaries, device))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autotune.check import releases
 from autotune.check.builder import Builder
-from autotune.check.call import Call
+from autotune.check.call import CheckedCall
 from autotune.check.compilers import named
 from autotune.check.triage import Pair, Verdict, triage
 from autotune.errors import UsageError
@@ -17,7 +17,7 @@ _PACKAGES = {"triton": "triton", "ptxas": "nvidia-cuda-nvcc"}
 
 
 @dataclass(frozen=True)
-class Step:
+class BisectStep:
     """One release that was built, and its worst verdict against the good one."""
 
     release: str
@@ -30,15 +30,15 @@ class Bisection:
 
     first_bad: str | None
     last_good: str
-    steps: tuple[Step, ...]
+    steps: tuple[BisectStep, ...]
 
 
 def bisect(releases: Sequence[str], compare: Callable[[str, str], Verdict]) -> Bisection:
     """`releases` from the good to the bad one, oldest first; one is bad when it regresses against the good one."""
-    steps: list[Step] = []
+    steps: list[BisectStep] = []
 
     def is_bad(index: int) -> bool:
-        steps.append(Step(releases[index], compare(releases[0], releases[index])))
+        steps.append(BisectStep(releases[index], compare(releases[0], releases[index])))
         return steps[-1].verdict.is_regression
 
     low, high = 0, len(releases) - 1
@@ -62,11 +62,13 @@ def releases_between(good: str, bad: str) -> list[str]:
     return [f"{package}=={version}" for version in found]
 
 
-def comparing(call: Call, builder: Builder) -> Callable[[str, str], Verdict]:
+def comparing(call: CheckedCall, builder: Builder) -> Callable[[str, str], Verdict]:
     """The worst verdict on `call` between two releases, each fetched where it is not there yet."""
 
     def compare(good: str, bad: str) -> Verdict:
-        before, after = (builder.builds(named(one, builder.state), [call])[call.signature] for one in (good, bad))
+        before, after = (
+            builder.builds(named(release, builder.state), [call])[call.signature] for release in (good, bad)
+        )
         (pair,) = builder.with_loops([Pair(before, after, call.device, call.programs)])
         return triage(pair)[0]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from autotune import registry
 from autotune.check.artifact import Build, code_of, loop_of, of_answer
-from autotune.check.call import Call, Proved
+from autotune.check.call import CheckedCall, Proved
 from autotune.check.compilers import Toolchain
 from autotune.check.triage import Pair
 from autotune.check.worker_pool import Answer, Processes
@@ -37,7 +37,7 @@ class Builder:
         self._limits, self._progress = limits, progress
         self.compiled = self.from_cache = self.proved = 0
 
-    def builds(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[str, Build]:
+    def builds(self, toolchain: Toolchain, calls: Iterable[CheckedCall]) -> dict[str, Build]:
         """By `signature`. Raises UsageError where the toolchain does not work at all."""
         wanted = {call.signature: call for call in calls}
         found, missing = self._known(toolchain, wanted)
@@ -45,7 +45,7 @@ class Builder:
         self.from_cache += len(found)
         self.compiled += len(missing)
 
-        def read(call: Call, answer: Answer) -> Build:
+        def read(call: CheckedCall, answer: Answer) -> Build:
             made = of_answer(answer, call.device, toolchain.name)
             if made.resources:
                 packed = base64.b64encode(zlib.compress(code_of(answer, call.device))).decode()
@@ -63,7 +63,7 @@ class Builder:
     def with_loops(self, pairs: Iterable[Pair]) -> list[Pair]:
         """The pairs, with the hot loops of those that cannot be judged by their resources alone."""
         pairs = list(pairs)
-        sides = [(one, pair.device) for pair in pairs if pair.needs_loops for one in (pair.before, pair.after)]
+        sides = [(build, pair.device) for pair in pairs if pair.needs_loops for build in (pair.before, pair.after)]
         wanted = {one.resources.code: device for one, device in sides if one.resources}
         loops: dict[str, Loop | None] = {}
         with ThreadPoolExecutor(self._limits.processes) as threads:
@@ -86,10 +86,10 @@ class Builder:
             self._cache.put(known, _FORMAT, "loop", code)
         return tuple(known["loop"])
 
-    def refuted(self, toolchain: Toolchain, calls: Iterable[Call]) -> dict[Proved, str]:
+    def refuted(self, toolchain: Toolchain, calls: Iterable[CheckedCall]) -> dict[Proved, str]:
         """Configs that the interpreter of `toolchain` does not prove on the check problems of their space, and why."""
         checks = {c.proved: check_calls(c) for c in calls}
-        wanted = {f"proof {one.computation}": one for several in checks.values() for one in several}
+        wanted = {f"proof {proof.computation}": proof for several in checks.values() for proof in several}
         found, missing = self._known(toolchain, wanted)
         self.proved += len(missing)
         with Processes(toolchain, self._limits, interpret=True) as processes:
@@ -105,7 +105,7 @@ class Builder:
         }
         return {one: why[0] for one, why in reasons.items() if why}
 
-    def times(self, toolchain: Toolchain, calls: Mapping[str, Call]) -> dict[str, Answer]:
+    def times(self, toolchain: Toolchain, calls: Mapping[str, CheckedCall]) -> dict[str, Answer]:
         """Checked and timed on the GPU of this machine; times are of today and not kept."""
         # CUDA maps much memory and touches little.
         limits = Limits(processes=1, timeout_s=self._limits.timeout_s, memory_gb=64)
@@ -117,17 +117,17 @@ class Builder:
         return found
 
     def _known(
-        self, toolchain: Toolchain, wanted: Mapping[str, Call]
-    ) -> tuple[dict[str, dict[str, Any]], dict[str, Call]]:
+        self, toolchain: Toolchain, wanted: Mapping[str, CheckedCall]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, CheckedCall]]:
         cached = {name: self._cache.get(_FORMAT, toolchain.identity, name) for name in wanted}
         found = {name: data for name, data in cached.items() if data is not None}
         return found, {name: call for name, call in wanted.items() if name not in found}
 
 
-def check_calls(call: Call) -> list[Call]:
+def check_calls(call: CheckedCall) -> list[CheckedCall]:
     """The calls by which its config is proved: the check problems of the search space that the rules allow."""
     if not call.kernel.path.is_relative_to(registry.KERNELS.resolve()):
         return [call]  # a kernel of somebody else has no search space that names problems
     problems = space.load(call.kernel, call.device).check
     allowed = [p for p in problems if call.kernel.reject(p, call.config, call.device) is None]
-    return [Call(call.kernel, problem, call.config, call.device) for problem in allowed]
+    return [CheckedCall(call.kernel, problem, call.config, call.device) for problem in allowed]

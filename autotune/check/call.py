@@ -16,7 +16,7 @@ Proved = tuple[str, str, Config]
 
 
 @dataclass(frozen=True)
-class Call:
+class CheckedCall:
     kernel: Kernel[Any]
     problem: Problem
     config: Config

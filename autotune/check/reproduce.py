@@ -14,7 +14,7 @@ import triton.language as tl
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from autotune.check.call import Call
+from autotune.check.call import CheckedCall
 from autotune.errors import UsageError
 from autotune.tuning.compilation.launch import StubDriver, meta_inputs, target_of
 
@@ -74,7 +74,7 @@ class _Seen:
     compile: dict[str, Any] = field(default_factory=dict)
 
 
-def script(call: Call, name: str, about: str) -> str:
+def script(call: CheckedCall, name: str, about: str) -> str:
     """The text of the file. Raises UsageError for a kernel that reads what such a file cannot hold."""
     seen = _own_launch(call)
     imports, constants, functions = _closure(seen.function)
@@ -93,7 +93,7 @@ def script(call: Call, name: str, about: str) -> str:
     )
 
 
-def _own_launch(call: Call) -> _Seen:
+def _own_launch(call: CheckedCall) -> _Seen:
     """Triton's own hook sees signature, constants and alignments, and says that nothing needs to be compiled."""
     seen = _Seen()
     original = JITFunction.run

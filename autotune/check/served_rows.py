@@ -10,7 +10,7 @@ from typing import Any
 
 from autotune import device as devices
 from autotune import registry, row_check, table
-from autotune.check.call import Call
+from autotune.check.call import CheckedCall
 from autotune.config import build, describe
 from autotune.device import Device
 from autotune.errors import TableError
@@ -23,7 +23,7 @@ from autotune.tuning import space
 class ServedConfig:
     """A row of a table, or the default config of a kernel that has no table there (`row` is None)."""
 
-    call: Call
+    call: CheckedCall
     row: Row | None = None
     source: str = ""
     """`Identity.kernel` of the kernel that the row was tuned for."""
@@ -51,9 +51,9 @@ class ServedConfig:
         return self.kernel.reject(self.call.problem, self.call.config, self.device)
 
     @cached_property
-    def with_default(self) -> Call:
+    def with_default(self) -> CheckedCall:
         problem = self.call.problem
-        return Call(self.kernel, problem, self.kernel.default(problem, self.device), self.device)
+        return CheckedCall(self.kernel, problem, self.kernel.default(problem, self.device), self.device)
 
 
 def of_tables(
@@ -80,7 +80,7 @@ def of_table(path: Path, kernel: Kernel[Any], device: Device) -> list[ServedConf
     rows, _ = row_check.whole(loaded.rows, kernel, device)
     return [
         ServedConfig(
-            Call(kernel, build(kernel.problem, dict(row.problem), str(path)), row.config, device),
+            CheckedCall(kernel, build(kernel.problem, dict(row.problem), str(path)), row.config, device),
             row,
             loaded.source,
             path,
@@ -100,5 +100,5 @@ def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[Ser
 
 
 def _of_defaults(kernel: Kernel[Any], device: Device) -> list[ServedConfig]:
-    calls = [Call(kernel, p, kernel.default(p, device), device) for p in space.load(kernel, device).check]
+    calls = [CheckedCall(kernel, p, kernel.default(p, device), device) for p in space.load(kernel, device).check]
     return [ServedConfig(call) for call in calls if kernel.reject(call.problem, call.config, device) is None]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from autotune import device as devices
 from autotune.check.builder import Builder
-from autotune.check.call import Call
+from autotune.check.call import CheckedCall
 from autotune.check.compare import Comparison, Report
 from autotune.check.compilers import Toolchain
 from autotune.check.repair import finalists, relatives
@@ -62,7 +62,7 @@ def time_changed(report: Report, sides: tuple[Toolchain, Toolchain], builder: Bu
         report.comparisons[place] = comparison
 
 
-def _rivals(comparison: Comparison, report: Report, most: int = 4) -> list[Call]:
+def _rivals(comparison: Comparison, report: Report, most: int = 4) -> list[CheckedCall]:
     """The stored finalists, then configs of other rows of the table and the default."""
     same = [other.served.call.config for other in report.comparisons if other.served.table == comparison.served.table]
     return [*finalists(comparison.served), *relatives(comparison.served, same)][:most]
@@ -70,7 +70,7 @@ def _rivals(comparison: Comparison, report: Report, most: int = 4) -> list[Call]
 
 def measured(
     comparisons: Sequence[Comparison],
-    others: Sequence[Sequence[Call]],
+    others: Sequence[Sequence[CheckedCall]],
     sides: tuple[Toolchain, Toolchain],
     builder: Builder,
 ) -> list[Comparison]:
@@ -88,7 +88,7 @@ def measured(
 
 
 def _judged(
-    comparison: Comparison, name: str, several: Sequence[Call], answers: tuple[Mapping[str, Answer], ...]
+    comparison: Comparison, name: str, several: Sequence[CheckedCall], answers: tuple[Mapping[str, Answer], ...]
 ) -> Comparison:
     first, after, last = (answer.get(name, {"failed": "not asked"}) for answer in answers)
     if "failed" in after:
@@ -129,6 +129,6 @@ def _error(samples: Sequence[float]) -> float:
     return float((high - low) / 2 / middle / len(samples) ** 0.5)
 
 
-def _name(call: Call) -> str:
+def _name(call: CheckedCall) -> str:
     # Grids differ between problems of one binary.
     return f"{describe(call.problem)} {call.signature}"

@@ -58,7 +58,11 @@ def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[st
     before = _processor_s()
     binaries = compile_launches(kernel, problem, config, device)
     seconds = _processor_s() - before
-    return {"binaries": [_plain(one) for one in binaries], "seconds": seconds, "toolchain": compilers_for(device.arch)}
+    return {
+        "binaries": [_plain(binary) for binary in binaries],
+        "seconds": seconds,
+        "toolchain": compilers_for(device.arch),
+    }
 
 
 def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -124,7 +128,7 @@ def _plain(binary: Any) -> dict[str, Any]:  # noqa: ANN401
 def _processor_s() -> float:
     """Return the CPU seconds of this process and its assemblers, which a busy machine changes little."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _module(name: str, path: Path) -> ModuleType:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from autotune.check.call import Call
+from autotune.check.call import CheckedCall
 from autotune.check.compilers import Toolchain
 from autotune.errors import UsageError
 from autotune.toolchain import remedy
@@ -40,7 +40,9 @@ class Processes:
         for _ in range(limits.processes):
             self._idle.put(None)
 
-    def run(self, action: str, calls: Mapping[str, Call], then: Callable[[Call, Answer], T]) -> Iterator[tuple[str, T]]:
+    def run(
+        self, action: str, calls: Mapping[str, CheckedCall], then: Callable[[CheckedCall, Answer], T]
+    ) -> Iterator[tuple[str, T]]:
         """Each call's name with `then` of its answer, as they come; `then` runs in parallel. Raises UsageError."""
         with ThreadPoolExecutor(self._limits.processes) as pool:
             waiting = {pool.submit(lambda c: then(c, self._ask(action, c)), call): name for name, call in calls.items()}
@@ -50,7 +52,7 @@ class Processes:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, action: str, call: Call) -> Answer:
+    def _ask(self, action: str, call: CheckedCall) -> Answer:
         child = self._idle.get()
         try:
             if child is not None and not child.alive:

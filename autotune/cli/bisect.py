@@ -39,11 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     from autotune.check import reproduce
     from autotune.check.bisect import bisect, comparing, releases_between
     from autotune.check.builder import Builder
-    from autotune.check.call import Call
+    from autotune.check.call import CheckedCall
 
     kernel, device = registry.load(arguments.kernel), devices.named(arguments.device)
     problem = parse_problem(kernel, arguments.row, device)
-    call = Call(kernel, problem, runtime.choose(kernel, problem, device).config, device)
+    call = CheckedCall(kernel, problem, runtime.choose(kernel, problem, device).config, device)
     releases = releases_between(arguments.good, arguments.bad)
     with progress_bar() as update:
         builder = Builder(state_root(), Limits(processes=1, timeout_s=300), update)

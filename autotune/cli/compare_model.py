@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     judged = {name: agreement(problems) for name, problems in sorted(by_family(times).items())}
     if arguments.json:
         more = {} if bench is None else {"bench": bench.name}
-        print_json([{"family": name, "tier": tier, **more, **_plain(one)} for name, one in judged.items()])
+        print_json(
+            [{"family": name, "tier": tier, **more, **_plain(judged_kernel)} for name, judged_kernel in judged.items()]
+        )
     elif judged:
         what = "measured here" if bench is None else f"simulated, of the bench {bench.name} and of no device"
         _tell(judged, what)
@@ -53,26 +55,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(judged: dict[str, Agreement], what: str) -> None:
-    rows = [_row(name, one) for name, one in judged.items()]
+    rows = [_row(name, judged_kernel) for name, judged_kernel in judged.items()]
     show_rows(rows, as_json=False, title=f"the model against times {what}", width=_COLUMNS)
-    terms = [_term(name, *term) for name, one in judged.items() for term in one.by_bound]
+    terms = [_term(name, *term) for name, judged_kernel in judged.items() for term in judged_kernel.by_bound]
     show_rows(terms, as_json=False, title="by the term that bounds a config as modeled", width=_COLUMNS)
     print("rank: Spearman's correlation over the configs of a problem, mean over problems")
     print("regret: the best of the model's first configs over the best of all, mean over problems")
     print("factor: median of time over modeled time; 80 % of the times lie within the spread of it")
 
 
-def _row(name: str, one: Agreement) -> dict[str, Any]:
+def _row(name: str, judged_kernel: Agreement) -> dict[str, Any]:
     from autotune.tuning.cost_model.agreement import FIRST
 
     first = "/".join(map(str, FIRST))
     return {
         "device, dtype, family": name,
-        "problems": one.problems,
-        "times": one.ratio.times,
-        "rank": "" if one.rank is None else f"{one.rank:.2f}",
-        f"regret of first {first} %": "/".join(f"{100 * share:.1f}" for share in one.regret or ()),
-        **_ratio(one.ratio),
+        "problems": judged_kernel.problems,
+        "times": judged_kernel.ratio.times,
+        "rank": "" if judged_kernel.rank is None else f"{judged_kernel.rank:.2f}",
+        f"regret of first {first} %": "/".join(f"{100 * share:.1f}" for share in judged_kernel.regret or ()),
+        **_ratio(judged_kernel.ratio),
     }
 
 
@@ -84,16 +86,16 @@ def _ratio(ratio: Ratio) -> dict[str, str]:
     return {"factor": f"{ratio.factor:.2f}", "spread": f"x{ratio.spread:.2f}"}
 
 
-def _plain(one: Agreement) -> dict[str, Any]:
+def _plain(judged_kernel: Agreement) -> dict[str, Any]:
     from autotune.tuning.cost_model.agreement import FIRST
 
-    regret = dict(zip(map(str, FIRST), one.regret, strict=True)) if one.regret else None
-    terms = {name: asdict(ratio) for name, ratio in one.by_bound}
+    regret = dict(zip(map(str, FIRST), judged_kernel.regret, strict=True)) if judged_kernel.regret else None
+    terms = {name: asdict(ratio) for name, ratio in judged_kernel.by_bound}
     return {
-        "problems": one.problems,
-        "ranked": one.ranked,
-        "rank": one.rank,
+        "problems": judged_kernel.problems,
+        "ranked": judged_kernel.ranked,
+        "rank": judged_kernel.rank,
         "regret": regret,
-        **asdict(one.ratio),
+        **asdict(judged_kernel.ratio),
         "by_bound": terms,
     }

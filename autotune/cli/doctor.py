@@ -78,25 +78,27 @@ def _timing(arguments: argparse.Namespace) -> int:
     else:
         bench = simulated.parse(arguments.bench)
         device = devices.named(arguments.device or "mi355x")
-    found = [(slot, one) for slot in range(bench.slots) for one in noise(bench, device, slot, state_root())]
-    rows = [_noise_row(bench, device, slot, one) for slot, one in found]
+    found = [
+        (slot, noise_floor) for slot in range(bench.slots) for noise_floor in noise(bench, device, slot, state_root())
+    ]
+    rows = [_noise_row(bench, device, slot, noise_floor) for slot, noise_floor in found]
     flushed = f"{device.name}: inputs rotate over more than {device.last_level_mb:.0f} MB of last-level cache"
     show_rows(rows, arguments.json, f"{flushed}; floors in % after {', '.join(map(str, LOOKS))} blocks")
     return 0
 
 
-def _noise_row(bench: Bench, device: Device, slot: int, one: Noise) -> dict[str, Any]:
+def _noise_row(bench: Bench, device: Device, slot: int, noise_floor: Noise) -> dict[str, Any]:
     return {
         "bench": bench.name,
         "device": bench.table_device(device.name),
         "gpu": slot,
-        "problem": one.problem,
-        "us": round(one.us, 3),
-        "spread %": round(100 * one.spread, 2),
-        **{f"floor {blocks}": round(100 * floor, 2) for blocks, floor in zip(LOOKS, one.floors, strict=True)},
-        "gain over itself %": round(100 * one.twin, 2),
-        "clock MHz": one.clock_mhz,
-        "throttled": one.throttled_by or "no",
+        "problem": noise_floor.problem,
+        "us": round(noise_floor.us, 3),
+        "spread %": round(100 * noise_floor.spread, 2),
+        **{f"floor {blocks}": round(100 * floor, 2) for blocks, floor in zip(LOOKS, noise_floor.floors, strict=True)},
+        "gain over itself %": round(100 * noise_floor.twin, 2),
+        "clock MHz": noise_floor.clock_mhz,
+        "throttled": noise_floor.throttled_by or "no",
     }
 
 

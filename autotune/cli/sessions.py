@@ -18,7 +18,7 @@ from autotune.errors import AutotuneError
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
-    from autotune.tuning.session.baseline import Comparison
+    from autotune.tuning.session.baseline import LibraryComparison
     from autotune.tuning.session.progress import Status, Summary
     from autotune.tuning.session.session import Plan
 
@@ -73,7 +73,7 @@ def run_all(asked: Sequence[Asked], as_json: bool) -> int:
         "tuning sessions (default / best: times of a step, measured only where the tier says so)",
     )
     if not as_json:
-        compared = [_compared(summary, one) for summary in done for one in summary.compared]
+        compared = [_compared(summary, comparison) for summary in done for comparison in summary.compared]
         if compared:
             show_rows(
                 compared, as_json=False, title="microseconds of each row, samples interleaved; roofline: the bound"
@@ -98,17 +98,17 @@ def _describe(status: Status) -> str:
     return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
 
 
-def _compared(summary: Summary, one: Comparison) -> dict[str, Any]:
+def _compared(summary: Summary, comparison: LibraryComparison) -> dict[str, Any]:
     return {
         "kernel": summary.kernel,
-        "problem": one.problem,
+        "problem": comparison.problem,
         "tier": summary.tier,
-        "default": _us(one.default_us),
-        "tuned": _us(one.tuned_us),
-        "library": _us(one.library_us),
-        "roofline": _us(one.roofline_us),
-        "library / tuned": one.speedup,
-        "which library": one.library,
+        "default": _us(comparison.default_us),
+        "tuned": _us(comparison.tuned_us),
+        "library": _us(comparison.library_us),
+        "roofline": _us(comparison.roofline_us),
+        "library / tuned": comparison.speedup,
+        "which library": comparison.library,
     }
 
 

@@ -171,7 +171,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         sampler=_sampler(arguments.sampler),
         limits=Limits(processes=arguments.jobs),
         bench=bench,
-        hire=ray_executor.hire(arguments.ray, device.arch) if arguments.ray else executors.local,
+        start=ray_executor.start(arguments.ray, device.arch) if arguments.ray else executors.local,
         storage=arguments.storage,
         retry_crashed=arguments.retry_crashed,
         exhaustive=arguments.exhaustive,

@@ -16,14 +16,14 @@ PACKED = ("", ".gz", ".xz", ".bz2")
 
 
 @dataclass(frozen=True)
-class Report:
+class ImportReport:
     """Rows taken, by kernel and device, and entries left out."""
 
     rows: dict[Home, list[Row]]
     left: list[LeftOut]
 
 
-def read(form: Format, paths: Sequence[Path], hints: Hints) -> Report:
+def read(form: Format, paths: Sequence[Path], hints: Hints) -> ImportReport:
     """Everything that `paths` hold of the format.
 
     Raises UsageError for a path that is not there, and for a file that cannot be read where it is the only one named;
@@ -46,7 +46,7 @@ def read(form: Format, paths: Sequence[Path], hints: Hints) -> Report:
         left += less
     asked, unasked = form.asked(entries)
     found, refused = rows(asked)
-    return Report(found, [*left, *unasked, *refused])
+    return ImportReport(found, [*left, *unasked, *refused])
 
 
 def _files(form: Format, paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:

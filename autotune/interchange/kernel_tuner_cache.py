@@ -39,7 +39,7 @@ def read(path: Path, hints: Hints) -> Read:
     timed = [(us, config) for config, us in found.outcomes.items() if isinstance(us, float)]
     if not timed:
         return [], [*left, LeftOut(str(path), "", "no config has a time that a kernel can take")]
-    us, config = min(timed, key=lambda one: one[0])
+    us, config = min(timed, key=lambda session: session[0])
     fields = set(problem_fields(kernel))
     problem = {**_sizes(found, hints, kernel, str(path)), **{n: v for n, v in config.items() if n in fields}}
     options = {name: value for name, value in config.items() if name not in fields}
@@ -51,30 +51,30 @@ def write(sessions: Iterable[Trials]) -> Written:
     """One file a study that was measured."""
     files = {}
     left = []
-    for one in sessions:
-        if one.study.measured:
-            text = json.dumps(_cache_file(one), indent=0, allow_nan=False) + "\n"
-            files[f"{one.label}.json"] = File(text, {"trials": len(one.outcomes)})
+    for session in sessions:
+        if session.study.measured:
+            text = json.dumps(_cache_file(session), indent=0, allow_nan=False) + "\n"
+            files[f"{session.label}.json"] = File(text, {"trials": len(session.outcomes)})
         else:
-            left.append(without_times(one))
+            left.append(without_times(session))
     return files, left
 
 
-def _cache_file(one: Trials) -> dict[str, Any]:
+def _cache_file(session: Trials) -> dict[str, Any]:
     """`problem`, `toolchain` and `bench` are ours; Kernel Tuner reads the rest and lets them be."""
-    names = list(one.outcomes[0][0])
-    values = {name: sorted({config[name] for config, _ in one.outcomes}) for name in names}
+    names = list(session.outcomes[0][0])
+    values = {name: sorted({config[name] for config, _ in session.outcomes}) for name in names}
     return {
-        "device_name": one.device,
-        "kernel_name": one.kernel,
-        "problem_size": [value for _, value in key(one.problem) if type(value) is int],
-        "problem": describe(one.problem),
-        "toolchain": one.study.toolchain,
-        "bench": one.study.bench,
+        "device_name": session.device,
+        "kernel_name": session.kernel,
+        "problem_size": [value for _, value in key(session.problem) if type(value) is int],
+        "problem": describe(session.problem),
+        "toolchain": session.study.toolchain,
+        "bench": session.study.bench,
         "tune_params_keys": names,
         "tune_params": values,
         "objective": "time",
-        "cache": {",".join(str(value) for value in c.values()): {**c, **_entry(o)} for c, o in one.outcomes},
+        "cache": {",".join(str(value) for value in c.values()): {**c, **_entry(o)} for c, o in session.outcomes},
     }
 
 

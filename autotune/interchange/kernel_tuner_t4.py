@@ -89,14 +89,14 @@ def write(tables: list[Table]) -> Written:
 def write_trials(sessions: Iterable[Trials]) -> Written:
     """One file a study that was measured: every trial, also those that failed, and how."""
     files, left = {}, []
-    for one in sessions:
-        if one.study.measured:
-            metadata = {"kernel": one.kernel, "device": one.device, "bench": one.study.bench}
-            results = (_trial(one.problem, config, outcome) for config, outcome in one.outcomes)
-            text = _text(results, {**metadata, "toolchain": one.study.toolchain})
-            files[f"{one.label}.t4.json"] = File(text, {"trials": len(one.outcomes)})
+    for session in sessions:
+        if session.study.measured:
+            metadata = {"kernel": session.kernel, "device": session.device, "bench": session.study.bench}
+            results = (_trial(session.problem, config, outcome) for config, outcome in session.outcomes)
+            text = _text(results, {**metadata, "toolchain": session.study.toolchain})
+            files[f"{session.label}.t4.json"] = File(text, {"trials": len(session.outcomes)})
         else:
-            left.append(without_times(one))
+            left.append(without_times(session))
     return files, left
 
 
@@ -108,9 +108,9 @@ def _parsed(result: Any, unit: str, place: str) -> tuple[dict[str, Any], float]:
     if result["invalidity"] != "correct":
         raise UsageError(f"{place}: no time: {result['invalidity']}")
     measurements = result.get("measurements") or []
-    if not isinstance(measurements, list) or not all(isinstance(one, dict) for one in measurements):
+    if not isinstance(measurements, list) or not all(isinstance(session, dict) for session in measurements):
         raise UsageError(f"{place}: measurements must be a list of objects")
-    time = next((one for one in measurements if one.get("name") == "time"), None)
+    time = next((session for session in measurements if session.get("name") == "time"), None)
     if time is None:
         raise UsageError(f"{place}: no measurement is called time")
     stated = time.get("unit") or unit

@@ -65,7 +65,11 @@ def feasible(space: Space, kernel: Kernel[Any], problem: Problem, device: Device
 
 def nearest(feasible: Sequence[Config], config: Config) -> Config:
     """`config`, or the feasible one with the fewest doublings of sizes and changed choices between them."""
-    return config if config in feasible else min(feasible, key=lambda one: _doublings(one, config), default=config)
+    return (
+        config
+        if config in feasible
+        else min(feasible, key=lambda candidate: _doublings(candidate, config), default=config)
+    )
 
 
 def _doublings(a: Config, b: Config) -> float:

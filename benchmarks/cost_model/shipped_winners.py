@@ -81,10 +81,10 @@ def show(title: str, found: Sequence[Ranks], buckets: Sequence[str]) -> None:
     """Of ranks by scores trained anew, the mean of each figure, and how far the median strays (standard deviation)."""
     for bucket in buckets:
         low, high = BUCKETS[bucket]
-        here = [[(rank, size) for m, rank, size in one if low <= m <= high] for one in found]
+        here = [[(rank, size) for m, rank, size in ranks if low <= m <= high] for ranks in found]
         if not here[0]:
             continue
-        each = np.array([figures(one) for one in here])
+        each = np.array([figures(ranks) for ranks in here])
         median, mean, p90, top16, top32 = each.mean(0)
         spread = f"{each[:, 0].std():9.2f}" if len(each) > 1 else f"{'':9}"
         print(
@@ -124,7 +124,7 @@ def agreement_of_one_tile(device: str, some: Sequence[winners.Winner]) -> None:
         pair for ours in by_shape.values() for pair in itertools.pairwise(sorted(ours, key=lambda winner: winner.m))
     ]
     if pairs:
-        same = np.mean([one.config == other.config for one, other in pairs])
+        same = np.mean([first.config == other.config for first, other in pairs])
         print(f"ceiling, {device}, m<=16: adjacent sizes, one tile high, agree on {same:.0%} of {len(pairs)}")
 
 
@@ -180,7 +180,7 @@ def _alone(here: Sequence[winners.Winner], rows: dict[Any, Floats]) -> None:
 
 
 def _by_nvmatmul(some: Sequence[winners.Winner]) -> dict[Any, Floats]:
-    return {one.searched: nvmatmul.seconds(one.device, one.m, *one.shape, one.space) for one in some}
+    return {search.searched: nvmatmul.seconds(search.device, search.m, *search.shape, search.space) for search in some}
 
 
 def _unseen_shapes(
@@ -191,7 +191,7 @@ def _unseen_shapes(
     found = [ranks(test, rows, score) for score in scores]
     show(title, found, list(BUCKETS))
     for device in sorted({winner.device for winner in test}):
-        some = [[rank for winner, rank in zip(test, one, strict=True) if winner.device == device] for one in found]
+        some = [[rank for winner, rank in zip(test, ranks, strict=True) if winner.device == device] for ranks in found]
         show(f"{title}, {device}", some, ["all"])
 
 

@@ -49,7 +49,7 @@ def _steps(results: Results) -> str:
 def _failures(results: Results) -> str:
     """Grouped by step and reason, the most frequent first."""
     found = sorted((step, reason[:_REASON], unit) for step, unit, reason in results.failures())
-    groups = [(key, [unit for *_, unit in group]) for key, group in groupby(found, lambda one: one[:2])]
+    groups = [(key, [unit for *_, unit in group]) for key, group in groupby(found, lambda fact: fact[:2])]
     groups.sort(key=lambda group: -len(group[1]))
     return table(("step", "times", "reason", "first"), ((s, len(u), r, u[0]) for (s, r), u in groups))
 
@@ -206,7 +206,8 @@ def _calibrations(results: Results) -> str:
     if not results.is_measured:
         source = f"REHEARSAL on bench {results.bench}, not to be applied"
     parts: Iterator[str] = (
-        one.toml(device.arch, source) if isinstance(one, Calibration) else f"# {one}\n" for one in calibrations(results)
+        fact.toml(device.arch, source) if isinstance(fact, Calibration) else f"# {fact}\n"
+        for fact in calibrations(results)
     )
     text = "\n".join(parts)
     return f"```toml\n{text}```\n" if text else ""

@@ -16,7 +16,7 @@ from pathlib import Path
 from autotune.errors import UsageError
 from autotune.files import read_json, write
 from benchmarks.gpu_run import lines
-from benchmarks.gpu_run.plan import Step
+from benchmarks.gpu_run.plan import RunStep
 
 _GRACE_S = 8.0
 """A step ends by itself when its time is over; after this much more it is killed."""
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass
 class Running:
-    step: Step
+    step: RunStep
     process: subprocess.Popen[bytes]
     ends: float
 
@@ -56,7 +56,7 @@ class Running:
         self.process.wait()
 
 
-def run(plan: Sequence[Step], asked: Run, seconds: float, again: bool) -> None:
+def run(plan: Sequence[RunStep], asked: Run, seconds: float, again: bool) -> None:
     """All steps of `plan` within `seconds`; those that an earlier run finished are left out unless `again`."""
     _claim(asked)
     ends = time.monotonic() + seconds
@@ -85,7 +85,7 @@ def run(plan: Sequence[Step], asked: Run, seconds: float, again: bool) -> None:
             running.kill()
 
 
-def _begin(step: Step, asked: Run, share: float, again: bool) -> Running:
+def _begin(step: RunStep, asked: Run, share: float, again: bool) -> Running:
     began = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.gpu_run.step", step.name, f"--out={asked.folder}"]
     command += [f"--bench={asked.bench}", f"--device={asked.device}", f"--began={began}", f"--seconds={share:.1f}"]
@@ -129,11 +129,11 @@ def _ended(folder: Path, running: Running, beside: dict[str, Running]) -> None:
     print(f"{name}: {told['state']}{told['why'] and ', '}{told['why']} ({told.get('seconds', '?')} s)", flush=True)
 
 
-def _note(folder: Path, step: Step, state: str, why: str) -> None:
+def _note(folder: Path, step: RunStep, state: str, why: str) -> None:
     lines.append(folder / "steps.jsonl", {"unit": step.name, "state": state, "why": why})
 
 
-def _finished(folder: Path, step: Step) -> bool:
+def _finished(folder: Path, step: RunStep) -> bool:
     """Whether nothing of the step is left to ask: failed units, and failed steps, are asked again."""
     told = lines.read(folder / "steps.jsonl").get(step.name, {})
     failed = any("failed" in line for line in lines.read(folder / f"{step.name}.jsonl").values())

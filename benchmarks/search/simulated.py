@@ -133,7 +133,7 @@ def search_once(kernel_name: str, device_name: str, seed: int) -> Found:
 
 
 def ceiling(found: list[Found]) -> str:
-    shares = [one.knowing for one in found if one.knowing is not None]
+    shares = [run.knowing for run in found if run.knowing is not None]
     return f"; knowing the surface: {sum(share <= SHARE for share in shares)}" if shares else ""
 
 
@@ -145,14 +145,14 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.kernels.split(","):
         found = [search_once(name, arguments.device, seed) for seed in range(arguments.repeats)]
-        within = sum(one.share <= SHARE for one in found)
-        trials = sorted(one.share * one.configs for one in found)
-        chance = statistics.mean(1 - (1 - SHARE) ** one.good for one in found)
+        within = sum(run.share <= SHARE for run in found)
+        trials = sorted(run.share * run.configs for run in found)
+        chance = statistics.mean(1 - (1 - SHARE) ** run.good for run in found)
         print(
             f"{name:24} {found[0].configs:6d} configs: 99 % of the best within 5 % of the space in {within} of "
             f"{len(found)} runs (random: {chance:.0%}{ceiling(found)}); "
             f"trials: median {statistics.median(trials):.0f}, most {trials[-1]:.0f}; "
-            f"the model's first choice reaches {statistics.mean(one.by_model for one in found):.2f}",
+            f"the model's first choice reaches {statistics.mean(run.by_model for run in found):.2f}",
             flush=True,
         )
 

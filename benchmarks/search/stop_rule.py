@@ -5,7 +5,7 @@
 Beside the rule of sessions (the chance that an untried config is faster by more is under 1 %): other chances, and the
 expected gain of one more trial. Looked at every 8 trials; a search that still goes on at its 240th has promised nothing
 and stands apart.
-With --moe also where a model foretold the times: fused MoE on an H100, all measured, by the model of an H100 and by the
+With --moe also with times that a model predicted: fused MoE on an H100, all measured, by the model of an H100 and by the
 model of an MI300X, which is mostly wrong there.
 """
 
@@ -44,15 +44,15 @@ class Measured:
 
     configs: Sequence[Mapping[str, Scalar]]
     times: Sequence[float]
-    foretold: tuple[list[float], ...] = ()
+    modeled: tuple[list[float], ...] = ()
 
 
 def recorded(data: Path) -> list[Measured]:
     spaces = [replay_spaces.load(data, name) for name in replay_spaces.names(data)]
-    return [Measured([space.config(one) for one in space.times], list(space.times.values())) for space in spaces]
+    return [Measured([space.config(values) for values in space.times], list(space.times.values())) for space in spaces]
 
 
-def foretold(path: Path, device: str) -> list[Measured]:
+def modeled(path: Path, device: str) -> list[Measured]:
     """Fused MoE on an H100 with what the model of `device` says."""
     found = []
     for problem, by_config in exhaustive_moe.load(path).items():
@@ -63,7 +63,7 @@ def foretold(path: Path, device: str) -> list[Measured]:
 
 
 def looks(space: Measured, seed: int, share: float) -> Iterator[Look]:
-    suggester = Acquisition(space.configs, seed, space.foretold)
+    suggester = Acquisition(space.configs, seed, space.modeled)
     observed: dict[int, float] = {}
     optimum = min(space.times)
     while len(observed) < min(MOST, len(space.configs)):
@@ -91,7 +91,7 @@ def main() -> None:
     kinds = {"recorded spaces": recorded(arguments.data)}
     if arguments.moe:
         path = required(arguments.moe, exhaustive_moe.FILE)
-        kinds |= {f"fused MoE, foretold by {name}": foretold(path, name) for name in ("h100", "mi300x")}
+        kinds |= {f"fused MoE, modeled by {name}": modeled(path, name) for name in ("h100", "mi300x")}
     share = arguments.percent / 100
     for kind, spaces in kinds.items():
         print(f"{kind}:")
@@ -114,7 +114,7 @@ def report(runs: list[list[Look]], share: float) -> None:
 def _ends(found: list[Look], share: float) -> str:
     if not found:
         return "none ended"
-    return f"{len(found)} ended after {np.mean([one.trials for one in found]):4.0f} trials (mean){_left(found, share)}"
+    return f"{len(found)} ended after {np.mean([run.trials for run in found]):4.0f} trials (mean){_left(found, share)}"
 
 
 def _left(looks: list[Look], share: float) -> str:

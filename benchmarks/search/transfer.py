@@ -5,8 +5,8 @@
 The figure is best time so far / optimum, geometric mean over token counts and repeats, after N trials of each problem;
 each begins with a random config, as with a default. `alone`: no problem knows of another, nor of a model. `shared`:
 side by side, each learns from the two nearest as they go on. `in turn`: the same, one problem after another, fewest
-tokens first. `foretold`: side by side, with the static model's times, as in a session; six of its terms were settled
-with these measurements in view. `mistold`: the same, its times shuffled among the configs. `misled`: each learns from
+tokens first. `modeled`: side by side, with the static model's times, as in a session; six of its terms were settled
+with these measurements in view. `shuffled_model`: the same, its times shuffled among the configs. `misled`: each learns from
 25 trials whose times were shuffled among their configs.
 """
 
@@ -48,19 +48,21 @@ def misled(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> N
     for problem, search in searches.items():
         configs = rng.sample(list(times[problem]), 25)
         shuffled = rng.sample(configs, 25)
-        search.transfer({one: {"us": times[problem][other]} for one, other in zip(configs, shuffled, strict=True)})
+        search.transfer(
+            {config: {"us": times[problem][other]} for config, other in zip(configs, shuffled, strict=True)}
+        )
 
 
 def in_turn(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     shared(searches, times, seed)
 
 
-def foretold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
+def modeled(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     _told(searches, times, range(_size(times)))
     shared(searches, times, seed)
 
 
-def mistold(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
+def shuffled_model(searches: dict[Moe, Search], times: dict[Moe, Times], seed: int) -> None:
     _told(searches, times, random.Random(seed).sample(range(_size(times)), _size(times)))
     shared(searches, times, seed)
 
@@ -78,7 +80,7 @@ def _size(times: dict[Moe, Times]) -> int:
 
 
 Way = Callable[[dict[Moe, Search], dict[Moe, Times], int], None]
-WAYS: tuple[Way, ...] = (alone, shared, in_turn, foretold, mistold, misled)
+WAYS: tuple[Way, ...] = (alone, shared, in_turn, modeled, shuffled_model, misled)
 
 
 def regrets(times: dict[Moe, Times], way: Way, seed: int) -> list[list[float]]:

@@ -39,7 +39,7 @@ class Survey:
     """One folder of one format: what was taken, what was left out, and the files that do not come back."""
 
     files: int
-    report: importing.Report
+    report: importing.ImportReport
     different: list[str]
 
     def lines(self, name: str) -> Iterator[str]:
@@ -48,8 +48,8 @@ class Survey:
             f"{name}: {self.files} files, {len({str(row.evidence['file']) for row in rows})} taken, {len(rows)} rows, "
             f"{len(self.report.left)} left out, {len(self.different)} that do not come back"
         )
-        yield from (f"  DIFFERENT {one}" for one in self.different)
-        reasons = Counter(re.sub(r"\d+", "#", one.reason) for one in self.report.left)
+        yield from (f"  DIFFERENT {entry}" for entry in self.different)
+        reasons = Counter(re.sub(r"\d+", "#", entry.reason) for entry in self.report.left)
         yield from (f"  {count:6} {reason}" for reason, count in reasons.most_common())
 
 
@@ -67,9 +67,9 @@ def survey(name: str, folder: Path, model: str = MODEL) -> Survey:
     written: dict[str, dict[str, Any]] = {}
     unwritten: set[tuple[str, str]] = set()
     for device in {made.device for made in tables}:
-        content, left = form.write([one for one in tables if one.device == device])
-        written |= {Path(file).name: json.loads(one.text) for file, one in content.items()}
-        unwritten |= {(one.place, one.entry) for one in left}
+        content, left = form.write([entry for entry in tables if entry.device == device])
+        written |= {Path(file).name: json.loads(entry.text) for file, entry in content.items()}
+        unwritten |= {(entry.place, entry.entry) for entry in left}
     return Survey(len(files), report, sorted(_different(written, unwritten, tables, files)))
 
 
@@ -81,9 +81,9 @@ def _different(
     A `_down` file may have more: it covers the other's sizes.
     """
     taken: dict[str, set[str]] = {}
-    for one in tables:
-        for row in one.rows:
-            if (table_name(one), describe_key(row.problem)) in unwritten:
+    for entry in tables:
+        for row in entry.rows:
+            if (table_name(entry), describe_key(row.problem)) in unwritten:
                 continue
             for origin in (row.evidence, *row.evidence.get("also", ())):
                 taken.setdefault(str(origin["file"]), set()).add(str(origin["entry"]))

@@ -151,8 +151,8 @@ def within_one(subject: Subject, seed: int) -> str:
             found = [subject.compiled(subject.problems[0], config) for config in configs]
     finally:
         knobs.compilation.listener = None
-    codes = {one.code for one in found if one}
-    fits = sum(one is not None for one in found)
+    codes = {resources.code for resources in found if resources}
+    fits = sum(resources is not None for resources in found)
     total = sum(spent.values())
     needed = sum(us * len(texts[stage]) / len(configs) for stage, us in spent.items())
     stages = ", ".join(f"{stage} {len(texts[stage])} ({us / total:.0%} of the time)" for stage, us in spent.items())

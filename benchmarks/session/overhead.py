@@ -7,8 +7,8 @@ without the start of processes and without proofs; enumerating the space is the 
 compiles a config, waits, and goes on; the session compiles the next ones meanwhile, so its ratio may be under 1:
 `--serial` keeps it from that, to show what its own work costs.
 
-That work is told by itself too: the same session once more, whose crew knows all answers and gives them at once, in
-seconds of this process's CPU, which other programs on the machine do not stretch.
+That work is told by itself too: the same session once more, whose executors know all answers and give them at
+once, in seconds of this process's CPU, which other programs on the machine do not stretch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import executors
 from autotune.tuning.session.compiler import Subject
-from autotune.tuning.session.executors import Crew, Hire, Pool
+from autotune.tuning.session.executors import Executors, Pool, Start
 from autotune.tuning.session.progress import Status
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Job, Limits, Workers
@@ -88,7 +88,7 @@ class Times:
     cpu: tuple[float, float]
 
 
-def session(given: argparse.Namespace, folder: Path, seconds: float, hire: Hire) -> Times:
+def session(given: argparse.Namespace, folder: Path, seconds: float, start: Start) -> Times:
     """From `run` to the last told trial."""
     kernel, device = registry.load(KERNEL), devices.named(DEVICE)
     marks: list[tuple[float, float]] = []
@@ -102,36 +102,36 @@ def session(given: argparse.Namespace, folder: Path, seconds: float, hire: Hire)
             raise _Done
 
     bench = Simulated(weather=Weather(noise=0.0), seconds=seconds)
-    plan = Plan(folder / "t", folder / "s", Budget(given.trials), limits=Limits(processes=1), bench=bench, hire=hire)
-    one = Session(kernel, device, plan, progress)
+    plan = Plan(folder / "t", folder / "s", Budget(given.trials), limits=Limits(processes=1), bench=bench, start=start)
+    tuning = Session(kernel, device, plan, progress)
     mark()
     with suppress(_Done):
-        one.run({problem(): 1})
+        tuning.run({problem(): 1})
     begin, first, last = marks[0], marks[1], marks[-1]
     return Times(last[0] - begin[0], (first[1] - begin[1], last[1] - first[1]))
 
 
-def warmed(given: argparse.Namespace, compiled: dict[Job, Any], starting: list[float]) -> Hire:
-    """A local crew whose processes have begun; the seconds that took go into `starting`."""
+def warmed(given: argparse.Namespace, compiled: dict[Job, Any], starting: list[float]) -> Start:
+    """Local executors whose processes have begun; the seconds that took go into `starting`."""
 
     @contextmanager
-    def hire(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
-        with executors.local(limits, state, bench) as hired:
+    def start(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Executors]:
+        with executors.local(limits, state, bench) as started:
             begin = time.perf_counter()
-            for pool in (hired.compilers, *hired.lanes):
+            for pool in (started.compilers, *started.lanes):
                 pool.submit(compile_job, another()).result()
             starting.append(time.perf_counter() - begin)
-            yield Crew(Noting(hired.compilers, compiled), [hired.compilers] if given.serial else hired.lanes)
+            yield Executors(Noting(started.compilers, compiled), [started.compilers] if given.serial else started.lanes)
 
-    return hire
+    return start
 
 
-def informed(compiled: dict[Job, Any]) -> Hire:
+def informed(compiled: dict[Job, Any]) -> Start:
     @contextmanager
-    def hire(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
-        yield Crew(Known(compiled), [Known(compiled)])
+    def start(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Executors]:
+        yield Executors(Known(compiled), [Known(compiled)])
 
-    return hire
+    return start
 
 
 def tried(folder: Path) -> list[Config]:

@@ -17,7 +17,7 @@ from autotune import registry, table
 from autotune.check import artifact, compilers, html_report, releases, report, reproduce, served_rows, timing
 from autotune.check.bisect import bisect, comparing
 from autotune.check.builder import Builder
-from autotune.check.call import Call
+from autotune.check.call import CheckedCall
 from autotune.check.compare import check
 from autotune.check.served_rows import ServedConfig
 from autotune.check.triage import Pair, Verdict, strength, triage
@@ -42,7 +42,7 @@ def builder(state):
 def gemm(arch, format, m=256):
     gpu = devices.of_arch(arch)
     problem = plain_gemm.problem(m, 256, 256, format)
-    return Call(plain_gemm, problem, plain_gemm.default(problem, gpu), gpu)
+    return CheckedCall(plain_gemm, problem, plain_gemm.default(problem, gpu), gpu)
 
 
 def release(variable):
@@ -98,7 +98,7 @@ def test_what_interpreter_runs_alike_is_proved_once():
     def call(device, **changes):
         kernel, gpu = registry.load("norm/rms_norm"), devices.named(device)
         problem = kernel.problem(64, 7168)
-        return Call(kernel, problem, Config({**kernel.default(problem, gpu), **changes}), gpu)
+        return CheckedCall(kernel, problem, Config({**kernel.default(problem, gpu), **changes}), gpu)
 
     here = call("mi355x")
     assert here.computation == call("mi355x", num_warps=2).computation == call("b200", num_stages=3).computation
@@ -261,7 +261,7 @@ def tables(tmp_path, monkeypatch, shared_state):
     rows = []
     for m, changes in ((64, {}), (128, {"num_warps": 16}), (256, {"num_warps": 3})):
         problem = kernel.problem(m, 7168)
-        proved = Call(kernel, problem, kernel.default(problem, gpu), gpu)
+        proved = CheckedCall(kernel, problem, kernel.default(problem, gpu), gpu)
         (made,) = builder(shared_state).builds(compilers.installed(), [proved]).values()
         config = Config({**proved.config, **changes})
         rows.append(table.Row(key(problem), config, "modeled", {}, made.toolchain, made.resources.code))

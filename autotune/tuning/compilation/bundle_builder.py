@@ -42,7 +42,7 @@ def jobs(kernel: Kernel[Any], device: Device, problems: Sequence[Problem]) -> It
             for config in dict.fromkeys((*first, *own)):
                 if kernel.reject(variant, config, device) is not None:
                     continue
-                signature = tuple(one.signature for one in launches(kernel, variant, config, device))
+                signature = tuple(launched.signature for launched in launches(kernel, variant, config, device))
                 if signature not in seen:
                     seen.add(signature)
                     yield Job(kernel.name, key(variant), config, device.name)
@@ -66,7 +66,7 @@ def make(
             else:
                 made.append(Specialisation(job.kernel, job.problem, job.config, tuple(result["keys"])))
             progress(done, len(asked))
-    made.sort(key=lambda one: (one.kernel, str(one.problem), str(one.config)))
+    made.sort(key=lambda entry: (entry.kernel, str(entry.problem), str(entry.config)))
     blank = Manifest(device.arch, device.name, triton.__version__, {}, tuple(made))
     manifest = replace(blank, tables={name: bundle.table_hash(blank, name) for name in sorted(problems)})
     bundle.write(manifest, folder)
@@ -87,15 +87,17 @@ def verify(folder: Path) -> list[str]:
     device = devices.named(manifest.device)
     triton.knobs.cache.manager_class = _Strict
     wrong = []
-    for one in manifest.specialisations:
-        place = f"{one.kernel} " + ",".join(f"{name}={value}" for name, value in one.problem)
+    for specialisation in manifest.specialisations:
+        place = f"{specialisation.kernel} " + ",".join(f"{name}={value}" for name, value in specialisation.problem)
         try:
-            keys = tuple(_keys(one.kernel, dict(one.problem), one.config, device))
+            keys = tuple(_keys(specialisation.kernel, dict(specialisation.problem), specialisation.config, device))
         except _Missing as missing:
             wrong.append(f"{place}: {missing}")
         else:
-            if keys != one.keys:
-                wrong.append(f"{place}: the manifest says {', '.join(one.keys)}, serving asks for {', '.join(keys)}")
+            if keys != specialisation.keys:
+                wrong.append(
+                    f"{place}: the manifest says {', '.join(specialisation.keys)}, serving asks for {', '.join(keys)}"
+                )
     return wrong
 
 

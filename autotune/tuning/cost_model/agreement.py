@@ -54,18 +54,18 @@ class Agreement:
 
 def agreement(problems: Sequence[Timed]) -> Agreement:
     """Judge the model by at least one problem, each with at least one time."""
-    modeled_us = np.concatenate([one.modeled_us for one in problems])
-    us = np.concatenate([one.us for one in problems])
-    bounds = np.array([bound for one in problems for bound in one.bounds])
+    modeled_us = np.concatenate([problem.modeled_us for problem in problems])
+    us = np.concatenate([problem.us for problem in problems])
+    bounds = np.array([bound for problem in problems for bound in problem.bounds])
     names, counts = np.unique(bounds, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    ranked = [one for one in problems if len(one.us) >= _FEWEST]
+    ranked = [problem for problem in problems if len(problem.us) >= _FEWEST]
     return Agreement(
         problems=len(problems),
         ratio=_ratio(modeled_us, us),
         ranked=len(ranked),
-        rank=float(np.mean([_rank(one) for one in ranked])) if ranked else None,
-        regret=tuple(float(np.mean([_regret(one, k) for one in ranked])) for k in FIRST) if ranked else None,
+        rank=float(np.mean([_rank(problem) for problem in ranked])) if ranked else None,
+        regret=tuple(float(np.mean([_regret(problem, k) for problem in ranked])) for k in FIRST) if ranked else None,
         by_bound=tuple((str(names[i]), _ratio(modeled_us[bounds == names[i]], us[bounds == names[i]])) for i in order),
     )
 
@@ -76,13 +76,13 @@ def _ratio(modeled_us: Floats, us: Floats) -> Ratio:
     return Ratio(len(us), float(np.exp(middle)), float(np.exp(np.quantile(np.abs(logs - middle), _WITHIN))))
 
 
-def _rank(one: Timed) -> float:
+def _rank(problem: Timed) -> float:
     """0 where the model, or the device, tells no config from another."""
-    if np.ptp(one.modeled_us) == 0 or np.ptp(one.us) == 0:
+    if np.ptp(problem.modeled_us) == 0 or np.ptp(problem.us) == 0:
         return 0.0
-    return float(spearmanr(one.modeled_us, one.us).statistic)
+    return float(spearmanr(problem.modeled_us, problem.us).statistic)
 
 
-def _regret(one: Timed, first: int) -> float:
-    order = np.argsort(one.modeled_us, kind="stable")[:first]
-    return float(one.us[order].min() / one.us.min() - 1)
+def _regret(problem: Timed, first: int) -> float:
+    order = np.argsort(problem.modeled_us, kind="stable")[:first]
+    return float(problem.us[order].min() / problem.us.min() - 1)

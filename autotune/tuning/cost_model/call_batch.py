@@ -14,12 +14,12 @@ from autotune.kernel import Kernel, Work
 from autotune.tuning.arrays import Floats
 
 _PARAMETERS = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
-"""Config parameters that `Calls` reads beside the work."""
+"""Config parameters that `CallBatch` reads beside the work."""
 
 
 @dataclass(frozen=True)
-class Calls:
-    """Calls on one device with one operand dtype. Each column has one number per call, in the units of `Work`."""
+class CallBatch:
+    """CallBatch on one device with one operand dtype. Each column has one number per call, in the units of `Work`."""
 
     dtype: str
     programs: Floats
@@ -43,7 +43,7 @@ class Calls:
         return self.bytes_per_program / self.iterations
 
 
-def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
+def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
     """Batch works and their configs. Raises ValueError for an empty batch or works of different dtypes."""
     (dtype,) = {work.dtype for work in works}
 
@@ -55,7 +55,7 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
 
     rows, columns = of_configs("BLOCK_M", 0), of_configs("BLOCK_N", 0)
     tiled = (rows > 0) & (columns > 0) & (dtype != "fp32")
-    return Calls(
+    return CallBatch(
         dtype=dtype,
         programs=of_works("programs"),
         flops_per_program=of_works("flops_per_program"),
@@ -72,7 +72,7 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> Calls:
     )
 
 
-def calls_of(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> Calls:
+def calls_of(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> CallBatch:
     """Batch `configs` on one problem, in their order. Raises ValueError for none."""
     return side_by_side(works(kernel, problem, configs, device), configs)
 

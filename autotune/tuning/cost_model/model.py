@@ -32,7 +32,7 @@ from autotune.identity import meaning
 from autotune.kernel import Work
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.call_batch import Calls, side_by_side
+from autotune.tuning.cost_model.call_batch import CallBatch, side_by_side
 from autotune.tuning.cost_model.program_cost import UNIT_BYTES_PER_CLOCK, ProgramCost, program_cost
 from autotune.tuning.cost_model.tile_cost import WIDTH
 
@@ -109,7 +109,7 @@ def predict(work: Work, config: Config, device: Device, resources: Resources | N
 
 
 def predict_all(
-    calls: Calls,
+    calls: CallBatch,
     device: Device,
     resources: Sequence[Resources | None] = (),
     reuse_bytes: Floats | float = np.inf,
@@ -147,7 +147,7 @@ def predict_all(
     return Predictions(launch + fitted.factor * rest, terms, fitted.spread, fitted.source)
 
 
-def _iteration(calls: Calls, device: Device, cost: ProgramCost, programs: Floats) -> dict[str, Floats]:
+def _iteration(calls: CallBatch, device: Device, cost: ProgramCost, programs: Floats) -> dict[str, Floats]:
     """Return clocks per term of one iteration with `programs` resident per compute unit: shared terms and own ones."""
     lanes = 32 * _SINGLE_WARP_ISSUE * np.maximum(1.0, calls.warps)
     alone, shared = np.minimum(128, lanes), np.minimum(128, lanes * np.maximum(1.0, programs))
@@ -170,7 +170,7 @@ def _overlapped(clocks: dict[str, Floats]) -> Floats:
     return total
 
 
-def _l2_clocks(calls: Calls, device: Device, cost: ProgramCost, programs: Floats) -> Floats:
+def _l2_clocks(calls: CallBatch, device: Device, cost: ProgramCost, programs: Floats) -> Floats:
     """Return L2 clocks of one iteration of all resident programs; a few compute units alone reach only a part of its
     rate."""
     active = np.minimum(calls.programs, device.compute_units * programs)
@@ -181,7 +181,7 @@ def _l2_clocks(calls: Calls, device: Device, cost: ProgramCost, programs: Floats
     return clocks
 
 
-def _dram_us(calls: Calls, device: Device, cost: ProgramCost, resident: Floats) -> Floats:
+def _dram_us(calls: CallBatch, device: Device, cost: ProgramCost, resident: Floats) -> Floats:
     """Return DRAM time: at streaming bandwidth, or at what the bytes in flight allow (Little's law); the root of both
     squares, so that two close limits add up."""
     run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * cost.loads_in_flight)

@@ -23,7 +23,7 @@ from autotune.errors import UsageError
 from autotune.files import read_json
 from autotune.kernel import Kernel
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model.call_batch import Calls, distinct, side_by_side, works
+from autotune.tuning.cost_model.call_batch import CallBatch, distinct, side_by_side, works
 from autotune.tuning.cost_model.model import Predictions, predict_all
 from autotune.tuning.cost_model.program_cost import program_cost
 
@@ -44,7 +44,7 @@ MODEL = ("behind", "place", *(f"{name}_time" for name in TERMS))
 FEATURES = (*SHAPE, *MODEL)
 
 
-def features(calls: Calls, device: Device, predictions: Predictions) -> Floats:
+def features(calls: CallBatch, device: Device, predictions: Predictions) -> Floats:
     """Return one row per config of one problem, columns as in FEATURES; times of the model are relative to its best."""
     best = predictions.us.min()
     place = np.argsort(np.argsort(predictions.us, kind="stable"), kind="stable") / max(1, len(predictions.us) - 1)
@@ -52,12 +52,12 @@ def features(calls: Calls, device: Device, predictions: Predictions) -> Floats:
     return np.stack([*_shape(calls, device), *model], 1)
 
 
-def applies_to(calls: Calls) -> bool:
+def applies_to(calls: CallBatch) -> bool:
     """True for kernels like those it was trained on: BLOCK_M x BLOCK_N tiles on the matrix units."""
     return bool((calls.rows > 0).all() and (calls.depth > 0).all())
 
 
-def _shape(calls: Calls, device: Device) -> list[Floats]:
+def _shape(calls: CallBatch, device: Device) -> list[Floats]:
     resident = program_cost(calls, device).programs_per_unit
     threads = calls.warps * device.warp_size
     waves = calls.programs / device.compute_units

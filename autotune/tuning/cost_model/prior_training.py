@@ -62,7 +62,7 @@ def trained(problems: Sequence[MeasuredProblem], seed: int = 0) -> tuple[float, 
         random_state=seed,
     )
     model.fit(rows, np.concatenate([labels for _, labels in drawn]))
-    return scale, [_nodes(one.tree_, model.learning_rate) for one in model.estimators_[:, 0]]
+    return scale, [_nodes(estimator.tree_, model.learning_rate) for estimator in model.estimators_[:, 0]]
 
 
 def written(problems: Mapping[str, Sequence[MeasuredProblem]]) -> str:

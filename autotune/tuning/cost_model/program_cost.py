@@ -10,7 +10,7 @@ import numpy as np
 from autotune.device import Device
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.call_batch import Calls
+from autotune.tuning.cost_model.call_batch import CallBatch
 from autotune.tuning.cost_model.tile_cost import FP8, SCALED, WIDTH, Tiles, tiles
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
@@ -32,7 +32,7 @@ _ROW_SCALING = 32
 
 @dataclass(frozen=True)
 class ProgramCost:
-    """Cost of one program; counts are per iteration, columns as in `Calls`."""
+    """Cost of one program; counts are per iteration, columns as in `CallBatch`."""
 
     programs_per_unit: Floats
     tile_bytes: Floats
@@ -50,7 +50,7 @@ class ProgramCost:
     """Prologue, in which pipeline stages are filled one after another, and epilogue."""
 
 
-def program_cost(calls: Calls, device: Device, resources: Sequence[Resources | None] = ()) -> ProgramCost:
+def program_cost(calls: CallBatch, device: Device, resources: Sequence[Resources | None] = ()) -> ProgramCost:
     """Estimate the cost of programs with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only.
 
     `resources` of compiled binaries replace estimates, in the order of the calls.
@@ -86,7 +86,7 @@ def program_cost(calls: Calls, device: Device, resources: Sequence[Resources | N
     )
 
 
-def _instruction(calls: Calls, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
+def _instruction(calls: CallBatch, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
     """Return rows and dense flop/us of the matrix instruction that the compiler chooses for such tiles."""
     rate = np.full(len(calls.rows), device.rate(calls.dtype))
     if device.architecture.group_mma and calls.dtype != "fp32":
@@ -106,7 +106,7 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
     return (64.0 if by_group else 16.0), rate * (_SYNC_RATE if slower else 1.0)
 
 
-def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
+def _operations(calls: CallBatch, device: Device, tile: Tiles) -> Floats:
     """Return fp32 lane operations; scalar instructions count as a whole warp's."""
     scaling = calls.rows * (_SCALING * calls.columns + _ROW_SCALING) if calls.dtype in SCALED else 0.0
     loop = _LOOP_INSTRUCTIONS * tile.threads
@@ -121,7 +121,7 @@ def _operations(calls: Calls, device: Device, tile: Tiles) -> Floats:
     return np.where(tile.tiled, tiled, calls.step_bytes / 2)
 
 
-def _sync_clocks(calls: Calls, device: Device, tile: Tiles) -> Floats:
+def _sync_clocks(calls: CallBatch, device: Device, tile: Tiles) -> Floats:
     """Return clocks of waits. tcgen05 leaves products in tensor memory, to be read back each time they are scaled."""
     through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype in SCALED)
     return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)

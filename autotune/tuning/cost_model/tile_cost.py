@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from autotune.device import Device
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.occupancy import programs_per_unit
-from autotune.tuning.cost_model.call_batch import Calls
+from autotune.tuning.cost_model.call_batch import CallBatch
 
 FP8 = ("fp8", "fp8_tensor")
 SCALED = ("fp8", "fp4")
@@ -21,7 +21,7 @@ WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
 
 @dataclass(frozen=True)
 class Tiles:
-    """Columns as in `Calls`; only `threads` is meaningful for kernels without BLOCK_M x BLOCK_N x BLOCK_K tiles."""
+    """Columns as in `CallBatch`; only `threads` is meaningful for kernels without BLOCK_M x BLOCK_N x BLOCK_K tiles."""
 
     tiled: NDArray[np.bool_]
     by_group: NDArray[np.bool_]
@@ -36,7 +36,7 @@ class Tiles:
     programs_per_unit: Floats
 
 
-def tiles(calls: Calls, device: Device) -> Tiles:
+def tiles(calls: CallBatch, device: Device) -> Tiles:
     """Estimate tiles from the configs, before compiling."""
     tiled = (calls.rows > 0) & (calls.depth > 0)
     grouped = device.architecture.group_mma is not None
@@ -61,7 +61,7 @@ def tiles(calls: Calls, device: Device) -> Tiles:
     )
 
 
-def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _readings(calls: CallBatch, device: Device, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return how often A and B are read from shared memory in one iteration, by Triton 3.9's layout of warps.
 
     Single warps (mma.sync, MFMA) are put down the rows while a warp's part is at least twice as high as wide, else
@@ -80,7 +80,7 @@ def _readings(calls: Calls, device: Device, by_group: NDArray[np.bool_]) -> tupl
     return np.where(by_group, groups, across), np.where(by_group, instructions, down)
 
 
-def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
+def _registers(calls: CallBatch, device: Device, threads: Floats, tile_bytes: Floats, held_bytes: Floats) -> Floats:
     """Estimate registers per thread, fitted to 287 binaries of block-scaled FP8 GEMM (sm_90, gfx942; Triton 3.9).
 
     Root mean square error where nothing spills: 4 registers for wgmma, 8 for mma.sync, 11 for MFMA; 12 more for other
@@ -94,7 +94,7 @@ def _registers(calls: Calls, device: Device, threads: Floats, tile_bytes: Floats
     return 36 + held * accumulators + 0.8 * tile_bytes / 4 / threads + operands
 
 
-def _fitting(calls: Calls, device: Device, registers: Floats, shared_bytes: Floats) -> Floats:
+def _fitting(calls: CallBatch, device: Device, registers: Floats, shared_bytes: Floats) -> Floats:
     used = np.floor(np.minimum(registers, device.architecture.limits.thread_registers))
     asked = np.stack([used, np.floor(shared_bytes), calls.warps], 1).astype(int)
     distinct, inverse = np.unique(asked, axis=0, return_inverse=True)

@@ -144,7 +144,7 @@ def _counted(kernel: Kernel[P], problem: P, config: Config, device: Device, choo
     with sanitized(order, tally), _dots_told(tally):
         outputs = kernel.launch(*inputs, config=config, device=device)
     returned = frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors(outputs))
-    return Counts(tuple(one.result() for one in tally.launches), returned)
+    return Counts(tuple(launch.result() for launch in tally.launches), returned)
 
 
 @dataclass

@@ -101,7 +101,7 @@ def _sampled(kernel: Kernel[Any], problem: Problem, inputs: tuple[Any, ...], lau
     wide, narrow = (Batch(name, problem, resized(problem, name, size), in_place=False) for size in (many, few))
     if many < 2 or wide.small is None or narrow.small is None:
         raise NoRows(f"{kernel.name} {describe(problem)}: no smaller batch along {name}")
-    whole, like = (_outputs(one, launch) for one in (problem, wide.small))
+    whole, like = (_outputs(asked, launch) for asked in (problem, wide.small))
     if any(wide.dimension(big.shape, small.shape) is None for big, small in zip(whole, like, strict=True)):
         raise NoRows(f"{kernel.name} {describe(problem)}: an output has no rows along {name}")
     for index in range(_BATCHES):

@@ -39,7 +39,7 @@ class Study:
     bench: str
     """Source of the times: the name of a bench, or `model:` and the version of the cost model."""
     epoch: int = 0
-    """How often the crash ledger was forgotten."""
+    """How often the crash log was forgotten."""
     order: str = ""
     """The order of reduction to which a deterministic session kept; empty: free."""
     listed: str = ""
@@ -115,12 +115,12 @@ def read(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
         return
     with storage.exclusive(lock_path(path)):
         held = storage.journal(path)
-        for summary in sorted(optuna.get_all_study_summaries(held), key=lambda one: one.study_name):
+        for summary in sorted(optuna.get_all_study_summaries(held), key=lambda held_study: held_study.study_name):
             study = Study.named(summary.study_name)
             if study is None or study.source != source:
                 continue
             trials = optuna.load_study(study_name=summary.study_name, storage=held).get_trials(deepcopy=False)
-            ended = tuple(_outcome(one, path) for one in trials if one.state == optuna.trial.TrialState.COMPLETE)
+            ended = tuple(_outcome(trial, path) for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE)
             if ended:
                 yield Trials(kernel.name, device, study, parse(kernel.problem, study.problem), ended)
 

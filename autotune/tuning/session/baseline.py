@@ -19,7 +19,7 @@ _PASSES = 16
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LibraryComparison:
     """Microseconds of one row's problem on one bench; None for what was not measured."""
 
     problem: str
@@ -33,7 +33,7 @@ class Comparison:
     """Speedup of the tuned config over a library whose results are right."""
 
     @classmethod
-    def of(cls, row: Row) -> Comparison | None:
+    def of(cls, row: Row) -> LibraryComparison | None:
         """Read the comparison from a row's evidence; None if its time was only modeled."""
         evidence = row.evidence
         if "us" not in evidence or "roofline_us" not in evidence:

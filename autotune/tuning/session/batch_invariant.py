@@ -62,7 +62,7 @@ class OneOrder:
         self, free: Sequence[Searched], staying: Sequence[Row], search: Callable[[Mapping[Problem, Order]], ByProblem]
     ) -> tuple[list[OrderChoice], list[Searched]]:
         """Each family's choice, and its problems with the trials of that order alone; `search` runs one order each."""
-        by_problem = {one.problem: one for one in free}
+        by_problem = {search.problem: search for search in free}
         families = [[by_problem[problem] for problem in some] for some in self.families(by_problem)]
         lists = [self.shortlist(some, staying) for some in families]
         found: list[dict[Order, ByProblem]] = [{} for _ in families]
@@ -72,14 +72,14 @@ class OneOrder:
                 for some, orders, by in zip(families, lists, found, strict=True)
                 if turn < len(orders)
             ]
-            outcomes = search({one.problem: wanted for some, wanted, _ in now for one in some})
+            outcomes = search({search.problem: wanted for some, wanted, _ in now for search in some})
             for some, wanted, by in now:
-                by[wanted] = {one.problem: outcomes[one.problem] for one in some}
+                by[wanted] = {search.problem: outcomes[search.problem] for search in some}
         choices = [self.choose(some, by) for some, by in zip(families, found, strict=True)]
         kept = [
-            replace(one, outcomes=by[choice.order][one.problem], others=one.outcomes)
+            replace(search, outcomes=by[choice.order][search.problem], others=search.outcomes)
             for some, by, choice in zip(families, found, choices, strict=True)
-            for one in some
+            for search in some
         ]
         return choices, kept
 
@@ -91,19 +91,19 @@ class OneOrder:
         held = {self.of(row.config) for row in self._kin(free[0].problem, staying)}
         totals = self._modeled(free)
         if held:
-            totals = {one: total for one, total in totals.items() if one in held}
+            totals = {order: total for order, total in totals.items() if order in held}
         if not totals:
             kept = f" that the table's other rows have ({'; '.join(map(describe_order, held))})" if held else ""
-            these = "; ".join(describe(one.problem) for one in free)
+            these = "; ".join(describe(search.problem) for search in free)
             raise UsageError(
                 f"{self.subject.kernel.name} on {self.subject.device.name}: no order of reduction{kept} is allowed for "
                 f"all of {these}; leave some out, or give --tables of their own"
             )
-        ranked = sorted(totals, key=lambda one: (totals[one], str(one)))
+        ranked = sorted(totals, key=lambda order: (totals[order], str(order)))
         won: Counter[Order] = Counter()
-        for one in free:
-            won.update({self.of(config): one.weight for config in one.good[:1]})
-        popular = sorted(won.keys() & totals.keys(), key=lambda one: (-won[one], str(one)))
+        for search in free:
+            won.update({self.of(config): search.weight for config in search.good[:1]})
+        popular = sorted(won.keys() & totals.keys(), key=lambda order: (-won[order], str(order)))
         return list(dict.fromkeys([*ranked[:_SHORTLIST], *popular[:1]]))
 
     def choose(self, free: Sequence[Searched], found: Found) -> OrderChoice:
@@ -111,17 +111,19 @@ class OneOrder:
 
         Raises UsageError where none serves all problems.
         """
-        totals = {one: total for one, by in found.items() if (total := _total(free, by)) < math.inf}
+        totals = {order: total for order, by in found.items() if (total := _total(free, by)) < math.inf}
         if not totals:
             raise UsageError(
                 f"{self.subject.kernel.name} on {self.subject.device.name}: in none of {len(found)} orders of "
                 f"reduction has every problem a config that works; give more --trials, or leave problems out"
             )
-        best = min(totals, key=lambda one: (totals[one], str(one)))
-        incumbents = {self.of(one.incumbent) for one in free if one.incumbent is not None}
-        stay = [one for one in sorted(incumbents, key=str) if totals.get(one, math.inf) <= totals[best] * (1 + TIE)]
+        best = min(totals, key=lambda order: (totals[order], str(order)))
+        incumbents = {self.of(search.incumbent) for search in free if search.incumbent is not None}
+        stay = [
+            order for order in sorted(incumbents, key=str) if totals.get(order, math.inf) <= totals[best] * (1 + TIE)
+        ]
         chosen = stay[0] if stay else best
-        return OrderChoice(chosen, {one.problem: _over_free(one, found, chosen) for one in free})
+        return OrderChoice(chosen, {search.problem: _over_free(search, found, chosen) for search in free})
 
     def staying(self, old: Iterable[Row], problems: Iterable[Problem], rank: int) -> list[Row]:
         """Old rows that those of a session over `problems`, of the tier with this rank, will not replace."""
@@ -152,7 +154,7 @@ class OneOrder:
     def stamped(self, rows: Iterable[Row], choices: Iterable[OrderChoice], compared: Mapping[Row, int]) -> list[Row]:
         """The `rows` that were proved, and say so: their order, its price, and how many batches were compared."""
         device = self.subject.device
-        over = {key(served(p, device)): share for one in choices for p, share in one.over_free.items()}
+        over = {key(served(p, device)): share for choice in choices for p, share in choice.over_free.items()}
         return [
             replace(
                 row,
@@ -173,12 +175,12 @@ class OneOrder:
         """Weighted totals, by the model, of the orders that every problem allows."""
         kernel, device = self.subject.kernel, self.subject.device
         totals: dict[Order, float] | None = None
-        for one in free:
-            allowed = feasible(self.space, kernel, one.problem, device)
+        for search in free:
+            allowed = feasible(self.space, kernel, search.problem, device)
             best: dict[Order, float] = {}
-            for config, us in zip(allowed, predicted_times(kernel, one.problem, allowed, device)[0], strict=True):
+            for config, us in zip(allowed, predicted_times(kernel, search.problem, allowed, device)[0], strict=True):
                 mine = self.of(config)
-                best[mine] = min(best.get(mine, math.inf), one.weight * us)
+                best[mine] = min(best.get(mine, math.inf), search.weight * us)
             before = dict.fromkeys(best, 0.0) if totals is None else totals
             totals = {mine: total + best[mine] for mine, total in before.items() if mine in best}
         return totals or {}
@@ -199,17 +201,17 @@ class OneOrder:
 
 def price(choices: Iterable[OrderChoice], weights: Mapping[Problem, int]) -> float:
     """Time against the free choice, geometric mean over calls of a step."""
-    return geometric_mean((over, weights[p]) for one in choices for p, over in one.over_free.items())
+    return geometric_mean((over, weights[p]) for choice in choices for p, over in choice.over_free.items())
 
 
 def _total(free: Iterable[Searched], by: ByProblem) -> float:
-    return sum(one.weight * _best(by[one.problem]) for one in free)
+    return sum(search.weight * _best(by[search.problem]) for search in free)
 
 
-def _over_free(one: Searched, found: Found, chosen: Order) -> float:
+def _over_free(search: Searched, found: Found, chosen: Order) -> float:
     """The free choice has the trials of every order too."""
-    freely = min(_best(one.outcomes), *(_best(by[one.problem]) for by in found.values()))
-    return _best(found[chosen][one.problem]) / freely
+    freely = min(_best(search.outcomes), *(_best(by[search.problem]) for by in found.values()))
+    return _best(found[chosen][search.problem]) / freely
 
 
 def _best(outcomes: Outcomes) -> float:

@@ -16,7 +16,7 @@ from autotune.tuning.compilation.launch import launches
 from autotune.tuning.compilation.machine import check_named_assemblers
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.jobs import check_machine, compile_job
-from autotune.tuning.session.crash_log import Crash, Ledger
+from autotune.tuning.session.crash_log import Crash, CrashLog
 from autotune.tuning.session.executors import Pool
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job
@@ -49,8 +49,8 @@ class Subject:
         names = (self.kernel.name, self.identity.kernel, self.toolchain, describe(problem), str(config))
         return Crash(*names, stage=stage, kind=kind, reason=reason)
 
-    def crashed(self, ledger: Ledger, problem: Problem, config: Config) -> Crash | None:
-        return ledger.find(*self.crash(problem, config, "", "", "").where)
+    def crashed(self, crash_log: CrashLog, problem: Problem, config: Config) -> Crash | None:
+        return crash_log.find(*self.crash(problem, config, "", "", "").where)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Compiler:
     subject: Subject
     cache: Cache
     pool: Pool
-    ledger: Ledger
+    crash_log: CrashLog
     compiled: int = 0
     from_cache: int = 0
     cpu_s: float = 0.0
@@ -107,8 +107,8 @@ class Compiler:
         except Lost as lost:
             # LLVM ends the process where it cannot write its output.
             self.pool.submit(check_machine, self.subject.device.arch).result()
-            # Not a result of the config, which may pass elsewhere, but known to the ledger.
-            self.ledger.add(self.subject.crash(problem, config, "compile", lost.kind, str(lost)))
+            # Not a result of the config, which may pass elsewhere, but known to the crash log.
+            self.crash_log.add(self.subject.crash(problem, config, "compile", lost.kind, str(lost)))
             self._count(compiled=1)
             return str(lost)
         self._count(compiled=1, cpu_s=result.pop("cpu_s", 0.0))

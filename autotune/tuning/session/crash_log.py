@@ -29,11 +29,11 @@ class Crash:
         return (self.kernel, self.source, self.toolchain, self.problem, self.config)
 
 
-class Ledger:
+class CrashLog:
     """One file a device. A line is one write in append mode, so that sessions share it and a kill tears none."""
 
     def __init__(self, state: Path, device: str) -> None:
-        self._path = state / "ledger" / f"{device}.jsonl"
+        self._path = state / "crash_log" / f"{device}.jsonl"
         self.epoch = 0
         """How often everything was forgotten: searches of another epoch try again."""
         self._known: dict[tuple[str, ...], Crash] = {}

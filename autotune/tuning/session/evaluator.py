@@ -18,7 +18,7 @@ from autotune.tuning.cost_model.model import predict
 from autotune.tuning.jobs import measure_job
 from autotune.tuning.measurement.bench import Bench, Measurement, Timing
 from autotune.tuning.session.compiler import Candidate, Compiler, Subject
-from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.crash_log import CrashLog
 from autotune.tuning.session.executors import Pool
 from autotune.tuning.workers.process import Lost
 
@@ -36,7 +36,7 @@ class Measurer:
     subject: Subject
     bench: Bench
     lanes: Sequence[Pool]
-    ledger: Ledger
+    crash_log: CrashLog
     state: Path
     gpu_s: float = 0.0
     """In which GPUs checked and timed configs."""
@@ -60,7 +60,7 @@ class Measurer:
         """Checked and timed once in the life of the state folder; a config that crashed before is not tried again."""
         parts = self.subject.key("measure", self.bench.name, describe(problem), str(config), str(samples))
         answer = Cache(self.state / "results").get(*parts)
-        crash = self.subject.crashed(self.ledger, problem, config)
+        crash = self.subject.crashed(self.crash_log, problem, config)
         if answer is None and crash is not None:
             return {"failed": crash.stage, "kind": crash.kind, "reason": crash.reason}
         if answer is not None and "failed" in answer and crash is None:
@@ -71,7 +71,7 @@ class Measurer:
             if crash is None and answer["kind"] in _DOUBTFUL:
                 self._doubt(problem, config, answer)
             named = (answer["failed"], answer["kind"], answer["reason"])
-            self.ledger.add(self.subject.crash(problem, config, *named))
+            self.crash_log.add(self.subject.crash(problem, config, *named))
             return {name: answer[name] for name in ("failed", "kind", "reason")}
         self._witness.setdefault(problem, config)
         times = Timing(tuple(answer["times"][0]))

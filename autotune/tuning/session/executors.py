@@ -21,13 +21,13 @@ class Pool(Protocol):
 
 
 @dataclass(frozen=True)
-class Crew:
+class Executors:
     compilers: Pool
     lanes: Sequence[Pool]
     """One process a GPU; a problem is always measured on the same one."""
 
 
-Hire = Callable[[Limits, Path, Bench | None], AbstractContextManager[Crew]]
+Start = Callable[[Limits, Path, Bench | None], AbstractContextManager[Executors]]
 
 
 def lane(limits: Limits, state: Path) -> Workers:
@@ -43,10 +43,10 @@ def beside(lanes: int, limits: Limits) -> Limits:
 
 
 @contextmanager
-def local(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
+def local(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Executors]:
     """Processes of this machine."""
     slots = bench.slots if bench else 0
     with ExitStack() as stack:
         own = beside(slots, limits) if bench and bench.runs_code else limits
         compilers = stack.enter_context(Workers(own, state))
-        yield Crew(compilers, [stack.enter_context(lane(limits, state)) for _ in range(slots)])
+        yield Executors(compilers, [stack.enter_context(lane(limits, state)) for _ in range(slots)])

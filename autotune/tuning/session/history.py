@@ -74,22 +74,22 @@ def rehearsed(state: Path, bench: Bench, names: Sequence[str]) -> list[Measured]
 def by_family(found: Sequence[Measured]) -> dict[str, list[Timed]]:
     """Modeled beside measured times by `calibration.family`. The model knows no binaries, as where a search asks it."""
     families: dict[str, list[Timed]] = defaultdict(list)
-    for one in found:
-        calls = calls_of(one.kernel, one.problem, list(one.times), one.device)
-        modeled = predict_all(calls, one.device)
-        bounds = tuple(modeled[at].bound for at in range(len(one.times)))
-        us = np.array(list(one.times.values()))
-        families[calibration.family(one.kernel, one.device, calls.dtype)].append(Timed(modeled.us, us, bounds))
+    for study in found:
+        calls = calls_of(study.kernel, study.problem, list(study.times), study.device)
+        modeled = predict_all(calls, study.device)
+        bounds = tuple(modeled[at].bound for at in range(len(study.times)))
+        us = np.array(list(study.times.values()))
+        families[calibration.family(study.kernel, study.device, calls.dtype)].append(Timed(modeled.us, us, bounds))
     return dict(families)
 
 
 def lessons(found: Sequence[Measured]) -> dict[str, list[MeasuredProblem]]:
     """By `KERNEL DEVICE`, for kernels of which the prior speaks."""
     by_name: dict[str, list[MeasuredProblem]] = defaultdict(list)
-    for one in found:
-        lesson = _lesson(one.kernel, one.problem, one.device, one.times)
+    for study in found:
+        lesson = _lesson(study.kernel, study.problem, study.device, study.times)
         if lesson is not None:
-            by_name[f"{one.kernel.name} {one.device.name}"].append(lesson)
+            by_name[f"{study.kernel.name} {study.device.name}"].append(lesson)
     return dict(by_name)
 
 
@@ -97,12 +97,12 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
     """By family, where enough was measured of one."""
     modeled: dict[str, list[float]] = defaultdict(list)
     us: dict[str, list[float]] = defaultdict(list)
-    for one in found:
-        configs = list(one.times)
-        calls = calls_of(one.kernel, one.problem, configs, one.device)
-        name = calibration.family(one.kernel, one.device, calls.dtype)
-        modeled[name] += predict_all(calls, one.device).us.tolist()
-        us[name] += one.times.values()
+    for study in found:
+        configs = list(study.times)
+        calls = calls_of(study.kernel, study.problem, configs, study.device)
+        name = calibration.family(study.kernel, study.device, calls.dtype)
+        modeled[name] += predict_all(calls, study.device).us.tolist()
+        us[name] += study.times.values()
     enough = (name for name in us if len(us[name]) >= calibration.FEWEST_TIMES)
     return {name: calibration.fitted(np.array(modeled[name]), np.array(us[name])) for name in enough}
 
@@ -124,9 +124,9 @@ def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iter
         studies = list(trials.read(state, filed, kernel))
     except UsageError:  # another session is writing it, or it is damaged: its own session says so
         return
-    for one in studies:
-        if one.study.bench == bench:
-            yield one.problem, {config: outcome["us"] for config, outcome in one.outcomes if "us" in outcome}
+    for study in studies:
+        if study.study.bench == bench:
+            yield study.problem, {config: outcome["us"] for config, outcome in study.outcomes if "us" in outcome}
 
 
 def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: ConfigTimes) -> MeasuredProblem | None:

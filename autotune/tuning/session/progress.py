@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autotune.config import Config
 from autotune.tuning.search.study import Outcomes
-from autotune.tuning.session.baseline import Comparison
+from autotune.tuning.session.baseline import LibraryComparison
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Summary:
     rows: int = 0
     speedup: float = 1.0
     tier: str = "modeled"
-    compared: list[Comparison] = field(default_factory=list)
+    compared: list[LibraryComparison] = field(default_factory=list)
     """Default, tuned, library and roofline time of each measured row."""
     mode: str = "search"
     """`exhaustive`: all feasible configs were to be tried; `listed`: those of a file, the default and the incumbent."""

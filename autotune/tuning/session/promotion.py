@@ -63,37 +63,41 @@ class Promotion:
         won = self._winners()
         if self.measurer is None:
             return [
-                self._row(one, won[one.problem][0], won[one.problem][1]) for one in self.searched if one.problem in won
+                self._row(search, won[search.problem][0], won[search.problem][1])
+                for search in self.searched
+                if search.problem in won
             ]
         found: list[Row] = []
-        for name, group in groups([one for one in self.searched if one.problem in won]):
-            found += self._joint(name, group, won) if name else [self._row(one, *won[one.problem]) for one in group]
+        for name, group in groups([search for search in self.searched if search.problem in won]):
+            found += (
+                self._joint(name, group, won) if name else [self._row(search, *won[search.problem]) for search in group]
+            )
         return found
 
     def _winners(self) -> dict[Problem, tuple[Won, Proof]]:
         """Proved right; where a winner is not, the next best is raced and proved in the next round."""
         decide = by_model if self.measurer is None else ByRace(self.measurer)
-        wrong: dict[Problem, set[Config]] = {one.problem: set() for one in self.searched}
+        wrong: dict[Problem, set[Config]] = {search.problem: set() for search in self.searched}
         found: dict[Problem, tuple[Won, Proof]] = {}
         pending = list(self.searched)
         lanes = len(self.measurer.lanes) if self.measurer else 1
         with ThreadPoolExecutor(lanes) as threads:
             while pending:
-                decided = threads.map(lambda one: decide(one, wrong[one.problem]), pending)
-                won = {one: w for one, w in zip(pending, decided, strict=True) if w is not None}
-                claims = {one: Claim(one.problem, w.config) for one, w in won.items()}
+                decided = threads.map(lambda search: decide(search, wrong[search.problem]), pending)
+                won = {search: w for search, w in zip(pending, decided, strict=True) if w is not None}
+                claims = {search: Claim(search.problem, w.config) for search, w in won.items()}
                 proofs = self.prover.prove(claims.values())
-                pending = [one for one, claim in claims.items() if proofs[claim].failed]
-                for one, claim in claims.items():
+                pending = [search for search, claim in claims.items() if proofs[claim].failed]
+                for search, claim in claims.items():
                     if proofs[claim].failed:
-                        wrong[one.problem].add(claim.config)
+                        wrong[search.problem].add(claim.config)
                     else:
-                        found[one.problem] = (won[one], proofs[claim])
+                        found[search.problem] = (won[search], proofs[claim])
         return found
 
     def _joint(self, name: str, group: Sequence[Searched], won: Mapping[Problem, tuple[Won, Proof]]) -> list[Row]:
         """Rows that serve intervals along `name`; points keep rows of their own where an interval is not right."""
-        by_size = {getattr(one.problem, name): one for one in group}
+        by_size = {getattr(search.problem, name): search for search in group}
         sizes = sorted(by_size)
         portfolio = list(dict.fromkeys(won[by_size[size].problem][0].config for size in sizes))
         times = Times(lambda size, configs: self._medians(resized(group[0].problem, name, size), configs))
@@ -115,10 +119,10 @@ class Promotion:
         for span, claim in claims.items():
             inside = [by_size[size] for size in sizes if span.low <= size <= span.high]
             if proofs[claim].failed or math.isinf(span.regret):
-                rows += [self._row(one, *won[one.problem]) for one in inside]
+                rows += [self._row(search, *won[search.problem]) for search in inside]
                 continue
-            one = next(one for one in inside if one.problem == claim.problem)
-            rows.append(self._row(one, *self._entry(one, span.config, won, proofs[claim]), span=span, name=name))
+            search = next(search for search in inside if search.problem == claim.problem)
+            rows.append(self._row(search, *self._entry(search, span.config, won, proofs[claim]), span=span, name=name))
         return rows
 
     def _home(self, span: Span, by_size: Mapping[int, Searched], won: Mapping[Problem, tuple[Won, Proof]]) -> int:
@@ -127,9 +131,9 @@ class Promotion:
         return max(inside, key=lambda s: (won[by_size[s].problem][0].config == span.config, by_size[s].weight, -s))
 
     def _entry(
-        self, one: Searched, config: Config, won: Mapping[Problem, tuple[Won, Proof]], proof: Proof
+        self, search: Searched, config: Config, won: Mapping[Problem, tuple[Won, Proof]], proof: Proof
     ) -> tuple[Won, Proof]:
-        here = won[one.problem][0]
+        here = won[search.problem][0]
         return (here if here.config == config else Won(config), proof)
 
     def _medians(self, problem: Problem | None, configs: Sequence[Config]) -> dict[Config, float]:
@@ -139,21 +143,21 @@ class Promotion:
         allowed = [config for config in configs if kernel.reject(problem, config, device) is None]
         return self.measurer.medians(problem, allowed, _PASSES)
 
-    def _row(self, one: Searched, won: Won, proof: Proof, span: Span | None = None, name: str = "") -> Row:
-        outcome = one.outcomes.get(won.config) or self.evaluator(one.problem, won.config)
-        evidence = modeled(one, outcome) if self.measurer is None else measured(one, won, outcome)
+    def _row(self, search: Searched, won: Won, proof: Proof, span: Span | None = None, name: str = "") -> Row:
+        outcome = search.outcomes.get(won.config) or self.evaluator(search.problem, won.config)
+        evidence = modeled(search, outcome) if self.measurer is None else measured(search, won, outcome)
         if self.measurer is not None:
-            default = one.default if one.default_us is not None else None
+            default = search.default if search.default_us is not None else None
             evidence |= {"bench": self.measurer.bench.name}
-            evidence |= against_library(self.measurer, one.problem, won.config, default)
-        evidence |= {"trials": len(one.outcomes), "proved_on": list(proof.problems)}
-        evidence |= {"error_over_bound": round(proof.error, 4), **drawn(one.problem)}
-        evidence |= {"finalists": finalists(one, won.config)}
+            evidence |= against_library(self.measurer, search.problem, won.config, default)
+        evidence |= {"trials": len(search.outcomes), "proved_on": list(proof.problems)}
+        evidence |= {"error_over_bound": round(proof.error, 4), **drawn(search.problem)}
+        evidence |= {"finalists": finalists(search, won.config)}
         serves: tuple[tuple[str, int, int], ...] = ()
         if span is not None:
             serves = ((name, span.low, span.high),)
             evidence |= {"regret": round(span.regret, 4), "measured_at": list(span.measured)}
-        where: Key = key(served(one.problem, self.subject.device))
+        where: Key = key(served(search.problem, self.subject.device))
         tier = "modeled" if self.measurer is None else self.measurer.bench.tier
         return Row(where, won.config, tier, evidence, self.subject.toolchain, outcome["code"], serves)
 
@@ -162,19 +166,19 @@ def groups(searched: Iterable[Searched]) -> list[tuple[str, list[Searched]]]:
     """Problems that differ in their first varying field only, with its name; the others one by one, with none."""
     found: dict[tuple[str, Key], list[Searched]] = {}
     alone: list[tuple[str, list[Searched]]] = []
-    for one in searched:
-        if not one.problem.VARYING:
-            alone.append(("", [one]))
+    for search in searched:
+        if not search.problem.VARYING:
+            alone.append(("", [search]))
             continue
-        name = one.problem.VARYING[0]
-        fixed = tuple(item for item in key(one.problem) if item[0] != name)
-        found.setdefault((name, fixed), []).append(one)
+        name = search.problem.VARYING[0]
+        fixed = tuple(item for item in key(search.problem) if item[0] != name)
+        found.setdefault((name, fixed), []).append(search)
     return [(name if len(some) > 1 else "", some) for (name, _), some in found.items()] + alone
 
 
 def superseded(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
     """Return the old rows whose problem a new row of the same or a better tier serves."""
-    return [row for row in rows if any(_covers(one, row) for one in new)]
+    return [row for row in rows if any(_covers(newer, row) for newer in new)]
 
 
 def _covers(new: Row, old: Row) -> bool:
@@ -186,9 +190,9 @@ def _covers(new: Row, old: Row) -> bool:
     return same and all(low <= int(there[name]) <= high for name, (low, high) in ends.items())
 
 
-def modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
+def modeled(search: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
     us = float(outcome["us"])
-    default = one.default_us or us
+    default = search.default_us or us
     return {
         "modeled_us_range": [round(us, 2) for us in outcome["range_us"]],
         "modeled_speedup_over_default": round(default / us, 3),
@@ -196,16 +200,16 @@ def modeled(one: Searched, outcome: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def measured(one: Searched, won: Won, outcome: Mapping[str, Any]) -> dict[str, Any]:
+def measured(search: Searched, won: Won, outcome: Mapping[str, Any]) -> dict[str, Any]:
     evidence: dict[str, Any] = {"us": outcome["us"], "spread": outcome["spread"]}
     evidence |= {"samples": outcome["samples"], "modeled_us": round(outcome["modeled_us"], 2)}
     evidence |= {name: outcome[name] for name in ("clock_mhz", "throttled") if outcome[name]}
     evidence["device_error_over_bound"] = outcome["error"]
-    default = one.default_us
+    default = search.default_us
     if default is not None:
         evidence |= {"default_us": default, "speedup_over_default": round(default / outcome["us"], 3)}
     if won.verdict is not None:
-        evidence |= _raced(won, won.verdict, one.default)
+        evidence |= _raced(won, won.verdict, search.default)
     return evidence
 
 

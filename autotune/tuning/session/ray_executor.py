@@ -1,4 +1,4 @@
-"""A crew on a Ray cluster: compile tasks on its CPUs, one measuring actor a GPU of the wanted arch.
+"""Executors on a Ray cluster: compile tasks on its CPUs, one measuring actor a GPU of the wanted arch.
 
 Nodes offer GPUs as a resource named after their arch: `ray start --address=HEAD --resources='{"gfx950": 8}'`. Each
 actor keeps the isolated process of a local lane, so that what a config does to it is told apart from a lost node.
@@ -16,15 +16,15 @@ from typing import Any
 
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.session.executors import Crew, Hire, lane
+from autotune.tuning.session.executors import Executors, Start, lane
 from autotune.tuning.workers.worker import Limits, Workers
 
 
-def hire(address: str, arch: str) -> Hire:
-    """A crew on the cluster at `address` (`auto`: the one that runs here). Raises UsageError."""
+def start(address: str, arch: str) -> Start:
+    """Executors on the cluster at `address` (`auto`: the one that runs here). Raises UsageError."""
 
     @contextmanager
-    def hired(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Crew]:
+    def started(limits: Limits, state: Path, bench: Bench | None) -> Iterator[Executors]:
         ray = _connected(address)
         cpus = int(ray.cluster_resources().get("CPU", 0))
         gpus = int(ray.cluster_resources().get(arch, 0)) if bench else 0
@@ -37,17 +37,19 @@ def hire(address: str, arch: str) -> Hire:
         held = {"num_cpus": 0, "num_gpus": int(real), "resources": {arch: 1}}
         slots = min(bench.slots, gpus) if bench and bench.tier == "simulated" else gpus
         lanes = [_Remote(ray, held, limits, state, measures=True) for _ in range(slots)]
-        # A core a GPU stays free, as in a local crew.
+        # A core a GPU stays free, as on one machine.
         busy = max(1, min(cpus - slots if real else cpus, limits.processes))
         compilers = [_Remote(ray, {"num_cpus": 1}, limits, state) for _ in range(busy)]
         try:
-            yield Crew(_Pool(compilers, len(compilers)), [_Pool([*lanes[i:], *lanes[:i]], 1) for i in range(slots)])
+            yield Executors(
+                _Pool(compilers, len(compilers)), [_Pool([*lanes[i:], *lanes[:i]], 1) for i in range(slots)]
+            )
         finally:
             for remote in (*compilers, *lanes):
                 remote.close()
             ray.shutdown()
 
-    return hired
+    return started
 
 
 def _connected(address: str) -> Any:  # noqa: ANN401 - Ray is an optional extra without types here
@@ -99,7 +101,7 @@ class _Remote:
 
 
 class _Actor:
-    """On its node: one isolated process, as in a local crew."""
+    """On its node: one isolated process, as on one machine."""
 
     def __init__(self, limits: Limits, state: Path, measures: bool) -> None:
         self._workers = lane(limits, state) if measures else Workers(limits, state)

@@ -73,7 +73,7 @@ class Policy:
     """After each trial."""
 
 
-class Pipeline:
+class Scheduler:
     """Opens a search a problem and runs them side by side: one use."""
 
     def __init__(self, evaluator: Evaluator, policy: Policy, compilers: int) -> None:

@@ -56,11 +56,11 @@ class Won:
     entries: tuple[Config, ...] = ()
 
 
-def by_model(one: Searched, without: set[Config]) -> Won | None:
+def by_model(search: Searched, without: set[Config]) -> Won | None:
     """Best by the model; the incumbent (else the default) goes before whatever does not beat it clearly."""
-    order = [config for config in one.good if config not in without]
-    stays = one.stays
-    if stays in order and one.outcomes[order[0]]["us"] > one.outcomes[stays]["us"] * (1 - TIE):
+    order = [config for config in search.good if config not in without]
+    stays = search.stays
+    if stays in order and search.outcomes[order[0]]["us"] > search.outcomes[stays]["us"] * (1 - TIE):
         return Won(stays)
     return Won(order[0]) if order else None
 
@@ -69,20 +69,20 @@ def by_model(one: Searched, without: set[Config]) -> Won | None:
 class ByRace:
     measurer: Measurer
 
-    def __call__(self, one: Searched, without: set[Config]) -> Won | None:
+    def __call__(self, search: Searched, without: set[Config]) -> Won | None:
         """Races the best of the search with the incumbent and the default on the bench."""
-        usable = [c for c in one.good if c not in without and "same_as" not in one.outcomes[c]]
-        first = [config for config in (one.stays, one.default) if config is not None and config in one.good]
+        usable = [c for c in search.good if c not in without and "same_as" not in search.outcomes[c]]
+        first = [config for config in (search.stays, search.default) if config is not None and config in search.good]
         entries = list(dict.fromkeys([*(c for c in first if c not in without), *usable[:_FINALISTS]]))
         while entries:
-            verdict = self._race(one.problem, entries)
+            verdict = self._race(search.problem, entries)
             if verdict is not None:
                 return Won(entries[verdict.winner], verdict, tuple(entries))
             # Something fell over that had passed alone: whatever does so again is out, else the race is called off.
-            alive = [c for c in entries if self.measurer.together(one.problem, [c], 2) is not None]
+            alive = [c for c in entries if self.measurer.together(search.problem, [c], 2) is not None]
             if not alive and len(entries) > 1:
                 raise MachineError(
-                    f"{describe(one.problem)}: {len(entries)} configs ran alone and none does now; see `autotune "
+                    f"{describe(search.problem)}: {len(entries)} configs ran alone and none does now; see `autotune "
                     "doctor`, then run the same command again"
                 )
             entries = alive if len(alive) < len(entries) else entries[:1]
@@ -108,9 +108,9 @@ class _FellOver(Exception):
 _MOST = 3
 
 
-def finalists(one: Searched, winner: Config) -> list[dict[str, Scalar]]:
+def finalists(search: Searched, winner: Config) -> list[dict[str, Scalar]]:
     """The next best configs, best first, each of other machine code than those before it and the winner."""
-    best = {one.outcomes[winner]["code"]: winner} if winner in one.outcomes else {}
-    for config in one.good:
-        best.setdefault(one.outcomes[config]["code"], config)
+    best = {search.outcomes[winner]["code"]: winner} if winner in search.outcomes else {}
+    for config in search.good:
+        best.setdefault(search.outcomes[config]["code"], config)
     return [dict(config) for config in best.values() if config != winner][:_MOST]

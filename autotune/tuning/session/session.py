@@ -29,17 +29,17 @@ from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.search.trials import Study, journal_path, lock_path
 from autotune.tuning.session import executors
-from autotune.tuning.session.baseline import Comparison
+from autotune.tuning.session.baseline import LibraryComparison
 from autotune.tuning.session.batch_invariant import OneOrder, price
 from autotune.tuning.session.compiler import Compiler, Subject
-from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.crash_log import CrashLog
 from autotune.tuning.session.evaluator import Evaluator, Measurer
 from autotune.tuning.session.history import measured_by_siblings
 from autotune.tuning.session.opening import Opener
 from autotune.tuning.session.progress import Progress, Status, Summary, failures, geometric_mean, reasons, searching
 from autotune.tuning.session.promotion import Promotion, check_distinct, served
 from autotune.tuning.session.prover import Prover
-from autotune.tuning.session.scheduler import Pipeline, Policy
+from autotune.tuning.session.scheduler import Policy, Scheduler
 from autotune.tuning.session.selection import Searched
 from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.session.tables import TableFile, check_writable
@@ -60,7 +60,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     bench: Bench | None = None
     """None: the session ends at the model."""
-    hire: executors.Hire = executors.local
+    start: executors.Start = executors.local
     storage: str | None = None
     """URL of a database for trials; None: a journal file under `state`."""
     retry_crashed: bool = False
@@ -85,7 +85,7 @@ class Session:
         self._stopwatch = Stopwatch()
         self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
         self._prior = prior.chosen(plan.state)
-        self._ledger = Ledger(plan.state, self._filed)
+        self._crash_log = CrashLog(plan.state, self._filed)
         path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
         self._opener = Opener(
             self._subject, self._space, self._prior, self._stopwatch, plan.budget, plan.exhaustive, plan.configs
@@ -121,7 +121,7 @@ class Session:
         here = journal_path(self._plan.state, self._filed, self._kernel.name)
         with storage.exclusive(lock_path(here)):
             if self._plan.retry_crashed:
-                self._ledger.forget()
+                self._crash_log.forget()
             old = self._table.load()
             trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
             with storage.alone(trials, f"{self._kernel.name} on {self._filed}"):
@@ -132,22 +132,22 @@ class Session:
         plan = self._plan
         incumbents = {row.problem: row.config for row in old.rows}
         self._taught = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
-        with plan.hire(plan.limits, plan.state, plan.bench) as hired:
-            compiler = Compiler(self._subject, self._cache, hired.compilers, self._ledger)
+        with plan.start(plan.limits, plan.state, plan.bench) as started:
+            compiler = Compiler(self._subject, self._cache, started.compilers, self._crash_log)
             measurer = (
-                Measurer(self._subject, plan.bench, hired.lanes, self._ledger, plan.state) if plan.bench else None
+                Measurer(self._subject, plan.bench, started.lanes, self._crash_log, plan.state) if plan.bench else None
             )
             self._evaluator = Evaluator(self._subject, compiler, measurer)
             searches = self._search(problems, lambda problem: self._open(trials, problem, incumbents))
             searched = [
                 Searched(
                     problem,
-                    one.outcomes,
+                    search.outcomes,
                     self._kernel.default(problem, self._device),
                     incumbents.get(key(served(problem, self._device))),
                     problems[problem],
                 )
-                for problem, one in searches.items()
+                for problem, search in searches.items()
             ]
             if not plan.deterministic:
                 return self._promote(searched, old)
@@ -170,7 +170,7 @@ class Session:
     ) -> dict[Problem, Outcomes]:
         """Searches each problem among the configs of one order of reduction."""
         searches = self._search(orders, lambda problem: self._open(trials, problem, incumbents, orders[problem]))
-        return {problem: one.outcomes for problem, one in searches.items()}
+        return {problem: search.outcomes for problem, search in searches.items()}
 
     def _open(
         self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
@@ -189,7 +189,7 @@ class Session:
     def _study(self, problem: Problem, only: Order | None) -> str:
         subject, plan = self._subject, self._plan
         bench = plan.bench.name if plan.bench else f"{model_name(self._device)}-{subject.identity.work}"
-        terms = (subject.identity.kernel, subject.toolchain, plan.seed, bench, self._ledger.epoch)
+        terms = (subject.identity.kernel, subject.toolchain, plan.seed, bench, self._crash_log.epoch)
         order = describe_order(only) if only is not None else ""
         name = Study(describe(problem), *terms, order, self._opener.digest).name
         # A database holds all kernels and devices, a journal those of one.
@@ -197,25 +197,27 @@ class Session:
 
     def _search(self, problems: Collection[Problem], open_: Callable[[Problem], Search]) -> dict[Problem, Search]:
         def told(searches: Mapping[Problem, Search]) -> None:
-            found = [(self._kernel.default(problem, self._device), one.outcomes) for problem, one in searches.items()]
+            found = [
+                (self._kernel.default(problem, self._device), search.outcomes) for problem, search in searches.items()
+            ]
             self._progress(searching(found, sum(map(self._opener.planned, searches.values()))))
 
         policy = Policy(open_, self._opener.left, self._plan.budget.out_of_time, told)
         with self._stopwatch.stage("search"):
-            searches = Pipeline(self._evaluator, policy, self._plan.limits.processes).run(problems)
+            searches = Scheduler(self._evaluator, policy, self._plan.limits.processes).run(problems)
         self._count(searches)
         return searches
 
     def _count(self, searches: Mapping[Problem, Search]) -> None:
-        outcomes = [outcome for one in searches.values() for outcome in one.outcomes.values()]
+        outcomes = [outcome for search in searches.values() for outcome in search.outcomes.values()]
         self.summary.trials += len(outcomes)
         compiler = self._evaluator.compiler
         self.summary.compiled, self.summary.from_cache = compiler.compiled, compiler.from_cache
         self._codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
         self.summary.distinct_codes = len(self._codes)
-        self.summary.reasons += reasons(one.outcomes for one in searches.values())
+        self.summary.reasons += reasons(search.outcomes for search in searches.values())
         self.summary.failed = dict(
-            Counter(self.summary.failed) + Counter(failures(one.outcomes for one in searches.values()))
+            Counter(self.summary.failed) + Counter(failures(search.outcomes for search in searches.values()))
         )
 
     def _promote(
@@ -239,12 +241,12 @@ class Session:
             if lost:
                 self.summary.failed["old rows, by the new reference"] = lost
         self.summary.rows = len(rows)
-        self.summary.compared = [one for row in rows if (one := Comparison.of(row)) is not None]
+        self.summary.compared = [library for row in rows if (library := LibraryComparison.of(row)) is not None]
         self.summary.validated, wrong = prover.counts()
         if wrong:
             self.summary.failed["validate"] = self.summary.failed.get("validate", 0) + wrong
             self.summary.reasons += prover.reasons()
-        self._weigh(rows, {key(served(one.problem, self._device)): one.weight for one in searched})
+        self._weigh(rows, {key(served(search.problem, self._device)): search.weight for search in searched})
         return made
 
     def _weigh(self, rows: list[Row], weights: Mapping[Any, int]) -> None:

@@ -40,7 +40,7 @@ def problems_to_prove(
     All of them are allowed by the kernel's rules; an empty answer is no proof.
     """
     problem, config = row
-    allowed = [one for one in checks if kernel.reject(one, config, device) is None]
+    allowed = [check for check in checks if kernel.reject(check, config, device) is None]
     wanted = [*allowed]
     for name, (low, high) in (serves or {}).items():
         values = (low, *tails(low, high, config), inner(row, name, (low, high)), high)
@@ -107,12 +107,12 @@ def _placed(kernel: Kernel[P], bases: tuple[Sequence[P], Config], name: str, val
     found: list[P] = []
     for size in folds(value, config):
         for base in problems:
-            one = resized(base, name, size)
-            if one is None or kernel.reject(one, config, device) is not None:
+            sized = resized(base, name, size)
+            if sized is None or kernel.reject(sized, config, device) is not None:
                 continue
-            if _affordable(kernel, one, config, device):
-                return [one]
-            found.append(one)
+            if _affordable(kernel, sized, config, device):
+                return [sized]
+            found.append(sized)
     return found[-1:]
 
 

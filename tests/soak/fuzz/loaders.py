@@ -15,7 +15,7 @@ from autotune.interchange.formats import FORMATS
 from autotune.tuning import space
 from autotune.tuning.cost_model import calibration, prior
 from autotune.tuning.search import storage, study
-from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.crash_log import CrashLog
 
 GPU, H100 = device.named("mi355x"), device.named("h100")
 NORM = registry.load("norm/rms_norm_quant")
@@ -107,12 +107,12 @@ def cut_journal(text, folder):
     assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]), "a record that was whole is gone"
 
 
-def read_ledger(text, folder):
+def read_crash_log(text, folder):
     """Damaged lines are left out: those configs are tried once more."""
-    path = folder / "ledger/h100.jsonl"
+    path = folder / "crash_log/h100.jsonl"
     raw = written(path, text)
-    ledger = Ledger(folder, "h100")
-    assert 0 <= len(ledger) <= text.count("\n") + 1
+    crash_log = CrashLog(folder, "h100")
+    assert 0 <= len(crash_log) <= text.count("\n") + 1
     assert path.read_bytes() == raw
 
 
@@ -213,7 +213,7 @@ LOADERS = {
     "problem": (lambda: ["m=64,n=2048,k=7168,dtype=e4m3fn"], read_problem),
     "arguments": (lambda: LINES, read_line),
     "journal": (lambda: ["x" * 80], cut_journal),
-    "ledger": (lambda: [f"\n{json.dumps(CRASH)}\n\n{json.dumps({'forget': True})}\n"], read_ledger),
+    "crash_log": (lambda: [f"\n{json.dumps(CRASH)}\n\n{json.dumps({'forget': True})}\n"], read_crash_log),
     "misses": (lambda: [json.dumps(MISS) + "\n" + json.dumps({**MISS, "device": "mi355x"}) + "\n"], read_misses),
     "bundle": (lambda: [json.dumps(MANIFEST)], read_bundle),
     "prior": (few_trees, read_prior),

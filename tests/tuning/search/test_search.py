@@ -178,11 +178,11 @@ def test_priors_come_first_and_wrong_one_is_overcome():
 @pytest.mark.parametrize("seed", range(4))
 def test_accurate_prior_is_followed(seed):
     rng = random.Random(seed)
-    foretold = [1 + place / 10 for place in rng.sample(range(len(CONFIGS)), len(CONFIGS))]
-    times = [3 * one * math.exp(rng.gauss(0, 0.02)) for one in foretold]
-    study = study_of(seed=seed, priors=[foretold])
+    modeled = [1 + place / 10 for place in rng.sample(range(len(CONFIGS)), len(CONFIGS))]
+    times = [3 * one * math.exp(rng.gauss(0, 0.02)) for one in modeled]
+    study = study_of(seed=seed, priors=[modeled])
     study.optimize(lambda trial: times[CONFIGS.index(suggest(trial))], n_trials=16)
-    assert max(foretold[CONFIGS.index(config)] for config in tried(study)) < 4, "the slowest takes 10"
+    assert max(modeled[CONFIGS.index(config)] for config in tried(study)) < 4, "the slowest takes 10"
 
 
 def test_opinion_that_tells_no_two_apart_has_no_say():

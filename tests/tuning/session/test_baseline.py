@@ -12,9 +12,9 @@ from autotune.config import Config, describe
 from autotune.tuning import space
 from autotune.tuning.cost_model.roofline import roofline_us
 from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, SimulatedMeter
-from autotune.tuning.session.baseline import Comparison, against_library
+from autotune.tuning.session.baseline import LibraryComparison, against_library
 from autotune.tuning.session.compiler import Subject
-from autotune.tuning.session.crash_log import Ledger
+from autotune.tuning.session.crash_log import CrashLog
 from autotune.tuning.session.evaluator import Measurer
 from autotune.tuning.session.executors import local
 from autotune.tuning.workers.worker import Limits
@@ -97,8 +97,8 @@ def compared(bench, state, kernel="norm/rms_norm"):
     tuned = next(
         c for c in space.feasible(space.load(subject.kernel, H200), subject.kernel, problem, H200) if c != default
     )
-    with local(Limits(processes=1), state, bench) as crew:
-        measurer = Measurer(subject, bench, crew.lanes, Ledger(state, "h200"), state)
+    with local(Limits(processes=1), state, bench) as executors:
+        measurer = Measurer(subject, bench, executors.lanes, CrashLog(state, "h200"), state)
         return against_library(measurer, problem, tuned, default)
 
 
@@ -107,7 +107,7 @@ def test_wrong_library_is_timed_and_never_counted(state):
     assert "differs from the reference" in evidence["differs"]
     assert evidence["us"] > 0 and "speedup" not in evidence
     row = table.Row((("rows", 1),), Config(), "simulated", {"us": 9.0, "roofline_us": 1.0, "library": evidence}, "", "")
-    told = Comparison.of(row)
+    told = LibraryComparison.of(row)
     assert told.speedup is None and "differs" in told.library
     assert (told.tuned_us, told.default_us) == (evidence["tuned_us"], evidence["default_us"])
 

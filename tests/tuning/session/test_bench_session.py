@@ -19,7 +19,7 @@ from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated
 from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.trials import Study
-from autotune.tuning.session.crash_log import Crash, Ledger
+from autotune.tuning.session.crash_log import Crash, CrashLog
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Job, Limits
 
@@ -212,12 +212,12 @@ def test_nothing_is_measured_twice_also_not_by_second_session(world):
 
 
 def test_crashed_config_is_not_tried_by_another_seed(world):
-    ledger = Ledger(world.folder / "state", "mi355x.simulated-1")
-    assert len(ledger) >= sum(count for kind, count in world.summary.failed.items() if kind != "memory") > 0
+    crash_log = CrashLog(world.folder / "state", "mi355x.simulated-1")
+    assert len(crash_log) >= sum(count for kind, count in world.summary.failed.items() if kind != "memory") > 0
     other = world.tune(seed=9)
     jobs = [line for line in world.trace if line not in world.measured]
     assert len(jobs) < 40
-    assert len(Ledger(world.folder / "state", "mi355x.simulated-1")) >= len(ledger)
+    assert len(CrashLog(world.folder / "state", "mi355x.simulated-1")) >= len(crash_log)
     assert other.trials == 40
 
 
@@ -225,20 +225,20 @@ CRASH = Crash("k", "source", "triton 3.9.0", "m=1", "BLOCK=16", "measure", "hang
 
 
 def test_crash_log_is_shared_and_survives_torn_lines(tmp_path):
-    one, other = Ledger(tmp_path, "mi355x"), Ledger(tmp_path, "mi355x")
+    one, other = CrashLog(tmp_path, "mi355x"), CrashLog(tmp_path, "mi355x")
     one.add(CRASH)
-    path = tmp_path / "ledger/mi355x.jsonl"
+    path = tmp_path / "crash_log/mi355x.jsonl"
     with path.open("a") as file:
         file.write('{"kernel": "torn')
     other.add(Crash(**{**vars(CRASH), "config": "BLOCK=32"}))
     other.add(Crash(**{**vars(CRASH), "config": "BLOCK=64", "kind": "memory"}))
-    read = Ledger(tmp_path, "mi355x")
+    read = CrashLog(tmp_path, "mi355x")
     assert len(read) == 2
     assert read.find(*CRASH.where) == CRASH
     assert read.find("k", "source", "triton 3.8.0", "m=1", "BLOCK=16") is None, "another toolchain tries again"
-    assert len(Ledger(tmp_path, "h100")) == 0
+    assert len(CrashLog(tmp_path, "h100")) == 0
     read.forget()
-    assert (len(read), len(Ledger(tmp_path, "mi355x")), Ledger(tmp_path, "mi355x").epoch) == (0, 0, 1)
+    assert (len(read), len(CrashLog(tmp_path, "mi355x")), CrashLog(tmp_path, "mi355x").epoch) == (0, 0, 1)
 
 
 def test_chaos_in_short(tmp_path):

@@ -97,7 +97,7 @@ def test_cluster_that_loses_node_gives_table_of_one_process(postgresql, cluster,
             killed.append(status.done)
             made.remove_node(second, allow_graceful=False)
 
-    many = tune(tmp_path / "many", kill_half_way, hire=ray_executor.hire(made.address, "gfx950"), storage=postgresql)
+    many = tune(tmp_path / "many", kill_half_way, start=ray_executor.start(made.address, "gfx950"), storage=postgresql)
     one = tune(tmp_path / "one")
     assert killed
     assert many.trials == one.trials == TRIALS * len(SIZES)
@@ -151,7 +151,7 @@ def test_cluster_that_is_not_there_is_usage_error(tmp_path):
     pytest.importorskip("ray", reason="pip install ray")
     with (
         pytest.raises(UsageError, match="ray start --head"),
-        ray_executor.hire("auto", "gfx950")(Limits(), tmp_path, None),
+        ray_executor.start("auto", "gfx950")(Limits(), tmp_path, None),
     ):
         pass
 
@@ -176,8 +176,8 @@ def test_journal_is_mended_after_kill(tmp_path):
 
 
 def test_local_crew_has_lane_for_each_gpu(tmp_path):
-    with executors.local(Limits(processes=1), tmp_path, Simulated(slots=3)) as hired:
-        assert len(hired.lanes) == 3
+    with executors.local(Limits(processes=1), tmp_path, Simulated(slots=3)) as started:
+        assert len(started.lanes) == 3
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from autotune.tuning.measurement.simulated import Modeled, Simulated
 from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import listed
-from autotune.tuning.session.executors import Crew
+from autotune.tuning.session.executors import Executors
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits
 
@@ -36,11 +36,11 @@ def unproved(monkeypatch):
 @contextmanager
 def threads(limits, state, bench):
     """Nothing is compiled: what is tried is of interest, not how it ends."""
-    yield Crew(Pool(2, lambda job: None), [Pool(1, lambda asked: None)] if bench else [])
+    yield Executors(Pool(2, lambda job: None), [Pool(1, lambda asked: None)] if bench else [])
 
 
 def session(folder, bench=BENCH, seen=lambda status: None, **more):
-    plan = Plan(folder / "t", folder / "s", limits=Limits(processes=1), bench=bench, hire=threads, **more)
+    plan = Plan(folder / "t", folder / "s", limits=Limits(processes=1), bench=bench, start=threads, **more)
     return Session(KERNEL, GPU, plan, seen).run({PROBLEM: 1})
 
 

@@ -20,7 +20,7 @@ from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, Si
 from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session.blame import reason
-from autotune.tuning.session.executors import Crew, lane
+from autotune.tuning.session.executors import Executors, lane
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.process import Isolated, Lost, Start
 from autotune.tuning.workers.worker import Limits, Workers
@@ -147,13 +147,13 @@ class Driver:
 def uncompiled(limits, state, bench):
     """Measuring processes are real; nothing is compiled for them."""
     with lane(limits, state) as measuring:
-        yield Crew(Pool(1, lambda job: None), [measuring])
+        yield Executors(Pool(1, lambda job: None), [measuring])
 
 
 def session(folder, bench, count=8, **limits):
     kernel = registry.load(KERNEL)
     plan = Plan(
-        folder / "t", folder / "s", Budget(count), limits=Limits(processes=1, **limits), bench=bench, hire=uncompiled
+        folder / "t", folder / "s", Budget(count), limits=Limits(processes=1, **limits), bench=bench, start=uncompiled
     )
     problem = build(kernel.problem, {"rows": 64, "cols": 1536}, "test")
     return Session(kernel, device.named("mi355x"), plan, lambda status: None).run({problem: 1})

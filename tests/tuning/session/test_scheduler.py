@@ -15,7 +15,7 @@ from autotune.tuning.jobs import compile_job
 from autotune.tuning.measurement.simulated import Modeled, Simulated, Weather
 from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session.executors import Crew
+from autotune.tuning.session.executors import Executors
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits
 
@@ -60,12 +60,12 @@ def search(folder, compiling=lambda job: None, measuring=lambda asked: None, ben
     bench = bench or Simulated(1, Modeled(1), Weather(noise=0.0), slots=2)
 
     @contextmanager
-    def hire(limits, state, bench):
-        yield Crew(Pool(2, compiling), [Pool(1, measuring) for _ in range(bench.slots)])
+    def start(limits, state, bench):
+        yield Executors(Pool(2, compiling), [Pool(1, measuring) for _ in range(bench.slots)])
 
     problems = {build(kernel.problem, {"rows": rows, "cols": 1536}, "test"): 1 for rows in sizes}
     limits = Limits(processes=2)
-    plan = Plan(folder / "tables", folder / "state", Budget(TRIALS), limits=limits, bench=bench, hire=hire)
+    plan = Plan(folder / "tables", folder / "state", Budget(TRIALS), limits=limits, bench=bench, start=start)
     with pytest.raises(Enough), mock.patch.object(Session, "_promote", side_effect=Enough):
         Session(kernel, device.named(DEVICE), plan, lambda status: None).run(problems)
     return found(folder, bench)
