@@ -1,4 +1,4 @@
-"""How far the static model's times are off, and the constants of `autotune/tuning/cost_model/constants.toml`.
+"""How far the cost model's times are off, and the constants of `autotune/tuning/cost_model/constants.toml`.
 
     python -m tools.calibrate_model --data FOLDER
 

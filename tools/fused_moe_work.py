@@ -1,4 +1,4 @@
-"""A fused MoE layer of vLLM and SGLang as work of the static model: gate and up, then down, with one config."""
+"""A fused MoE layer of vLLM and SGLang as work of the cost model: gate and up, then down, with one config."""
 
 from __future__ import annotations
 

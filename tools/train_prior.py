@@ -1,4 +1,4 @@
-"""Trains the community's prior on shipped winners and writes `autotune/tuning/cost_model/prior.json`.
+"""Trains the shipped prior on shipped winners and writes `autotune/tuning/cost_model/prior.json`.
 
 pip install scikit-learn
 python -m tools.train_prior --data FOLDER [--out prior.json]

@@ -1,4 +1,4 @@
-"""`autotune compare-model`: the static model's times against those measured here."""
+"""`autotune compare-model`: the cost model's times against those measured here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "compare-model",
-        "the static model against the trials and rows measured here, by device, dtype and family: rank correlation, "
+        "the cost model against the trials and rows measured here, by device, dtype and family: rank correlation, "
         "regret of its first configs, measured / modeled time, and which term bounds what it gets wrong",
         "  autotune compare-model\n  autotune compare-model --device h200 --json\n"
         "  autotune compare-model --bench simulated:7   # a rehearsal's trials, which are of no device",

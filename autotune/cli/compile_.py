@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("kernel", nargs="?", help="(default: every kernel, one row a kernel and target)")
     parser.add_argument("problem", nargs="?", help="name=value pairs (default: the first of the space's `compile`)")
-    parser.add_argument("--target", help=f"arches or devices, comma between, or `all` (every kernel: {_SERVED})")
+    parser.add_argument("--target", help=f"archs or devices, comma between, or `all` (every kernel: {_SERVED})")
     parser.add_argument("--config", default="", help="name=value pairs put over the default config")
     parser.set_defaults(run=run)
 

@@ -150,6 +150,6 @@ def of_a_rehearsal(bench: Any, file: Path) -> LeftOut | None:  # noqa: ANN401
 
 
 def without_times(trials: Trials) -> LeftOut:
-    """A session whose trials are times of the static model."""
+    """A session whose trials are times of the cost model."""
     reason = "the session ended at the model; a predicted time is no result"
     return LeftOut(f"{trials.kernel} on {trials.device}", trials.study.problem, reason)

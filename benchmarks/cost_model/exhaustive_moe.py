@@ -1,4 +1,4 @@
-"""Regret of the static model on a fused MoE kernel whose whole space was measured on an H100.
+"""Regret of the cost model on a fused MoE kernel whose whole space was measured on an H100.
 
     python -m benchmarks.cost_model.exhaustive_moe --data FOLDER
 

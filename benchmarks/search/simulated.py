@@ -2,10 +2,10 @@
 
     python -m benchmarks.search.simulated [--device mi300x] [--repeats 10] [--kernels gemm/bf16_linear]
 
-The truth is the static model of a device whose every rate is off by a seeded factor (log-normal, 0.4), times a smooth
+The truth is the cost model of a device whose every rate is off by a seeded factor (log-normal, 0.4), times a smooth
 seeded factor over the configs (0.15), times a rough one (0.003, under what a bench resolves). The smooth factor of two
 configs that differ in one value correlates at 0.54 to 0.73; log times of recorded spaces do at 0.59 to 0.79. The
-search has the opinions of the model for the device as recorded and of the community's prior. Random search is given as
+search has the opinions of the model for the device as recorded and of the shipped prior. Random search is given as
 its exact chance; in spaces of up to 1,000 configs also the ceiling: expected improvement by one who knows the other
 device and how the smooth factor varies, all but its draw. Nothing is compiled: `autotune tune --bench simulated:SEED`
 goes through a session.

@@ -3,7 +3,7 @@
     python -m benchmarks.session.deduplication [--device mi300x] [--kernels gemm/bf16_linear] [--configs 4]
 
 Between problems: sampled configs on four values of M, compiled one by one as Triton does from an empty cache, then
-once a binary as a session does (`Candidate.binary`); the winners by the static model with the binaries' own
+once a binary as a session does (`Candidate.binary`); the winners by the cost model with the binaries' own
 resources must agree. Within one problem: all launch options (warps, stages, waves) of one random tile, because
 duplicates lie among those; duplicates between tiles are not seen. `ideal stage cache`: what a cache would save that
 never makes one text of a stage (ttir, ttgir, llir, assembly) twice. It is 1.1 to 1.3x, too little to keep one: all

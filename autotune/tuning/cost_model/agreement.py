@@ -1,4 +1,4 @@
-"""How well the static model's times agree with measured ones: rank correlation, regret, factor and spread."""
+"""How well the cost model's times agree with measured ones: rank correlation, regret, factor and spread."""
 
 from __future__ import annotations
 

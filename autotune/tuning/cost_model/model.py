@@ -1,4 +1,4 @@
-"""The static model: how long one call takes, from what a program does, what its binary uses and what the device has.
+"""The cost model: how long one call takes, from what a program does, what its binary uses and what the device has.
 
 All resident programs of a unit go through their iterations together; an iteration takes the longest of what they
 share (matrix units, issue slots, shared memory, L2) and of what one program cannot overlap with itself (its chain of

@@ -1,6 +1,6 @@
 """Bytes, dots and atomics of one call, counted by running some of its programs in Triton's interpreter.
 
-The static model's formulas (`Work`) are written by hand, one a kernel; counts hold for any kernel, those included whose
+The cost model's formulas (`Work`) are written by hand, one a kernel; counts hold for any kernel, those included whose
 accesses depend on data. A few programs of each launch are run and scaled to its grid: programs of one launch differ
 little, save at edges and where lists are ragged. What a skipped program would have written is absent; where a later
 launch stumbles over that, all programs are run.

@@ -38,7 +38,7 @@ class Surface(Protocol):
 
 @dataclass(frozen=True)
 class Modeled:
-    """The static model, bent by a seeded factor a config, so that the truth is not what the model says."""
+    """The cost model, bent by a seeded factor a config, so that the truth is not what the model says."""
 
     seed: int = 0
     bend: float = 0.15

@@ -1,4 +1,4 @@
-"""The static model against all trials of this run, by family; the trials themselves go to trials.csv."""
+"""The cost model against all trials of this run, by family; the trials themselves go to trials.csv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The static model: laws that it must keep, its footprint against binaries, and the command."""
+"""The cost model: laws that it must keep, its footprint against binaries, and the command."""
 
 import dataclasses
 import json

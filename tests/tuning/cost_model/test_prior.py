@@ -1,4 +1,4 @@
-"""The community's prior: a small artefact that says where it is from, read without executing anything."""
+"""The shipped prior: a small artefact that says where it is from, read without executing anything."""
 
 import json
 
