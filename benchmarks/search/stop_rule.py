@@ -5,8 +5,8 @@
 Beside the rule of sessions (the chance that an untried config is faster by more is under 1 %): other chances, and the
 expected gain of one more trial. Looked at every 8 trials; a search that still goes on at its 240th has promised nothing
 and stands apart.
-With --moe also with times that a model predicted: fused MoE on an H100, all measured, by the model of an H100 and by the
-model of an MI300X, which is mostly wrong there.
+With --moe also with times that a model predicted: fused MoE on an H100, all measured, by the models of an H100 and of
+an MI300X, which is mostly wrong there.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ The figure is best time so far / optimum, geometric mean over token counts and r
 each begins with a random config, as with a default. `alone`: no problem knows of another, nor of a model. `shared`:
 side by side, each learns from the two nearest as they go on. `in turn`: the same, one problem after another, fewest
 tokens first. `modeled`: side by side, with the cost model's times, as in a session; six of its terms were settled
-with these measurements in view. `shuffled_model`: the same, its times shuffled among the configs. `misled`: each learns from
-25 trials whose times were shuffled among their configs.
+with these measurements in view. `shuffled_model`: the same, its times shuffled among the configs. `misled`: each learns
+from 25 trials whose times were shuffled among their configs.
 """
 
 from __future__ import annotations
