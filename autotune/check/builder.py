@@ -64,15 +64,15 @@ class Builder:
         """The pairs, with the hot loops of those that cannot be judged by their resources alone."""
         pairs = list(pairs)
         sides = [(build, pair.device) for pair in pairs if pair.needs_loops for build in (pair.before, pair.after)]
-        wanted = {one.resources.code: device for one, device in sides if one.resources}
+        wanted = {build.resources.code: device for build, device in sides if build.resources}
         loops: dict[str, Loop | None] = {}
         with ThreadPoolExecutor(self._limits.processes) as threads:
             for code, loop in zip(wanted, threads.map(self._loop, wanted, wanted.values()), strict=True):
                 loops[code] = loop
                 self._progress("read hot loops", len(loops), len(wanted))
 
-        def read(one: Build) -> Build:
-            return replace(one, loop=loops.get(one.resources.code)) if one.resources else one
+        def read(build: Build) -> Build:
+            return replace(build, loop=loops.get(build.resources.code)) if build.resources else build
 
         return [replace(p, before=read(p.before), after=read(p.after)) if p.needs_loops else p for p in pairs]
 
@@ -99,21 +99,29 @@ class Builder:
                 if not answer.get("late"):
                     self._cache.put(answer, _FORMAT, toolchain.identity, name)
                 self._progress(f"prove with {toolchain.name}", done, len(missing))
-        failed = {name.removeprefix("proof "): one["failed"] for name, one in found.items() if "failed" in one}
+        failed = {name.removeprefix("proof "): told["failed"] for name, told in found.items() if "failed" in told}
         reasons = {
-            one: [failed[c.computation] for c in several if c.computation in failed] for one, several in checks.items()
+            proved: [failed[c.computation] for c in several if c.computation in failed]
+            for proved, several in checks.items()
         }
-        return {one: why[0] for one, why in reasons.items() if why}
+        return {proved: why[0] for proved, why in reasons.items() if why}
 
     def times(self, toolchain: Toolchain, calls: Mapping[str, CheckedCall]) -> dict[str, Answer]:
         """Checked and timed on the GPU of this machine; times are of today and not kept."""
+        return self._on_gpu("time", toolchain, calls)
+
+    def checked(self, toolchain: Toolchain, calls: Mapping[str, CheckedCall]) -> dict[str, Answer]:
+        """Held against the reference on the GPU of this machine, which runs the machine code itself."""
+        return self._on_gpu("check", toolchain, calls)
+
+    def _on_gpu(self, action: str, toolchain: Toolchain, calls: Mapping[str, CheckedCall]) -> dict[str, Answer]:
         # CUDA maps much memory and touches little.
         limits = Limits(processes=1, timeout_s=self._limits.timeout_s, memory_gb=64)
         found: dict[str, Answer] = {}
         with Processes(toolchain, limits) as processes:
-            for name, answer in processes.run("time", calls, lambda _, answer: answer):
+            for name, answer in processes.run(action, calls, lambda _, answer: answer):
                 found[name] = answer
-                self._progress(f"time with {toolchain.name}", len(found), len(calls))
+                self._progress(f"{action} with {toolchain.name}", len(found), len(calls))
         return found
 
     def _known(

@@ -30,7 +30,7 @@ class Comparison:
 
 @dataclass
 class Report:
-    """`compiled` binaries were built by this run, `from_cache` by earlier ones."""
+    """`compiled` binaries were built by this run, `from_cache` by earlier ones; `on_gpu` calls ran on a GPU."""
 
     baseline: str
     against: str
@@ -38,10 +38,18 @@ class Report:
     compiled: int = 0
     from_cache: int = 0
     proved: int = 0
+    on_gpu: int = 0
 
     @property
     def regressions(self) -> list[Comparison]:
         return [comparison for comparison in self.comparisons if comparison.worst.is_regression]
+
+    @property
+    def numerics(self) -> str:
+        """Which part of a compiler the check of results covers."""
+        if self.on_gpu:
+            return f"of sources in the interpreter, and of machine code by {self.on_gpu} calls on this GPU"
+        return "of sources in the interpreter, where the front end's output changed; of machine code on a GPU only"
 
     def counts(self) -> dict[str, int]:
         kinds = [comparison.worst.kind for comparison in self.comparisons]

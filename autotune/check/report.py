@@ -35,6 +35,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "compiled": report.compiled,
         "from_cache": report.from_cache,
         "proved": report.proved,
+        "on_gpu": report.on_gpu,
+        "numerics": report.numerics,
         "rows": rows,
         "builds": [build_json(build) for build in builds],
     }

@@ -1,4 +1,4 @@
-"""Timing of a row on the GPU with both compilers, and of other known configs that may now be faster.
+"""What the GPU of this machine says of rows whose machine code changed: right or wrong, faster or slower.
 
 Times of two compilers come from two processes and cannot be interleaved, so the baseline is timed before and after, and
 the difference of the two is part of the noise.
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autotune import device as devices
-from autotune.check.builder import Builder
+from autotune.check.builder import Builder, check_calls
 from autotune.check.call import CheckedCall
 from autotune.check.compare import Comparison, Report
 from autotune.check.compilers import Toolchain
@@ -44,22 +44,54 @@ def present() -> Device | None:
         return None
 
 
-def time_changed(report: Report, sides: tuple[Toolchain, Toolchain], builder: Builder) -> None:
-    """Time comparisons whose code changed, if this machine has the GPU of their rows, and replace them by the result.
+def check_changed(report: Report, against: Toolchain, builder: Builder, gpu: Device | None) -> None:
+    """Run the check problems of comparisons whose code changed on `gpu`, this machine's, and add what it finds wrong.
+
+    The interpreter runs the kernel's source; only this judges what a back end or an assembler makes of it.
+    """
+    places = [p for p in _changed(report, gpu) if not report.comparisons[p].after.failed]
+    calls = {p: {_name(call): call for call in check_calls(report.comparisons[p].served.call)} for p in places}
+    answers = builder.checked(against, {name: call for several in calls.values() for name, call in several.items()})
+    report.on_gpu = len(answers)
+    for place, several in calls.items():
+        failed = [answers[name]["failed"] for name in several if "failed" in answers.get(name, {})]
+        if failed:
+            report.comparisons[place] = _with(report.comparisons[place], _wrong(failed[0]))
+
+
+def time_changed(report: Report, sides: tuple[Toolchain, Toolchain], builder: Builder, gpu: Device | None) -> None:
+    """Time comparisons whose code changed on `gpu`, this machine's, and replace them by the result.
 
     `sides` are (baseline, against).
     """
-    gpu = present()
     places = [
         place
-        for place, comparison in enumerate(report.comparisons)
-        if comparison.served.device == gpu and comparison.worst.kind != "same"
-        if not comparison.after.failed and not comparison.before.failed
+        for place in _changed(report, gpu)
+        if not report.comparisons[place].after.failed and not report.comparisons[place].before.failed
     ]
     comparisons = [report.comparisons[place] for place in places]
     others = [_rivals(comparison, report) for comparison in comparisons]
     for place, comparison in zip(places, measured(comparisons, others, sides, builder), strict=True):
         report.comparisons[place] = comparison
+
+
+def _changed(report: Report, gpu: Device | None) -> list[int]:
+    """Places of the comparisons of `gpu` whose machine code is not the same."""
+    return [
+        place
+        for place, comparison in enumerate(report.comparisons)
+        if comparison.served.device == gpu and comparison.worst.kind != "same"
+    ]
+
+
+def _wrong(failed: str) -> Verdict:
+    kind = "numerics" if failed.startswith("WrongResult") else "unproved"
+    return Verdict(kind, "GPU", "", failed, "certain")
+
+
+def _with(comparison: Comparison, verdict: Verdict) -> Comparison:
+    verdicts = sorted([verdict, *comparison.verdicts], key=lambda verdict: KINDS.index(verdict.kind))
+    return replace(comparison, verdicts=tuple(verdicts))
 
 
 def _rivals(comparison: Comparison, report: Report, most: int = 4) -> list[CheckedCall]:
@@ -92,16 +124,14 @@ def _judged(
 ) -> Comparison:
     first, after, last = (answer.get(name, {"failed": "not asked"}) for answer in answers)
     if "failed" in after:
-        kind = "numerics" if after["failed"].startswith("WrongResult") else "unproved"
-        found = Verdict(kind, "measure", "", after["failed"], "certain")
+        found = _wrong(after["failed"])
     elif "failed" in first or "failed" in last:
         found = Verdict("unproved", "measure", str(first.get("failed") or last.get("failed")), "", "possible")
     else:
         rivals = {call.config: answers[1][_name(call)].get("samples_us", ()) for call in several}
         sound = {config: samples for config, samples in rivals.items() if samples}
         found = timed(RowTimes((first["samples_us"], last["samples_us"]), after["samples_us"], sound))
-    verdicts = sorted([found, *comparison.verdicts], key=lambda verdict: KINDS.index(verdict.kind))
-    return replace(comparison, verdicts=tuple(verdicts))
+    return _with(comparison, found)
 
 
 def timed(times: RowTimes) -> Verdict:

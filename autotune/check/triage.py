@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,8 @@ _SCRATCH_GROWTH = 1.1
 _GROWTH = 1.25
 _OTHER_SIZE = 0.05
 """Machine code whose size changed by less keeps its loops, as far as anybody need know: nothing is disassembled."""
+_NONE = (0, 0, 0)
+"""Strength of a binary without matrix instructions."""
 _SLOW_COMPILE_S, _SLOW_COMPILE = 10.0, 5.0
 
 
@@ -115,15 +118,16 @@ def _failure(before: Build, after: Build) -> Verdict:
 
 
 def _matrix(pair: Pair, before: Resources, after: Resources) -> Iterator[Verdict]:
-    was, now = (max(map(strength, dict(r.matrix_instructions)), default=(0, 0, 0)) for r in (before, after))
     names = _instructions(before), _instructions(after)
-    counts = [{strength(n): c for n, c in r.matrix_instructions} for r in (before, after)]
+    old, new = _counts(before), _counts(after)
+    was, now = max(old, default=_NONE), max(new, default=_NONE)
+    weaker_appear = any(new[kind] > old[kind] for kind in new if kind < was)
     if now < was:
         yield Verdict("matrix", "matrix instructions", *names, "likely")
-    elif counts[1].keys() - counts[0].keys() and counts[1].get(was, 0) < counts[0].get(was, 0):
+    elif weaker_appear and new[was] < old[was] and now == was:
         yield Verdict("matrix", "matrix instructions", *names, "likely", "some of them")
     elif now > was:
-        yield Verdict("better", "matrix instructions", *names, "likely")
+        yield Verdict("better", "matrix instructions", *names, "possible" if weaker_appear else "likely")
     elif names[0] != names[1]:
         yield Verdict("grown", "matrix instructions", *names, "possible", "as strong, in other numbers")
 
@@ -198,6 +202,13 @@ def strength(instruction: str) -> tuple[int, int, int]:
         narrow = 2 if re.search(r"f8|fp8|e4m3|e5m2|i8", instruction) else 1 if re.search(r"f16", instruction) else 0
     shape = re.search(r"_(\d+)x\d+x(\d+)", instruction)
     return generation, narrow, int(shape[1]) * int(shape[2]) // 16 if shape else 0
+
+
+def _counts(resources: Resources) -> Counter[tuple[int, int, int]]:
+    counts: Counter[tuple[int, int, int]] = Counter()
+    for name, count in resources.matrix_instructions:
+        counts[strength(name)] += count
+    return counts
 
 
 def _instructions(resources: Resources) -> str:

@@ -39,6 +39,7 @@ def main() -> None:
     actions: dict[str, Callable[..., dict[str, Any]]] = {
         "compile": compile_call,
         "validate": validate_call,
+        "check": check_call,
         "time": time_call,
     }
     for line in sys.stdin:
@@ -72,14 +73,25 @@ def validate_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[s
     return {"error": validate(kernel, problem, config, device)}
 
 
+def check_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The worst error as a fraction of its bound, of the machine code that the GPU of this machine runs."""
+    meter, job = _on_gpu(kernel, problem, config, device)
+    return {"error": meter.check(job)}
+
+
 def time_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
     """Samples in us on the GPU of this machine, after the output was found right there."""
+    meter, job = _on_gpu(kernel, problem, config, device)
+    return {"error": meter.check(job), "samples_us": list(meter.time([job], _SAMPLES)[0].samples_us)}
+
+
+def _on_gpu(kernel: Any, problem: Any, config: Any, device: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The bench of the first GPU, and the call as one of its jobs."""
     from autotune.config import key
     from autotune.tuning.measurement.gpu import Gpu
     from autotune.tuning.workers.worker import Job
 
-    meter, job = Gpu().open(0), Job(kernel.name, key(problem), config, device.name)
-    return {"error": meter.check(job), "samples_us": list(meter.time([job], _SAMPLES)[0].samples_us)}
+    return Gpu().open(0), Job(kernel.name, key(problem), config, device.name)
 
 
 def _probe() -> str:
@@ -141,8 +153,10 @@ def _module(name: str, path: Path) -> ModuleType:
 
 
 def _brief(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip() and not set(line) <= {" ", "^", "~"}]
-    return f"{type(error).__name__}: {lines[-1][:300] if lines else ''}"
+    from autotune.tuning.compilation.complaint import LONGEST, complaint, last_line
+
+    text = str(error)
+    return f"{type(error).__name__}: {(complaint(text) or last_line(text))[:LONGEST]}"
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from autotune.check.builder import Builder
     from autotune.check.compare import check
     from autotune.check.repair import repair
-    from autotune.check.timing import time_changed
+    from autotune.check.timing import check_changed, present, time_changed
 
     chosen = _subjects(arguments)
     against = _toolchain(arguments.against, arguments.against_env)
@@ -76,8 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar() as update:
         builder = Builder(state_root(), Limits(processes=arguments.jobs, timeout_s=300), update)
         found = check(chosen, baseline, against, builder)
+        gpu = present()
+        check_changed(found, against, builder, gpu)
         if baseline:
-            time_changed(found, (baseline, against), builder)
+            time_changed(found, (baseline, against), builder, gpu)
         repaired, left = repair(found.regressions, against, builder) if arguments.fix else ([], [])
     _write(found, arguments)
     if arguments.json:
@@ -167,6 +169,7 @@ def _show(found: Report) -> None:
     about = reports.as_json(found)["kinds"]
     print("\n".join(f"{count:6} {kind}: {about[kind]}" for kind, count in found.counts().items()))
     print(f"{found.compiled} builds compiled, {found.from_cache} from cache, {found.proved} proofs run")
+    print(f"results checked: {found.numerics}")
 
 
 def _row(group: list[Comparison]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Release checks: each seeded regression lands in its own class, unchanged rows raise no alarm, reports say so."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
@@ -152,6 +153,7 @@ def test_only_what_resources_leave_open_is_disassembled():
         ({"matrix_instructions": ()}, "matrix"),
         ({"matrix_instructions": (("v_mfma_f32_16x16x128_f8f6f4", 8), ("v_mfma_f32_16x16x32_bf16", 32))}, "matrix"),
         ({"matrix_instructions": (("v_mfma_f32_16x16x128_f8f6f4", 8),)}, "grown"),
+        ({"matrix_instructions": (("v_mfma_f32_32x32x64_f8f6f4", 8),)}, "grown"),
         ({"shared_bytes": 65536}, "grown"),
         ({"seconds": 60.0, "code": "slow"}, "compile time"),
         ({"failed": "no", "stage": "fit", "resources": None}, "fit"),
@@ -163,6 +165,38 @@ def test_triage(after, kind):
     assert triage(pair)[0].kind == kind
 
 
+LADDERS = {
+    "rtx_5090": [
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+        "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32",
+        "mma.sync.aligned.m16n8k64.row.col.kind::mxf4nvf4.block_scale.scale_vec::2X.f32.e2m1.e2m1.f32.ue8m0",
+    ],
+    "h100": [
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16",
+        "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3",
+    ],
+    "b200": [
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+        "tcgen05.mma.cta_group::1.kind::f16",
+        "tcgen05.mma.cta_group::1.kind::f8f6f4",
+        "tcgen05.mma.cta_group::1.kind::mxf4.block_scale",
+    ],
+    "mi300x": ["v_mfma_f32_16x16x16_bf16", "v_mfma_f32_16x16x32_fp8_fp8"],
+    "mi355x": ["v_mfma_f32_16x16x32_bf16", "v_mfma_f32_16x16x32_fp8_fp8", "v_mfma_f32_16x16x128_f8f6f4"],
+}
+"""Matrix instructions of a GPU that may do one job, slowest first."""
+STEPS = [(gpu, pair) for gpu, ladder in LADDERS.items() for pair in itertools.combinations(ladder, 2)]
+
+
+@pytest.mark.parametrize(("gpu", "pair"), STEPS, ids=lambda value: value if isinstance(value, str) else "")
+def test_stronger_matrix_instruction_is_an_upgrade(gpu, pair):
+    weak, strong = (built(matrix_instructions=((name, count),)) for name, count in zip(pair, (256, 32), strict=True))
+    strong = dataclasses.replace(strong, resources=dataclasses.replace(strong.resources, code="other"))
+    up, down = (triage(Pair(*sides, devices.named(gpu), 1000))[0] for sides in ((weak, strong), (strong, weak)))
+    assert (up.kind, down.kind) == ("better", "matrix")
+
+
 def test_idle_occupancy_and_old_failures_are_no_loss():
     gpu = devices.named("mi355x")
     fewer = Pair(built(), built(programs_per_unit=1), gpu, programs=gpu.compute_units)
@@ -170,6 +204,24 @@ def test_idle_occupancy_and_old_failures_are_no_loss():
     failed = built(failed="no", stage="compile", resources=None)
     assert triage(Pair(failed, failed, gpu, 1))[0].kind == "alike"
     assert triage(Pair(failed, built(), gpu, 1))[0].kind == "better"
+
+
+def test_wrong_machine_code_is_found_on_the_gpu(faulty):
+    """Where the front end is the same on both sides, no proof by the interpreter could tell."""
+    asked = []
+
+    class Gpu:
+        def checked(self, side, calls):
+            asked.extend(calls.values())
+            return {name: {"failed": "WrongResult: c[0, 0] is 1, must be 0"} for name in calls}
+
+    alike = [dataclasses.replace(c, verdicts=(Verdict("alike", "", "", "", ""),)) for c in faulty.comparisons]
+    found = dataclasses.replace(faulty, comparisons=alike)
+    timing.check_changed(found, compilers.installed(), Gpu(), CALLS["matrix"].device)
+    kinds = {c.served.call.problem.m: c.worst.kind for c in found.comparisons}
+    assert kinds == {m: "numerics" if fault == "matrix" else "alike" for m, fault in ROWS.items()}
+    assert asked == [CALLS["matrix"]], "one of that GPU compiles with the new compiler"
+    assert (found.on_gpu, "on this GPU" in found.numerics, "on this GPU" in faulty.numerics) == (1, True, False)
 
 
 STEADY = (100.0, 101.0, 99.0, 100.0, 100.5)
