@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -94,7 +94,7 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         for row in self.rows:
             self._alike.setdefault(self._fixed(dict(row.problem)), []).append(row)
         if self._keeps_an_order:
-            self._check_orders()
+            check_orders(kernel, self.rows, str(self.path))
 
     def __missing__(self, wanted: tuple[Scalar, ...]) -> Choice:
         problem = self._kernel.problem(*wanted)
@@ -147,16 +147,6 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         why = "no row agrees in every fixed field" if not alike else f"none of {len(alike)} near rows is allowed"
         return self._without(problem, why)
 
-    def _check_orders(self) -> None:
-        for some in self._alike.values():
-            orders = sorted({str(row.order) for row in some})
-            if len(orders) > 1:
-                there = dict(some[0].problem)
-                raise TableError(
-                    f"{self.path}: is deterministic, and rows that serve one another's problems, such as {there}, add "
-                    f"in {len(orders)} orders ({'; '.join(orders)}); restore the file or tune again"
-                )
-
     def _without(self, problem: Problem, why: str) -> Choice:
         if not self._keeps_an_order:
             return Choice(self._kernel.default(problem, self._device), "default", why)
@@ -204,6 +194,22 @@ def _answer(problem: Problem, row: Row, fit: _Fit) -> Choice:
 _lookups: dict[tuple[str, str, str], Lookup] = {}
 _served: dict[str, dict[Any, Served]] = {}
 _warned: set[str] = set()
+
+
+def check_orders(kernel: Kernel[Any], rows: Iterable[Row], place: str) -> None:
+    """Raises TableError where deterministic `rows` that may serve one another's problems add in different orders."""
+    families: dict[Key, list[Row]] = {}
+    for row in rows:
+        fixed = tuple(item for item in row.problem if item[0] not in kernel.problem.VARYING)
+        families.setdefault(fixed, []).append(row)
+    for family in families.values():
+        orders = sorted({str(row.order) for row in family})
+        if len(orders) > 1:
+            raise TableError(
+                f"{place}: is deterministic, and rows that serve one another's problems, such as "
+                f"{dict(family[0].problem)}, add in {len(orders)} orders ({'; '.join(orders)}); restore the file or "
+                f"tune again"
+            )
 
 
 def lookup(kernel: Kernel[Any], device: Device) -> Lookup:

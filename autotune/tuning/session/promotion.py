@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from autotune.config import Config, Key, Problem, describe, key, resized
@@ -148,7 +149,7 @@ class Promotion:
         evidence = modeled(search, outcome) if self.measurer is None else measured(search, won, outcome)
         if self.measurer is not None:
             default = search.default if search.default_us is not None else None
-            evidence |= {"bench": self.measurer.bench.name}
+            evidence |= {"bench": self.measurer.bench.name, "date": datetime.now(UTC).date().isoformat()}
             evidence |= against_library(self.measurer, search.problem, won.config, default)
         evidence |= {"trials": len(search.outcomes), "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(search.problem)}
