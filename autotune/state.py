@@ -25,8 +25,8 @@ class Cache:
     def get(self, *parts: str) -> dict[str, Any] | None:
         try:
             found = json.loads(self._path(parts).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None  # absent, or not ours: the stage runs again and overwrites it
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None  # absent, damaged, or not ours: the stage runs again and overwrites it
         return found if isinstance(found, dict) else None
 
     def put(self, value: dict[str, Any], *parts: str) -> None:

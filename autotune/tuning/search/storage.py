@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
+import itertools
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal._storage import JournalStorageReplayResult
 
+from autotune import files
 from autotune.errors import UsageError
 
 _LONGEST_NAME = 512
@@ -40,7 +45,11 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def journal(path: Path) -> BaseStorage:
-    """The journal at `path`, mended after a kill. The caller holds `exclusive`, so whatever lock lies there is dead."""
+    """Open the journal at `path`, mended after a kill. The caller holds `exclusive`, so any lock found there is dead.
+
+    Of a journal that a disk damaged, the lines before the damage are kept, the whole file is set aside, and a warning
+    says where: later lines count trials from those before them, so that none can be told without all the others.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{path}.lock").unlink(missing_ok=True)
     if path.exists():
@@ -48,16 +57,67 @@ def journal(path: Path) -> BaseStorage:
         whole = text.rfind(b"\n") + 1
         if whole < len(text):
             os.truncate(path, whole)  # a torn line would make every later one unreadable
-    return JournalStorage(_OneWriter(str(path)))
+    try:
+        return JournalStorage(_OneWriter(path))
+    except OSError:
+        raise
+    except Exception:  # Optuna raises whatever a damaged line makes of it
+        _set_aside(path)
+        return JournalStorage(_OneWriter(path))
 
 
-class _OneWriter(JournalFileBackend):
-    """Optuna's file and format, for a writer that `exclusive` keeps alone: no lock a line, and the disk is waited for
-    where a trial ends. A lock and an fsync for each line took 110 ms a trial, 30 times as long."""
+def _set_aside(path: Path) -> None:
+    """Keep the lines of a damaged journal that can be replayed up to the first that cannot, and the whole beside it."""
+    text = path.read_bytes()
+    replay, end, reason = JournalStorageReplayResult(""), 0, ""
+    for line in io.BytesIO(text):
+        try:
+            replay.apply_logs([_log(line)])
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            break
+        end += len(line)
+    numbered = itertools.chain((".damaged",), (f".damaged-{number}" for number in itertools.count(2)))
+    aside = next(other for ending in numbered if not (other := Path(f"{path}{ending}")).exists())
+    files.write(aside, text)
+    files.write(path, text[:end], durable=True)
+    logging.getLogger(__name__).warning(
+        "%s: line %d is damaged (%s); the %d lines before it are kept, the trials after it are made again, and the "
+        "file as it was lies in %s: remove it once you need it no longer",
+        *(path, text[:end].count(b"\n") + 1, reason, text[:end].count(b"\n"), aside),
+    )
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._path = Path(path)
+
+def _log(line: bytes) -> dict[str, Any]:
+    """Parse one operation. Raises ValueError for a line that is none, or whose outcome is none."""
+    log = json.loads(line)
+    if not isinstance(log, dict):
+        raise ValueError("a line must be an object")
+    outcome = (log.get("user_attr") or {}).get("outcome", "{}")
+    if not isinstance(json.loads(outcome), dict):
+        raise ValueError("an outcome must be an object")
+    return log
+
+
+class _OneWriter(BaseJournalBackend):
+    """Optuna's format in one file, for a writer that `exclusive` keeps alone: no lock a line, and the disk is waited
+    for where a trial ends. A lock and an fsync for each line took 110 ms a trial, 30 times as long."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._path.touch()
+        self._ends = [0]
+        """Offset in bytes after each line."""
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the operations from that line on. Raises ValueError at a damaged one, also at the last."""
+        with self._path.open("rb") as file:
+            file.seek(self._ends[log_number_from])
+            del self._ends[log_number_from + 1 :]
+            for line in file:
+                log = _log(line)
+                self._ends.append(self._ends[-1] + len(line))
+                yield log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with self._path.open("ab") as file:

@@ -83,5 +83,5 @@ class CrashLog:
                 else:
                     crash = Crash(**entry)
                     self._known[crash.where] = crash
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 continue  # torn, or of another release: the config is tried once more

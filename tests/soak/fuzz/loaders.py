@@ -107,6 +107,17 @@ def cut_journal(text, folder):
     assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1]), "a record that was whole is gone"
 
 
+def read_journal(text, folder):
+    """Of a damaged journal the lines before the damage are kept, and the whole file lies beside it."""
+    path = folder / "damaged.log"
+    raw = written(path, text)
+    opened = study.Search(storage.journal(path), "s", journal()[1], 0)
+    assert all(isinstance(outcome, dict) for outcome in opened.outcomes.values())
+    aside = path.with_name("damaged.log.damaged")
+    whole = raw[: raw.rfind(b"\n") + 1]  # a torn line is a kill's
+    assert path.read_bytes().startswith(whole) or aside.read_bytes() == whole
+
+
 def read_crash_log(text, folder):
     """Damaged lines are left out: those configs are tried once more."""
     path = folder / "crash_log/h100.jsonl"
@@ -213,6 +224,7 @@ LOADERS = {
     "problem": (lambda: ["m=64,n=2048,k=7168,dtype=e4m3fn"], read_problem),
     "arguments": (lambda: LINES, read_line),
     "journal": (lambda: ["x" * 80], cut_journal),
+    "damaged journal": (lambda: [journal()[0].decode()], read_journal),
     "crash_log": (lambda: [f"\n{json.dumps(CRASH)}\n\n{json.dumps({'forget': True})}\n"], read_crash_log),
     "misses": (lambda: [json.dumps(MISS) + "\n" + json.dumps({**MISS, "device": "mi355x"}) + "\n"], read_misses),
     "bundle": (lambda: [json.dumps(MANIFEST)], read_bundle),
