@@ -26,7 +26,9 @@ print("both import")
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
+    """Wheel and source archive, built while a table is being written: its lock file lies beside it."""
     out = tmp_path_factory.mktemp("dist")
+    (ROOT / "tuned_configs/gfx950/mi355x/gemm/.lock").touch()
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], check=True, capture_output=True)
     return out
 
@@ -55,6 +57,7 @@ def test_wheel_holds_licence_notices_and_type_marker(distributions):
         (metadata,) = (name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
         assert "License-Expression: Apache-2.0" in archive.read(metadata).decode()
     assert {"licenses/LICENSE", "licenses/NOTICE", "py.typed"} <= names
+    assert not [name for name in names if name.endswith(".lock")]
 
 
 def test_sdist_holds_trees(distributions):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune import device as devices
-from autotune import registry, runtime, table
+from autotune import registry, row_check, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.config import describe_key
 from autotune.device import Device
@@ -92,13 +92,17 @@ def _grouped(left: Iterable[LeftOut]) -> Iterator[tuple[str, list[str], str]]:
 def _import(root: Path, kernel: str, home: Device, rows: list[Row], *, write: bool) -> tuple[Path, list[str]]:
     """Puts `rows` into the table of `kernel` on `home`; its path, and the problems that a better row serves already.
 
-    Raises TableError where the table is not whole, or takes no such rows.
+    A table of an older code of the kernel takes them and stays what it is, which `autotune lint` names: its rows go
+    with the next session, the imported ones are proved and stay. One of imported rows alone is of no code, and becomes
+    today's. Raises TableError where the table is not whole, or takes no such rows.
     """
     path = table.path_of(root, home.arch, home.name, kernel)
     beaten: list[str] = []
 
     def join(old: Table | None) -> Table | None:
-        made = (old or Table(kernel, home.arch, home.name, registry.load(kernel).identity.kernel, ())).merged(rows)
+        made = _without_flawed(old, rows, home).merged(rows) if old else _table(kernel, home).merged(rows)
+        if all(row.tier == "imported" for row in made.rows):
+            made = replace(made, source=_table(kernel, home).source)
         now = {row.problem: row for row in made.rows}
         beaten[:] = [describe_key(row.problem) for row in rows if now[row.problem] is not row]
         # Nobody has proved these rows, so the table is none of which all are proved.
@@ -109,3 +113,14 @@ def _import(root: Path, kernel: str, home: Device, rows: list[Row], *, write: bo
     else:
         join(table.load(path) if path.exists() else None)
     return path, beaten
+
+
+def _table(kernel: str, home: Device) -> Table:
+    return Table(kernel, home.arch, home.name, registry.load(kernel).identity.kernel, ())
+
+
+def _without_flawed(old: Table, rows: Iterable[Row], home: Device) -> Table:
+    """The table without rows that serve nothing, where one of `rows` has their problem."""
+    wanted = {row.problem for row in rows}
+    _, flaws = row_check.whole(old.rows, registry.load(old.kernel), home)
+    return replace(old, rows=tuple(row for row in old.rows if row not in flaws or row.problem not in wanted))

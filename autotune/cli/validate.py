@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry, runtime
+from autotune.check import proof_stamp
 from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.config import Config, build, key
@@ -29,7 +31,8 @@ def add(commands: Commands) -> None:
         commands,
         "validate",
         "run the configs of the tables (and the defaults) on every check problem against the float64 reference, in "
-        "the interpreter; with --bench on the GPU itself, where nothing is timed",
+        "the interpreter, and note in each table whose rows are all right that today's reference proved it; with "
+        "--bench on the GPU itself, where nothing is timed",
         "  autotune validate --device mi355x\n  autotune validate norm/rms_norm_quant --device b200\n"
         "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
         "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.bench is None:
         if arguments.rows:
             raise UsageError("--rows needs --bench: without a bench the rows' configs are proved on the check problems")
-        rows = _interpreted(names, device)
+        rows = _interpreted([registry.load(name) for name in names], device)
     else:
         bench = benches.named(arguments.bench, device)
         if bench is None:
@@ -61,14 +64,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(row["verdict"] != "right" for row in rows) else 0
 
 
-def _interpreted(names: list[str], device: Device) -> list[dict[str, Any]]:
-    jobs = [job for name in names for job in _proofs(registry.load(name), device)]
+def _interpreted(kernels: list[Kernel[Any]], device: Device) -> list[dict[str, Any]]:
+    """Prove the tables' configs and the defaults, and stamp each table whose rows were all right."""
+    claims = {kernel: proof_stamp.claims(kernel, device) for kernel in kernels}
+    jobs = dict.fromkeys(job for kernel in kernels for job in [*_proofs(kernel, device), *claims[kernel].jobs])
     with Workers(Limits(), state_root(), interpret=True) as workers:
-        answers = [
-            (job, {"failed": "validate", "reason": answer} if isinstance(answer, str) else answer)
-            for job, answer in workers.run(validate_job, jobs)
-        ]
-    return [_row(job, answer, answer.get("reason") or answer.get("failed") or "right") for job, answer in answers]
+        answers = {
+            job: {"failed": "validate", "reason": answer} if isinstance(answer, str) else answer
+            for job, answer in workers.run(validate_job, list(jobs))
+        }
+    right = {job for job, answer in answers.items() if "failed" not in answer}
+    for kernel in kernels:
+        if said := proof_stamp.stamp(claims[kernel], right):
+            print(said, file=sys.stderr)
+    return [
+        _row(job, answer, answer.get("reason") or answer.get("failed") or "right") for job, answer in answers.items()
+    ]
 
 
 def _checked(bench: Bench, jobs: list[Job]) -> list[dict[str, Any]]:

@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 
 from autotune import device, registry, table
-from autotune.check import repair
-from autotune.cli import main
+from autotune.check import lint, repair
+from autotune.cli import import_, main
 from autotune.config import Config, build, key
 from autotune.errors import MachineError, TableError
 from autotune.table import Row, Table
 from autotune.tuning.search.stopping import Budget
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.prover import Proof
 from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.tables import TableFile
 from autotune.tuning.workers.worker import Limits
 
 KERNEL, GPU = registry.load("norm/rms_norm_quant"), device.named("h100")
@@ -159,3 +162,71 @@ def test_repair_keeps_what_was_written_meanwhile():
     fixed = repair._with({row(1): row(1, num_warps=1), row(2): row(2, num_warps=1)}, now)
     assert [one.tier for one in fixed.rows] == ["modeled", "measured", "modeled"]
     assert [one.config["num_warps"] == 1 for one in fixed.rows] == [True, False, False]
+
+
+class StandInProver:
+    """Proves everything but the configs in `wrong`, and keeps what it was asked."""
+
+    def __init__(self, *wrong):
+        self.wrong, self.asked = wrong, []
+
+    def prove(self, claims):
+        self.asked += claims
+        return {claim: Proof(failed="wrong" if claim.config in self.wrong else None) for claim in self.asked}
+
+
+def test_session_drops_old_codes_rows_and_proves_imported_ones(tmp_path):
+    subject = Subject.of(KERNEL, GPU)
+    file = TableFile(tmp_path / "x.json", subject, GPU.name, False)
+    wrong = row(5, "imported", num_warps=1)
+    old = replace(HEAD, source="f" * 16, rows=(row(1), row(3, "imported"), wrong), proof=KERNEL.identity.proof)
+    prover = StandInProver(wrong.config)
+    made, lost = file.merged(old, [row(64)], prover)
+    assert [(dict(one.problem)["rows"], one.tier) for one in made.rows] == [(3, "imported"), (64, "modeled")]
+    assert (made.source, made.proof, lost) == (KERNEL.identity.kernel, KERNEL.identity.proof, 1)
+    assert len(prover.asked) == 2
+
+
+def test_session_drops_rows_that_no_call_takes(tmp_path):
+    file = TableFile(tmp_path / "x.json", Subject.of(KERNEL, GPU), GPU.name, False)
+    old = replace(HEAD, rows=(row(1), row(3, num_warps=3)), proof=KERNEL.identity.proof)
+    made, lost = file.merged(old, [row(64)], StandInProver())
+    assert [dict(one.problem)["rows"] for one in made.rows] == [1, 64]
+    assert lost == 1
+
+
+def test_incumbent_that_no_launch_takes_is_not_tried(tmp_path, monkeypatch):
+    path = table.path_of(tmp_path / "t", GPU.arch, GPU.name, KERNEL.name)
+    put(path, row(64, "measured", num_warps=3))
+    asked = []
+    monkeypatch.setattr(Session, "_search", lambda self, problems, opened: asked.append(opened) or {})
+    monkeypatch.setattr(Session, "_open", lambda self, trials, problem, incumbents, only=None: incumbents)
+    monkeypatch.setattr(Session, "_promote", lambda self, searched, old, finish=None: old)
+    plan = Plan(tmp_path / "t", tmp_path / "s", Budget(1), limits=Limits(processes=1))
+    Session(KERNEL, GPU, plan, lambda status: None)._run({problem(64): 1})
+    assert asked[0](problem(64)) == {}
+
+
+def imported(folder, *rows):
+    return import_._import(folder, KERNEL.name, GPU, list(rows), write=True)
+
+
+def test_table_of_older_code_takes_imports_and_stays_stale(tmp_path):
+    put(tmp_path / "sm_90/h100/norm/rms_norm_quant.json", row(1), head=replace(HEAD, source="f" * 16))
+    path, beaten = imported(tmp_path, row(3, "imported"))
+    loaded = table.load(path)
+    assert (loaded.source, sizes(path), beaten) == ("f" * 16, [1, 3], [])
+    assert "stale" in [finding.kind for finding in lint.tables(tmp_path)]
+
+
+def test_table_of_imports_alone_is_of_todays_code(tmp_path):
+    put(tmp_path / "sm_90/h100/norm/rms_norm_quant.json", row(1, "imported"), head=replace(HEAD, source="f" * 16))
+    path, _ = imported(tmp_path, row(3, "imported"))
+    assert table.load(path).source == KERNEL.identity.kernel
+
+
+def test_import_replaces_better_row_that_serves_nothing(tmp_path):
+    put(tmp_path / "sm_90/h100/norm/rms_norm_quant.json", row(3, "measured", num_warps=3), row(1, num_warps=3))
+    path, beaten = imported(tmp_path, row(3, "imported"))
+    assert beaten == []
+    assert [(dict(one.problem)["rows"], one.tier) for one in table.load(path).rows] == [(1, "modeled"), (3, "imported")]

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
-from autotune import table
+from autotune import row_check, table
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.errors import MachineError
@@ -130,7 +130,8 @@ class Session:
 
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan
-        incumbents = {row.problem: row.config for row in old.rows}
+        sound, _ = row_check.whole(old.rows, self._kernel, self._device)
+        incumbents = {row.problem: row.config for row in sound}
         self._taught = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
         with plan.start(plan.limits, plan.state, plan.bench) as started:
             compiler = Compiler(self._subject, self._cache, started.compilers, self._crash_log)
@@ -151,7 +152,7 @@ class Session:
             ]
             if not plan.deterministic:
                 return self._promote(searched, old)
-            staying = self._one_order.staying(old.rows, problems, table.TIERS.index(self.summary.tier))
+            staying = self._one_order.staying(sound, problems, table.TIERS.index(self.summary.tier))
             choices, searched = self._one_order.decide(
                 searched, staying, lambda orders: self._within(orders, trials, incumbents)
             )
@@ -239,7 +240,7 @@ class Session:
             rows = finish(rows, prover) if finish else rows
             made, lost = self._table.merged(old, rows, prover)
             if lost:
-                self.summary.failed["old rows, by the new reference"] = lost
+                self.summary.failed["old rows, by today's kernel or reference"] = lost
         self.summary.rows = len(rows)
         self.summary.compared = [library for row in rows if (library := LibraryComparison.of(row)) is not None]
         self.summary.validated, wrong = prover.counts()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autotune import table
+from autotune import row_check, table
 from autotune.config import Problem, build
 from autotune.errors import MachineError, TableError, UsageError
 from autotune.table import Row, Table
@@ -53,19 +53,22 @@ class TableFile:
         return found
 
     def merged(self, old: Table, rows: Sequence[Row], prover: Prover) -> tuple[Table, int]:
-        """The old table with new rows, and how many old ones the reference of today refuses.
+        """The old table with new rows, and how many old ones went that today's kernel or reference refuses.
 
-        Old rows go with their kernel; those that another reference proved are proved again.
+        Old rows go with their kernel, but for imported ones, which were never of its code. Those that another code or
+        another reference proved are proved again.
         """
-        identity = self.subject.identity
+        kernel, identity = self.subject.kernel, self.subject.identity
         same = old.source == identity.kernel
-        gone = superseded(old.rows, rows)
-        kept = right = [row for row in old.rows if same and row not in gone]
-        if old.proof != identity.proof:
+        sound, flaws = row_check.whole(old.rows, kernel, self.subject.device)
+        gone = superseded(sound, rows)
+        kept = right = [row for row in sound if (same or row.tier == "imported") and row not in gone]
+        if not same or old.proof != identity.proof:
             kept = [row for row in kept if row.problem not in {new.problem for new in rows}]
             right = self._proved_again(kept, prover)
+        lost = len(kept) - len(right) + (len(flaws) if same else 0)
         made = replace(old, source=identity.kernel, proof=identity.proof, rows=tuple(right)).merged(rows)
-        return made, len(kept) - len(right)
+        return made, lost
 
     def save(self, old: Table, made: Table, new: int, state: Path) -> None:
         """Writes `made`, which a session made of `old` with `new` new rows, and what others wrote meanwhile.
