@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
 from autotune import row_check, table
-from autotune.config import Config, Problem, describe, key
+from autotune.config import Config, Key, Problem, describe, key
 from autotune.device import Device
 from autotune.errors import MachineError
 from autotune.kernel import Kernel
@@ -72,6 +73,19 @@ class Plan:
     """All problems that rows may serve for one another are tuned in one order of reduction."""
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What a session begins with: where its trials are kept, the table's sound rows, and trials on other devices."""
+
+    trials: BaseStorage
+    rows: Sequence[Row]
+    siblings: Mapping[Problem, list[Outcomes]]
+
+    @cached_property
+    def incumbents(self) -> dict[Key, Config]:
+        return {row.problem: row.config for row in self.rows}
+
+
 class Session:
     """One kernel on one device."""
 
@@ -107,14 +121,8 @@ class Session:
             raise MachineError.of(error, f"a file under {self._plan.state}") from error
         except StorageInternalError as error:
             raise MachineError(f"--storage: {error}; start the server, then run the same command again") from error
-        self._account()
-        return self.summary
-
-    def _account(self) -> None:
         self.summary.seconds = self._stopwatch.seconds
-        compiler, measurer = self._evaluator.compiler, self._evaluator.measurer
-        self.summary.compile_cpu_s = compiler.cpu_s
-        self.summary.gpu_s = measurer.gpu_s if measurer else 0.0
+        return self.summary
 
     def _run(self, problems: Mapping[Problem, int]) -> None:
         check_writable(self._table.path)
@@ -130,59 +138,63 @@ class Session:
 
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan
+        siblings = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
         sound, _ = row_check.whole(old.rows, self._kernel, self._device)
-        incumbents = {row.problem: row.config for row in sound}
-        self._taught = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
+        past = _Past(trials, sound, siblings)
         with plan.start(plan.limits, plan.state, plan.bench) as started:
             compiler = Compiler(self._subject, self._cache, started.compilers, self._crash_log)
             measurer = (
                 Measurer(self._subject, plan.bench, started.lanes, self._crash_log, plan.state) if plan.bench else None
             )
-            self._evaluator = Evaluator(self._subject, compiler, measurer)
-            searches = self._search(problems, lambda problem: self._open(trials, problem, incumbents))
-            searched = [
-                Searched(
-                    problem,
-                    search.outcomes,
-                    self._kernel.default(problem, self._device),
-                    incumbents.get(key(served(problem, self._device))),
-                    problems[problem],
-                )
-                for problem, search in searches.items()
-            ]
-            if not plan.deterministic:
-                return self._promote(searched, old)
-            staying = self._one_order.staying(sound, problems, table.TIERS.index(self.summary.tier))
-            choices, searched = self._one_order.decide(
-                searched, staying, lambda orders: self._within(orders, trials, incumbents)
+            evaluator = Evaluator(self._subject, compiler, measurer)
+            made = self._search_and_promote(problems, old, past, evaluator)
+        self.summary.compile_cpu_s = compiler.cpu_s
+        self.summary.gpu_s = measurer.gpu_s if measurer else 0.0
+        return made
+
+    def _search_and_promote(
+        self, problems: Mapping[Problem, int], old: Table, past: _Past, evaluator: Evaluator
+    ) -> Table:
+        searches = self._search(problems, lambda problem: self._open(past, problem), evaluator)
+        searched = [
+            Searched(
+                problem,
+                search.outcomes,
+                self._kernel.default(problem, self._device),
+                past.incumbents.get(key(served(problem, self._device))),
+                problems[problem],
             )
-            self.summary.price = price(choices, problems)
+            for problem, search in searches.items()
+        ]
+        if not self._plan.deterministic:
+            return self._promote(searched, old, evaluator)
+        staying = self._one_order.staying(past.rows, problems, table.TIERS.index(self.summary.tier))
+        choices, searched = self._one_order.decide(
+            searched, staying, lambda orders: self._within(orders, past, evaluator)
+        )
+        self.summary.price = price(choices, problems)
 
-            def proved(rows: list[Row], prover: Prover) -> list[Row]:
-                found = self._one_order.stamped(rows, choices, self._one_order.prove(rows, staying, prover))
-                if len(found) < len(rows):
-                    self.summary.failed["batches not comparable"] = len(rows) - len(found)
-                return found
+        def proved(rows: list[Row], prover: Prover) -> list[Row]:
+            found = self._one_order.stamped(rows, choices, self._one_order.prove(rows, staying, prover))
+            if len(found) < len(rows):
+                self.summary.failed["batches not comparable"] = len(rows) - len(found)
+            return found
 
-            return self._promote(searched, old, proved)
+        return self._promote(searched, old, evaluator, proved)
 
-    def _within(
-        self, orders: Mapping[Problem, Order], trials: BaseStorage, incumbents: Mapping[Any, Config]
-    ) -> dict[Problem, Outcomes]:
+    def _within(self, orders: Mapping[Problem, Order], past: _Past, evaluator: Evaluator) -> dict[Problem, Outcomes]:
         """Searches each problem among the configs of one order of reduction."""
-        searches = self._search(orders, lambda problem: self._open(trials, problem, incumbents, orders[problem]))
+        searches = self._search(orders, lambda problem: self._open(past, problem, orders[problem]), evaluator)
         return {problem: search.outcomes for problem, search in searches.items()}
 
-    def _open(
-        self, trials: BaseStorage, problem: Problem, incumbents: Mapping[Any, Config], only: Order | None = None
-    ) -> Search:
+    def _open(self, past: _Past, problem: Problem, only: Order | None = None) -> Search:
         opened = Search(
-            trials, self._study(problem, only), self._space.lists, self._plan.seed, SAMPLERS[self._plan.sampler]
+            past.trials, self._study(problem, only), self._space.lists, self._plan.seed, SAMPLERS[self._plan.sampler]
         )
         if opened.feasible_count is None or self._opener.left(opened):
-            incumbent = incumbents.get(key(served(problem, self._device)))
+            incumbent = past.incumbents.get(key(served(problem, self._device)))
             self._opener.fill(opened, problem, incumbent, lambda c: only is None or self._one_order.of(c) == only)
-            opened.transfer(*self._taught.get(problem, ()))
+            opened.transfer(*past.siblings.get(problem, ()))
         if only is None:
             self._opener.introduce(self.summary, problem, opened.feasible_count or 0)
         return opened
@@ -196,7 +208,9 @@ class Session:
         # A database holds all kernels and devices, a journal those of one.
         return storage.database_name(f"{self._kernel.name} {self._filed} {name}") if plan.storage else name
 
-    def _search(self, problems: Collection[Problem], open_: Callable[[Problem], Search]) -> dict[Problem, Search]:
+    def _search(
+        self, problems: Collection[Problem], open_: Callable[[Problem], Search], evaluator: Evaluator
+    ) -> dict[Problem, Search]:
         def told(searches: Mapping[Problem, Search]) -> None:
             found = [
                 (self._kernel.default(problem, self._device), search.outcomes) for problem, search in searches.items()
@@ -205,14 +219,13 @@ class Session:
 
         policy = Policy(open_, self._opener.left, self._plan.budget.out_of_time, told)
         with self._stopwatch.stage("search"):
-            searches = Scheduler(self._evaluator, policy, self._plan.limits.processes).run(problems)
-        self._count(searches)
+            searches = Scheduler(evaluator, policy, self._plan.limits.processes).run(problems)
+        self._count(searches, evaluator.compiler)
         return searches
 
-    def _count(self, searches: Mapping[Problem, Search]) -> None:
+    def _count(self, searches: Mapping[Problem, Search], compiler: Compiler) -> None:
         outcomes = [outcome for search in searches.values() for outcome in search.outcomes.values()]
         self.summary.trials += len(outcomes)
-        compiler = self._evaluator.compiler
         self.summary.compiled, self.summary.from_cache = compiler.compiled, compiler.from_cache
         self._codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
         self.summary.distinct_codes = len(self._codes)
@@ -222,7 +235,11 @@ class Session:
         )
 
     def _promote(
-        self, searched: list[Searched], old: Table, finish: Callable[[list[Row], Prover], list[Row]] | None = None
+        self,
+        searched: list[Searched],
+        old: Table,
+        evaluator: Evaluator,
+        finish: Callable[[list[Row], Prover], list[Row]] | None = None,
     ) -> Table:
         proving = Workers(self._plan.limits, self._plan.state, interpret=True)
         with proving as workers, self._stopwatch.stage("promote"):
@@ -231,7 +248,7 @@ class Session:
                 self._progress(Status("validate", done, of, failed=self.summary.failed))
 
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress, self._stopwatch)
-            rows = Promotion(self._subject, prover, self._evaluator, searched).rows()
+            rows = Promotion(self._subject, prover, evaluator, searched).rows()
             if self._prior != prior.PATH and has_prior(self._kernel, searched[0].problem, self._device):
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
