@@ -6,53 +6,76 @@ import argparse
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any, NoReturn
 
+from autotune.cli import completion
 from autotune.errors import AutotuneError
 from autotune.toolchain import compiler_environment
 
-EXAMPLES = """where to begin:
+BEGIN = """where to begin:
   autotune doctor                        what this machine can do, and what is missing
-  autotune list                          the kernels
-  autotune devices                       the GPUs
-  autotune COMMAND --help                what a command does, with examples
+  autotune list                          the kernels, and the parts of a model that they serve
+  autotune devices                       the GPUs that are described
+  autotune explain gemm/fp8_block_scaled m=64,n=2048,k=7168 --device mi355x      a config, and why
+  autotune tune norm/rms_norm_quant --device mi355x --problem rows=64,cols=7168  a first table
+"""
 
-examples:
-  autotune tune gemm/fp8_block_scaled --device mi355x --model deepseek-v4-pro --scenario 8k1k
-  autotune explain gemm/fp8_block_scaled m=64,n=2048,k=7168,dtype=e4m3fn --device b200
-  autotune compile moe/mxfp4_grouped_gemm --target all
-  autotune show --device mi355x
-  autotune check --baseline triton==3.8.0 --against triton==3.9.0
+HELP = f"""{BEGIN}  autotune COMMAND --help                what a command does, with examples
+
+exit codes: 0 fine; 1 the command worked and found something wrong, or nothing; 2 the command, a file or the machine
+  is at fault, and the message says what to do; 130 interrupted, and the same command resumes
+NO_COLOR=1 turns colours off; results go to stdout, progress and errors to stderr
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code."""
     os.environ.update(compiler_environment())  # before Triton is imported
+    if completion.VARIABLE in os.environ:
+        completion.complete(_parser())
     words = sys.argv[1:] if argv is None else argv
     if not words:
-        _parser().print_help(sys.stderr)
+        print(f"{BEGIN}  autotune --help                        all commands", file=sys.stderr)
         return 2
     arguments = _parser().parse_args(words)
     try:
         code: int = arguments.run(arguments)
     except AutotuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error, str(error), arguments)
         return 2
     except BrokenPipeError:
         # The reader of a pipe left; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a path that no file system takes, a full disk
-        print(f"error: {error}; name another file or folder", file=sys.stderr)
+        _tell(error, f"{error}; name another file or folder", arguments)
         return 2
     except KeyboardInterrupt:
         print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
         return 130
     return code
+
+
+def _tell(error: Exception, message: str, arguments: argparse.Namespace) -> None:
+    if arguments.verbose:
+        traceback.print_exception(error)
+    print(f"error: {message}", file=sys.stderr)
+
+
+class _Version(argparse.Action):
+    """Prints the version of this package and ends; the metadata are read only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:  # noqa: ANN401
+        try:
+            version = metadata.version("deepseek-autotune")
+        except metadata.PackageNotFoundError:
+            version = "of a checkout that is not installed"
+        print(f"autotune {version}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="autotune",
         description="Tunes Triton kernels for DeepSeek V4 per GPU, proves them, and serves the tables.",
-        epilog=EXAMPLES,
+        epilog=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in _commands():
         module.add(commands)

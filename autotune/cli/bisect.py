@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     problem = parse_problem(kernel, arguments.row, device)
     call = CheckedCall(kernel, problem, runtime.choose(kernel, problem, device).config, device)
     releases = releases_between(arguments.good, arguments.bad)
-    with progress_bar() as update:
+    with progress_bar(arguments) as update:
         builder = Builder(state_root(), Limits(processes=1, timeout_s=300), update)
         found = bisect(releases, comparing(call, builder))
     _show(found, arguments.json)

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "bundle",
-        "compiles what the tables can ask for, so that serving compiles nothing; `bundle verify FOLDER` checks it",
+        "compile ahead what the tables can ask for; serving then compiles nothing; `bundle verify FOLDER` checks it",
         "  autotune bundle --device mi355x --model deepseek-v4-pro --scenario 8k1k -o bundle/\n"
         "  autotune bundle verify bundle/",
     )
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             problems[name] = called
 
     limits = Limits(processes=arguments.jobs)
-    with progress_bar() as update:
+    with progress_bar(arguments) as update:
 
         def progress(done: int, total: int) -> None:
             update(f"compile for {device.name}", done, total)

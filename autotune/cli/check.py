@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     baseline = None
     if arguments.baseline or arguments.baseline_env:
         baseline = _toolchain(arguments.baseline, arguments.baseline_env)
-    with progress_bar() as update:
+    with progress_bar(arguments) as update:
         builder = Builder(state_root(), Limits(processes=arguments.jobs, timeout_s=300), update)
         found = check(chosen, baseline, against, builder)
         gpu = present()

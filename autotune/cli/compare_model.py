@@ -13,16 +13,13 @@ from autotune.state import state_root
 if TYPE_CHECKING:
     from autotune.tuning.cost_model.agreement import Agreement, Ratio
 
-_COLUMNS = 100
-"""Width of the tables where no terminal has its own."""
-
 
 def add(commands: Commands) -> None:
     parser = command(
         commands,
         "compare-model",
-        "the cost model against the trials and rows measured here, by device, dtype and family: rank correlation, "
-        "regret of its first configs, measured / modeled time, and which term bounds what it gets wrong",
+        "the cost model against times measured here: by device, dtype and family, rank correlation, regret of its "
+        "first configs, measured / modeled time, and which term bounds what it gets wrong",
         "  autotune compare-model\n  autotune compare-model --device h200 --json\n"
         "  autotune compare-model --bench simulated:7   # a rehearsal's trials, which are of no device",
     )
@@ -56,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _tell(judged: dict[str, Agreement], what: str) -> None:
     rows = [_row(name, judged_kernel) for name, judged_kernel in judged.items()]
-    show_rows(rows, as_json=False, title=f"the model against times {what}", width=_COLUMNS)
+    show_rows(rows, as_json=False, title=f"the model against times {what}")
     terms = [_term(name, *term) for name, judged_kernel in judged.items() for term in judged_kernel.by_bound]
-    show_rows(terms, as_json=False, title="by the term that bounds a config as modeled", width=_COLUMNS)
+    show_rows(terms, as_json=False, title="by the term that bounds a config as modeled")
     print("rank: Spearman's correlation over the configs of a problem, mean over problems")
     print("regret: the best of the model's first configs over the best of all, mean over problems")
     print("factor: median of time over modeled time; 80 % of the times lie within the spread of it")

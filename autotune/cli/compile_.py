@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "compile",
-        "registers, spills, shared memory, matrix instructions and occupancy of one config, or of every default",
+        "compile one config, or every default: registers, spills, shared memory, matrix instructions and occupancy",
         "  autotune compile gemm/fp8_block_scaled --target all\n"
         "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4\n"
         "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
+from typing import Any
 
 from autotune import device as devices
 from autotune import registry, runtime
-from autotune.cli.output import Commands, command, parse_problem, show_rows
+from autotune.cli.output import WIDTH, Commands, command, parse_problem, show_rows
 from autotune.config import describe, values
+
+_WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}  # paths and commands are for copying
 
 
 def add(commands: Commands) -> None:
@@ -27,10 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     kernel = registry.load(arguments.kernel)
     device = devices.named(arguments.device) if arguments.device else devices.current()
     problem = parse_problem(kernel, arguments.problem, device)
-    if not arguments.json:
-        print(runtime.explain(kernel, problem, device))
-        return 0
     choice = runtime.lookup(kernel, device)[values(problem)]
     row = {"kernel": kernel.name, "problem": describe(problem), "device": device.name, "how": choice.how}
-    show_rows([{**row, "reason": choice.reason, "config": dict(choice.config)}], as_json=True)
+    if arguments.json:
+        show_rows([{**row, "reason": choice.reason, "config": dict(choice.config)}], as_json=True)
+        return 0
+    print(f"{kernel.name} {describe(problem)} on {device.name}")
+    config = str(choice.config).replace(",", ", ")
+    for name, text in (("how", choice.how), ("why", choice.reason), ("config", config or "none")):
+        print(textwrap.fill(text, WIDTH, initial_indent=f"  {name:8}", subsequent_indent=" " * 10, **_WHOLE_WORDS))
     return 0

@@ -28,7 +28,8 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "export",
-        "our rows as files that vLLM, SGLang, AITER, FLA, Triton, Inductor or Kernel Tuner read; our trials as a table",
+        "write our rows as other projects' files: vLLM, SGLang, AITER, FLA, Triton, Inductor, Kernel Tuner; or our "
+        "trials as a table",
         "  autotune export vllm --device h200 -o configs/\n"
         "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/\n"
         "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode\n"

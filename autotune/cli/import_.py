@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "import",
-        "rows of tier `imported` from other projects' tables; they serve until something better is known",
+        "take rows from other projects' tables; their tier is `imported`, and they serve until better is known",
         "  autotune import vllm vllm/model_executor/layers/quantization/utils/configs\n"
         "  autotune import sglang configs/triton_3_6_0 --model deepseek-v3.2\n"
         "  autotune import aiter aiter/ops/triton/configs/gemm\n"

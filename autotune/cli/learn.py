@@ -20,8 +20,8 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "learn",
-        "teach the prior, with which tune begins, and calibrate predict, by the trials measured on GPUs here and the "
-        "measured rows of the tables",
+        "train the prior and calibrate `predict` with what was measured here: trials on GPUs, and measured rows of the "
+        "tables",
         "  autotune learn\n  rm ~/.cache/autotune/prior.json   # back to the packaged prior",
     )
     parser.set_defaults(run=run)

@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "lint",
-        "files that are no whole table or lie where no lookup reads, stale and empty tables, rows that serve nothing "
-        "or lie outside their space, second names of a device, holes",
+        "rows that serve nothing, and problems that no row serves; also files that are no whole table or lie where no "
+        "lookup reads, stale and empty tables, rows outside their space, second names of a device",
         "  autotune lint\n"
         "  autotune lint --device mi355x --model deepseek-v4-pro --scenario 8k1k   # and holes of a workload\n"
         "  autotune lint --from-misses misses.jsonl                               # and problems that serving met",

@@ -1,26 +1,87 @@
-"""`autotune list`: the kernels that are here, and which hot path each serves."""
+"""`autotune list`: the kernels with the parts of a model that they serve; or the hot paths with their kernels."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from autotune import registry, runtime
-from autotune.cli.output import Commands, command, print_json, show_rows
+from autotune.cli.output import Commands, command, print_csv, print_json, show_rows
 from autotune.tuning import kernel_facts
 from autotune.workload.hot_paths import HOT_PATHS
 
 
 def add(commands: Commands) -> None:
-    parser = command(commands, "list", "the kernels, and the hot paths that they serve", "  autotune list --json")
+    parser = command(
+        commands,
+        "list",
+        "the kernels, the parts of a model that they serve, and the GPUs that have a table",
+        "  autotune list\n"
+        "  autotune list --hot-paths        every hot path of a forward step, by name, with its kernels\n"
+        "  autotune list --wide             also the fields of a problem, and what one row may serve",
+    )
+    parser.add_argument("--hot-paths", action="store_true", help="list hot paths instead of kernels")
+    parser.add_argument("--wide", action="store_true", help="all columns, in lines as long as they must be")
+    parser.add_argument("--csv", action="store_true", help="print all columns as CSV")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        print_json({"kernels": _kernels(), "hot_paths": _hot_paths()})
+        return 0
+    complete = arguments.csv or arguments.wide
+    if arguments.hot_paths:
+        rows = _hot_paths() if complete else [_brief_path(row) for row in _hot_paths()]
+    else:
+        rows = _kernels() if complete else [_brief_kernel(name) for name in registry.names()]
+    if arguments.csv:
+        print_csv(rows)
+    else:
+        show_rows(rows, False, width=1000 if arguments.wide else None, paged=True)
+    return 0
+
+
+def _brief_kernel(name: str) -> dict[str, Any]:
+    """Columns for which no kernel is imported."""
+    titles = {path.number: path.title for path in HOT_PATHS}
+    return {
+        "kernel": name,
+        "serves": "; ".join(titles[number] for number in kernel_facts.read(name).hot_paths),
+        "tuned for": ", ".join(_tables(name)),
+    }
+
+
+def _brief_path(row: Mapping[str, Any]) -> dict[str, Any]:
+    served = row["kernels"].replace(", ", "\n")
+    return {"no.": row["hot path"], "hot path": row["what"], "kernels": served, "left to others": row["missing"]}
+
+
+def _kernels() -> list[dict[str, Any]]:
+    return [_kernel(name) for name in registry.names()]
+
+
+def _kernel(name: str) -> dict[str, Any]:
+    kernel = registry.load(name)
+    return {
+        "kernel": name,
+        "serves": ", ".join(f"K{number}" for number in kernel_facts.read(name).hot_paths),
+        "problem": ", ".join(field.name for field in dataclasses.fields(kernel.problem)),
+        "one row serves any": ", ".join(kernel.problem.VARYING),
+        "tables": ", ".join(_tables(name)) or "none",
+    }
+
+
+def _tables(name: str) -> list[str]:
+    root = runtime.tables_root()
+    return sorted(path.relative_to(root).parts[1] for path in root.glob(f"*/*/{name}.json"))
+
+
+def _hot_paths() -> list[dict[str, Any]]:
     serving = kernel_facts.by_hot_path()
-    kernels = [_kernel(name) for name in registry.names()]
-    paths = [
+    return [
         {
             "hot path": f"K{path.number}",
             "what": path.title,
@@ -30,22 +91,3 @@ def run(arguments: argparse.Namespace) -> int:
         }
         for path in HOT_PATHS
     ]
-    if arguments.json:
-        print_json({"kernels": kernels, "hot_paths": paths})
-        return 0
-    show_rows(kernels, False, "kernels")
-    show_rows(paths, False, "hot paths of DeepSeek V4 and V3.2")
-    return 0
-
-
-def _kernel(name: str) -> dict[str, Any]:
-    kernel = registry.load(name)
-    root = runtime.tables_root()
-    tables = sorted(path.relative_to(root).parts[1] for path in root.glob(f"*/*/{name}.json"))
-    return {
-        "kernel": name,
-        "serves": ", ".join(f"K{number}" for number in kernel_facts.read(name).hot_paths),
-        "problem": ", ".join(field.name for field in dataclasses.fields(kernel.problem)),
-        "one row serves any": ", ".join(kernel.problem.VARYING),
-        "tables": ", ".join(tables) or "none",
-    }

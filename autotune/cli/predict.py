@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "predict",
-        "ranks a problem's configs by the cost model: time as a range, what bounds it, each term (nothing measured)",
+        "rank a problem's configs by the cost model, measuring nothing: time as a range, what bounds it, each term",
         "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device mi355x\n"
         "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device b200 --compile 16\n"
         "  autotune predict attention/sparse_mla tokens=64,heads=16,keys=2048 --device h200 --count 8",

@@ -1,37 +1,104 @@
-"""The progress of a long command on stderr: a bar on a terminal, a line for each tenth elsewhere."""
+"""The progress of a long command on stderr: a bar on a terminal, now and then a line elsewhere, nothing if quiet."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SECONDS_BETWEEN_LINES = 60
 
 
 class Update(Protocol):
     def __call__(self, stage: str, done: int, total: int, detail: str = "", /) -> None:
-        """Shows that `done` of `total` steps of `stage` are done; `detail` is what else is worth seeing."""
+        """Show that `done` of `total` steps of `stage` are done; `detail` is what else is worth seeing."""
 
 
 @contextmanager
-def progress_bar() -> Iterator[Update]:
-    """One bar, which stays on a terminal when it ends; a log file gets one line for each stage and tenth of it."""
+def progress_bar(arguments: argparse.Namespace, clock: Callable[[], float] = time.monotonic) -> Iterator[Update]:
+    """Yield what shows progress, as loud as `arguments.quiet` and `arguments.verbose` ask.
+
+    A terminal gets one bar with rate and time left. A log file gets a line at the end of each stage and one a minute;
+    with `--verbose` one for each step. `clock` gives seconds.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<52}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    logged = ""
-    with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
-        task = bar.add_task("")
+    if arguments.quiet:
+        yield _nothing
+    elif console.is_terminal:
+        with _bar(console) as update:
+            yield update
+    else:
+        yield _Lines(clock, 0 if arguments.verbose else _SECONDS_BETWEEN_LINES).update
+
+
+def _nothing(stage: str, done: int, total: int, detail: str = "", /) -> None:
+    pass
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Update]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(_rate(task.finished_speed or task.speed or 0.0))
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(16),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeLeft(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[detail]}", markup=False),
+    )
+    with Progress(*columns, console=console) as bar:
+        tasks = {}
 
         def update(stage: str, done: int, total: int, detail: str = "", /) -> None:
-            nonlocal logged
-            more = f", {detail}" if detail else ""
-            bar.update(task, description=stage + more, completed=done, total=total)
-            tenth = f"{stage}: {10 * done // max(total, 1) * 10} %"
-            if tenth != logged and not console.is_terminal:
-                print(f"{tenth} ({done}/{total}){more}", file=sys.stderr, flush=True)
-                logged = tenth
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, detail="")
+            bar.update(tasks[stage], completed=done, total=total, detail=detail)
 
         yield update
+
+
+class _Lines:
+    """Lines for a log: at most one in `pause_s` seconds for each stage, and one when a stage is done."""
+
+    def __init__(self, clock: Callable[[], float], pause_s: float) -> None:
+        self._clock, self._pause_s = clock, pause_s
+        self._began: dict[str, float] = {}
+        self._printed: dict[str, tuple[float, int]] = {}
+
+    def update(self, stage: str, done: int, total: int, detail: str = "", /) -> None:
+        now = self._clock()
+        began = self._began.setdefault(stage, now)
+        printed, shown = self._printed.get(stage, (began, 0))
+        if done == shown or (done < total and now - printed < self._pause_s):
+            return
+        self._printed[stage] = now, done
+        rate = done / max(now - began, 1e-9)
+        left = f"{_rate(rate)}, {_duration((total - done) / rate)} left" if done < total else _duration(now - began)
+        print(", ".join(filter(None, (f"{stage}: {done}/{total}", left, detail))), file=sys.stderr, flush=True)
+
+
+def _rate(a_second: float) -> str:
+    if a_second >= 1:
+        return f"{a_second:.0f}/s"
+    return f"{60 * a_second:.1f}/min" if a_second else ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

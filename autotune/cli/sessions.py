@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,10 +49,10 @@ class Asked:
         check_writable(path)
         return path
 
-    def run(self) -> Summary:
+    def run(self, arguments: argparse.Namespace) -> Summary:
         from autotune.tuning.session.session import Session
 
-        with progress_bar() as bar:
+        with progress_bar(arguments) as bar:
 
             def update(status: Status) -> None:
                 bar(f"{self.name}: {status.stage}", status.done, status.of, _describe(status))
@@ -60,26 +62,18 @@ class Asked:
             return Session(self.kernel, self.device, fresh, update).run(self.problems)
 
 
-def run_all(asked: Sequence[Asked], as_json: bool) -> int:
-    """Runs and shows them; the exit code. A session that fails is told at once, the others run on."""
+def run_all(asked: Sequence[Asked], arguments: argparse.Namespace) -> int:
+    """Run and show them; the exit code. A session that fails is told at once, the others run on."""
     # All tables are tried before the first session: hours of tuning should not pass before one is found read-only.
     ready = [session for session in asked if _ended_well(session.name, session.check_table)]
-    done = [summary for session in ready if (summary := _ended_well(session.name, session.run))]
+    done = [summary for session in ready if (summary := _ended_well(session.name, partial(session.run, arguments)))]
     if asked and not done:
         return 2
-    show_rows(
-        [_row(summary) | (_details(summary) if as_json else {}) for summary in done],
-        as_json,
-        "tuning sessions (default / best: times of a step, measured only where the tier says so)",
-    )
-    if not as_json:
-        compared = [_compared(summary, comparison) for summary in done for comparison in summary.compared]
-        if compared:
-            show_rows(
-                compared, as_json=False, title="microseconds of each row, samples interleaved; roofline: the bound"
-            )
+    if arguments.json:
+        show_rows([_row(summary) | _details(summary) for summary in done], as_json=True)
+    else:
         for summary in done:
-            _show_details(summary)
+            _show(summary, _ALL if arguments.verbose else _SHOWN)
     return 2 if len(done) < len(asked) else 0 if done else 1
 
 
@@ -98,11 +92,40 @@ def _describe(status: Status) -> str:
     return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
 
 
-def _compared(summary: Summary, comparison: LibraryComparison) -> dict[str, Any]:
+def _show(summary: Summary, reasons: int) -> None:
+    """Print the session's result, what it tried, its times, and the first `reasons` reasons of failures."""
+    how = "measured" if summary.tier == "measured" else f"{summary.tier}, not measured"
+    rows = f"{summary.rows} row{'' if summary.rows == 1 else 's'} of {summary.problems}"
+    print(f"{summary.kernel} on {summary.device}: {rows} written, default / best {summary.speedup:.3f} ({how})")
+    print(f"  table     {summary.table}")
+    binaries = f"{summary.compiled} compiled, {summary.from_cache} from cache, {summary.distinct_codes} differ"
+    told = "" if summary.mode == "search" else f" ({_told(summary)})"
+    print(f"  tried     {summary.trials} of {summary.feasible} feasible configs{told}; binaries: {binaries}")
+    print(f"  proved    {summary.validated} config{'' if summary.validated == 1 else 's'} against the reference")
+    if summary.price is not None:
+        print(f"  price     {summary.price:.4f} of the speed of the free choice, for one order of reduction")
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items() if seconds >= 0.05)
+    gpu = f"; GPU {summary.gpu_s:.1f} s" if summary.tier != "modeled" else ""
+    print(f"  took      {stages}; compilers {summary.compile_cpu_s:.1f} CPU s{gpu}")
+    _show_failures(summary, reasons)
+    if summary.compared:
+        rows_us = [_compared(comparison) for comparison in summary.compared]
+        show_rows(rows_us, as_json=False, title=f"us of each row, {how}; roofline: the bound")
+
+
+def _show_failures(summary: Summary, most: int) -> None:
+    from autotune.tuning.session.progress import grouped
+
+    reasons = grouped(summary.reasons)
+    for reason in reasons[:most]:
+        print(f"  failed    {reason.count}x: {reason.kind}: {reason.words}")
+    if len(reasons) > most:
+        print(f"  failed    {len(reasons) - most} other reasons: see -v or --json")
+
+
+def _compared(comparison: LibraryComparison) -> dict[str, Any]:
     return {
-        "kernel": summary.kernel,
         "problem": comparison.problem,
-        "tier": summary.tier,
         "default": _us(comparison.default_us),
         "tuned": _us(comparison.tuned_us),
         "library": _us(comparison.library_us),
@@ -145,8 +168,8 @@ def _told(summary: Summary) -> str:
     return f"{summary.mode}: {tried}"
 
 
-_SHOWN = 8
-"""Reasons a session; --json has all."""
+_SHOWN, _ALL = 8, sys.maxsize
+"""Reasons of failures that a session prints, and with --verbose; --json has all."""
 
 
 def _details(summary: Summary) -> dict[str, Any]:
@@ -161,17 +184,3 @@ def _details(summary: Summary) -> dict[str, Any]:
         "table": str(summary.table),
         "compared": [asdict(comparison) for comparison in summary.compared],
     }
-
-
-def _show_details(summary: Summary) -> None:
-    print(summary.table)
-    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items())
-    gpu = f", GPU {summary.gpu_s:.1f} s" if summary.tier != "modeled" else ""
-    print(f"  {stages}; compilers {summary.compile_cpu_s:.1f} CPU s{gpu}")
-    from autotune.tuning.session.progress import grouped
-
-    reasons = grouped(summary.reasons)
-    for reason in reasons[:_SHOWN]:
-        print(f"  failed {reason.count}x: {reason.kind}: {reason.words}")
-    if len(reasons) > _SHOWN:
-        print(f"  and {len(reasons) - _SHOWN} other reasons: see --json")

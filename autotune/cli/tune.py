@@ -12,6 +12,7 @@ from autotune import device as devices
 from autotune import files, misses, registry, runtime
 from autotune.check import lint
 from autotune.cli import benches
+from autotune.cli.effort import EFFORTS, effort_help
 from autotune.cli.output import Commands, command, kernel_names, parse_problem
 from autotune.cli.sessions import Asked, run_all
 from autotune.cli.workload_options import add_workload, workload_problems
@@ -33,7 +34,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "tune",
-        "search, compile, prove, and measure where the GPU is here (tier `modeled` where it is not); writes tables",
+        "search configs, prove them and write tables; measures where the GPU is here, and models where it is not",
         "  autotune tune --device mi355x --device b200\n"
         "  autotune tune norm/rms_norm_quant --device h200 --model deepseek-v3.2 --tp 8 --trials 40 --minutes 30\n"
         "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168\n"
@@ -54,6 +55,7 @@ def add(commands: Commands) -> None:
         help="how inputs are drawn: routing=zipf:1.2, routing=captured:FILE.json (a list of tokens by expert), "
         "pattern=clustered; kept as evidence of each row",
     )  # fmt: skip
+    parser.add_argument("--effort", choices=EFFORTS, help=effort_help())
     parser.add_argument("--trials", type=int, help=f"configs tried a problem (default {Budget.trials})")
     parser.add_argument(
         "--exhaustive", action="store_true",
@@ -117,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not problems:
             asks = arguments.from_misses or arguments.model
             print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
-    return run_all([Asked(*each) for each in wanted if each[-1]], arguments.json)
+    return run_all([Asked(*each) for each in wanted if each[-1]], arguments)
 
 
 def _listing(plan: Plan, kernel: Kernel[Any], device: Device, path: Path | None) -> Plan:
@@ -149,8 +151,9 @@ def _check_all_tried(arguments: argparse.Namespace) -> None:
     name = "--exhaustive" if arguments.exhaustive else "--configs"
     if arguments.exhaustive and arguments.configs:
         raise UsageError("--exhaustive tries the whole space and --configs a list; give one")
-    if arguments.trials is not None or arguments.until_gain is not None:
-        raise UsageError(f"{name} tries all of them; --trials and --until-gain, which end a search, do not go with it")
+    if any(getattr(arguments, option) is not None for option in ("effort", "trials", "until_gain")):
+        ends = "--effort, --trials and --until-gain, which end a search, do not go with it"
+        raise UsageError(f"{name} tries all of them; {ends}")
     if arguments.configs and len(arguments.kernels) != 1:
         raise UsageError("--configs needs exactly one KERNEL, whose parameters it sets")
     if arguments.configs and arguments.deterministic:
@@ -162,11 +165,12 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
 
     bench = benches.named(arguments.bench, device, remote=arguments.ray is not None)
     tables = arguments.tables or _tables(bench, arguments.deterministic)
-    gain = arguments.until_gain / 100 if arguments.until_gain is not None else None
+    effort = EFFORTS[arguments.effort or "quick"]
+    until_gain = effort.until_gain if arguments.until_gain is None else arguments.until_gain
     return Plan(
         tables=tables,
         state=state_root(),
-        budget=Budget(arguments.trials or Budget.trials, arguments.minutes, gain),
+        budget=Budget(arguments.trials or effort.trials, arguments.minutes, until_gain and until_gain / 100),
         seed=arguments.seed,
         sampler=_sampler(arguments.sampler),
         limits=Limits(processes=arguments.jobs),

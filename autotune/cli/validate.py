@@ -30,9 +30,9 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "validate",
-        "run the configs of the tables (and the defaults) on every check problem against the float64 reference, in "
-        "the interpreter, and note in each table whose rows are all right that today's reference proved it; with "
-        "--bench on the GPU itself, where nothing is timed",
+        "prove configs against the float64 reference: those of the tables and the defaults, on every check problem, in "
+        "the interpreter; a table whose rows are all right is noted as proved; with --bench on the GPU itself, where "
+        "nothing is timed",
         "  autotune validate --device mi355x\n  autotune validate norm/rms_norm_quant --device b200\n"
         "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
         "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",

@@ -177,8 +177,8 @@ def test_explain_says_that_deterministic_table_refuses(serving, capsys):
     asked = ["explain", GEMM.name, "m=64,n=1024,k=7168", "--device", GPU.name]
     assert main(asked) == 0
     said = capsys.readouterr().out
-    assert "refused (" in said
-    assert said.endswith("-> no config\n")
+    assert "  how     refused\n" in said
+    assert said.endswith("  config  none\n")
     assert main([*asked, "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["how"], told["config"]) == ("refused", {})
