@@ -5,7 +5,7 @@ TRITON ?= triton==3.9.0
 BIN := .venv/bin
 KERNELS := gemm/fp8_block_scaled moe/mxfp4_grouped_gemm norm/rms_norm_quant
 
-.PHONY: setup tune test test-slow check bench clean
+.PHONY: setup tune test test-slow check docs bench clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml
@@ -28,6 +28,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: setup  # into build/site; a broken link fails
+	$(BIN)/python -m pip install -q --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup
 	$(BIN)/python -m benchmarks.session.compile_overhead

@@ -26,9 +26,9 @@ def add(commands: Commands) -> None:
         "      --good triton==3.7.1 --bad triton==3.9.0\n"
         "  autotune bisect moe/mxfp4_grouped_gemm --row ... --device b200 --good ptxas==13.0 --bad ptxas==13.5",
     )
-    parser.add_argument("kernel")
+    parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
     parser.add_argument("--row", required=True, help="the problem, as name=value pairs; its config is what is served")
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--good", required=True, metavar="SPEC", help="a release as `triton==3.7.1` or `ptxas==13.0`")
     parser.add_argument("--bad", required=True, metavar="SPEC", help="a later release of the same compiler")
     parser.add_argument("--reproducer", type=Path, metavar="FILE", help="also write one file that needs only Triton")

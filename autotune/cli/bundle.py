@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("words", nargs="*", metavar="KERNEL", help="default: what the model calls; or: verify FOLDER")
     parser.add_argument("--device", help="name of a device record")
     add_workload(parser)
-    parser.add_argument("--jobs", type=int, default=Limits.processes)
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER")
+    parser.add_argument("--jobs", type=int, default=Limits.processes, help="processes (default: all cores)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the bundle")
     parser.set_defaults(run=run)
 
 

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         "  autotune check --baseline ptxas==13.0 --against ptxas==13.5 --arch sm_100\n"
         "  autotune check --against-env /path/to/venv --arch all",
     )
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL")
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all")
     add_toolchains(parser)
     parser.add_argument(
         "--arch",
@@ -58,7 +58,7 @@ def add_toolchains(parser: argparse.ArgumentParser) -> None:
     against.add_argument("--against", default="installed", metavar="SPEC", help=f"{spec} (default: installed)")
     against.add_argument("--against-env", type=Path, metavar="VENV", help="the Triton of this virtual environment")
     baseline.add_argument("--baseline", metavar="SPEC", help=f"{spec} (default: what each row records)")
-    baseline.add_argument("--baseline-env", type=Path, metavar="VENV")
+    baseline.add_argument("--baseline-env", type=Path, metavar="VENV", help="the Triton of this virtual environment")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         "  autotune completion fish > ~/.config/fish/completions/autotune.fish",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in")
     parser.set_defaults(run=run, verbose=False)
 
 

@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
         "which config serves a problem, and why",
         "  autotune explain gemm/fp8_block_scaled m=50,n=2048,k=7168 --device mi355x",
     )
-    parser.add_argument("kernel")
+    parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
     parser.add_argument("problem", help="name=value pairs joined by commas")
     parser.add_argument("--device", help="default: the GPU of this machine")
     parser.set_defaults(run=run)

@@ -35,9 +35,9 @@ def add(commands: Commands) -> None:
         "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode\n"
         "  autotune export trials --device h100 -o trials.csv                 # one row a trial; or .parquet",
     )
-    parser.add_argument("format", choices=[*sorted(FORMATS), "trials"])
+    parser.add_argument("format", choices=[*sorted(FORMATS), "trials"], help="whose files; or one table of trials")
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--trials", action="store_true", help="all that sessions here tried (t4, cachefile)")
     parser.add_argument("--overwrite", action="store_true", help="also files that are there with other content")

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         "  autotune import aiter aiter/ops/triton/configs/gemm\n"
         "  autotune import t4 results.json --kernel gemm/fp8_block_scaled --device h100",
     )
-    parser.add_argument("format", choices=sorted(FORMATS))
+    parser.add_argument("format", choices=sorted(FORMATS), help="whose files")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files, or folders to walk")
     parser.add_argument("--model", default="", help="whose experts the MoE files of vLLM and SGLang are")
     parser.add_argument("--device", default="", help="the device, where the file names none that is known")

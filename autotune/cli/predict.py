@@ -31,9 +31,9 @@ def add(commands: Commands) -> None:
         "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device b200 --compile 16\n"
         "  autotune predict attention/sparse_mla tokens=64,heads=16,keys=2048 --device h200 --count 8",
     )
-    parser.add_argument("kernel")
+    parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
     parser.add_argument("problem", help="name=value pairs")
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--top", type=int, default=10, help="configs shown (default 10)")
     parser.add_argument("--compile", type=int, default=0, metavar="N", help="compile the first N and rank them again")
     parser.add_argument(

@@ -88,15 +88,17 @@ def _ended_well(name: str, step: Callable[[], _T]) -> _T | None:
 
 def _describe(status: Status) -> str:
     failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
-    parts = [f"default / best {status.speedup:.2f}"] if status.stage == "search" else []
+    parts = [f"best {status.speedup:.2f}x as fast as the default"] if status.stage == "search" else []
     return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
 
 
 def _show(summary: Summary, reasons: int) -> None:
     """Print the session's result, what it tried, its times, and the first `reasons` reasons of failures."""
-    how = "measured" if summary.tier == "measured" else f"{summary.tier}, not measured"
+    how = summary.tier if summary.tier == "measured" else f"{summary.tier}, not measured"
     rows = f"{summary.rows} row{'' if summary.rows == 1 else 's'} of {summary.problems}"
-    print(f"{summary.kernel} on {summary.device}: {rows} written, default / best {summary.speedup:.3f} ({how})")
+    print(
+        f"{summary.kernel} on {summary.device}: {rows} written, {summary.speedup:.2f}x as fast as the default ({how})"
+    )
     print(f"  table     {summary.table}")
     binaries = f"{summary.compiled} compiled, {summary.from_cache} from cache, {summary.distinct_codes} differ"
     told = "" if summary.mode == "search" else f" ({_told(summary)})"

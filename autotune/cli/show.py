@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         "  autotune show --device b200 --csv > b200.csv",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--wide", action="store_true", help="a line for each row, as long as it must be")
     parser.add_argument("--csv", action="store_true", help="print CSV, one column for each kind of evidence")
     parser.set_defaults(run=run)

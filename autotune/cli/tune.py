@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
         help="end a problem's search where the chance that an untried config is faster by more is under 1 %%",
     )  # fmt: skip
     parser.add_argument("--sampler", default="surrogate", help="surrogate (default) or random, the baseline")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default: 0)")
     parser.add_argument(
         "--jobs",
         type=int,

@@ -37,8 +37,8 @@ def add(commands: Commands) -> None:
         "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
         "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",
     )
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL")
-    parser.add_argument("--device", required=True)
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all")
+    parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--bench", metavar="BENCH", help="gpu or simulated:SEED: check there what the defaults compute")
     parser.add_argument("--rows", action="store_true", help="with --bench: the rows of the tables in their place")
     parser.set_defaults(run=run)

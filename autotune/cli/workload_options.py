@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_workload(parser: argparse.ArgumentParser, model: str | None = "deepseek-v4-pro") -> None:
     """Adds --model, --scenario, --tp, --ep and --dp-attention; `model` is the one taken where none is named."""
-    parser.add_argument("--model", default=model, help=f"default: {model or 'none'}")
+    parser.add_argument("--model", default=model, help=f"the model whose calls are meant (default: {model or 'none'})")
     parser.add_argument("--scenario", default="8k1k", help="prompt and answer lengths (default: 8k1k)")
     parser.add_argument("--tp", type=int, default=8, help="tensor parallelism (default: 8)")
     parser.add_argument("--ep", type=int, default=1, help="expert parallelism (default: 1, experts are split by width)")

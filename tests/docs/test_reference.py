@@ -1,0 +1,90 @@
+"""The reference pages say what the code does: the command line, the table schema, the environment."""
+
+import argparse
+import json
+import re
+
+import jsonschema
+import pytest
+from markdown_blocks import PAGES, ROOT
+
+from autotune import cli, table
+from tools import write_cli_reference
+
+SCHEMA = json.loads((ROOT / "docs/reference/table.schema.json").read_text(encoding="utf-8"))
+COMMITTED = sorted((ROOT / "tuned_configs").glob("*/*/*/*.json"))
+
+
+def test_command_line_page_is_what_the_parsers_say():
+    committed = write_cli_reference.PAGE.read_text(encoding="utf-8")
+    assert committed == write_cli_reference.page(), "run `python -m tools.write_cli_reference`"
+
+
+def test_every_argument_has_help():
+    (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    silent = [
+        f"{name} {action.dest}"
+        for name, parser in commands.choices.items()
+        for action in parser._actions
+        if not action.help
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: "/".join(path.parts[-4:]))
+def test_committed_tables_obey_the_schema(path):
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(path.read_text(encoding="utf-8")))
+
+
+def broken(change):
+    data = json.loads(COMMITTED[0].read_text(encoding="utf-8"))
+    change(data)
+    return data
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("kernel"),
+        lambda data: data.update(format=2),
+        lambda data: data.update(speed=1),
+        lambda data: data["rows"][0].update(tier="guessed"),
+        lambda data: data["rows"][0].pop("toolchain"),
+        lambda data: data["rows"][0].update(note="x"),
+        lambda data: data["rows"][0].update(problem={}),
+        lambda data: data["rows"][0].update(config={"BLOCK": 1.5}),
+        lambda data: data["rows"][0].update(serves={"rows": [1]}),
+        lambda data: data["rows"][0].update(evidence=[]),
+    ],
+)
+def test_schema_refuses_what_the_reader_refuses(change):
+    data = broken(change)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, SCHEMA)
+    with pytest.raises(table.TableError):
+        table.loads(json.dumps(data), "here")
+
+
+def test_environment_page_names_every_variable_of_the_package():
+    page = (ROOT / "docs/reference/environment.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "autotune").rglob("*.py"))
+    read = set(re.findall(r"\bAUTOTUNE_[A-Z]+\b", sources))
+    assert read
+    assert not [name for name in sorted(read) if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_is_short(page):
+    words = len(page.read_text(encoding="utf-8").split())
+    assert words <= (4000 if page == write_cli_reference.PAGE else 1500)
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_no_page_names_a_folder_of_some_machine():
+    strange = re.compile(r"/(?:work|tmp|home|root)/\S+")
+    assert not [
+        f"{page.name}: {found}" for page in PAGES for found in strange.findall(page.read_text(encoding="utf-8"))
+    ]

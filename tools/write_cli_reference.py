@@ -1,0 +1,102 @@
+"""Writes docs/reference/command_line.md from the parsers of the command line.
+
+python -m tools.write_cli_reference
+
+`tests/docs/test_reference.py` fails where the page is not what this would write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from autotune import cli
+
+PAGE = Path(__file__).parents[1] / "docs/reference/command_line.md"
+
+_INTRODUCTION = """# Command line
+
+Generated from the parsers by `python -m tools.write_cli_reference`; `autotune COMMAND --help` says the same.
+
+Results go to stdout; progress and errors go to stderr. Every command takes `--json`, which prints all that a table shows
+and more, `-q` for no progress, and `-v` for all progress, all reasons, and the place where an error was raised.
+`NO_COLOR=1` turns colours off. `autotune --version` prints the version.
+
+| exit code | meaning |
+|---|---|
+| 0 | fine |
+| 1 | the command worked and found something wrong, such as a regression; or it found nothing |
+| 2 | the command, a file or the machine is at fault; the message says what to do |
+| 130 | interrupted; finished trials are on disk, and the same command resumes |
+
+## Shell completion
+Commands, options, kernels, devices and models are completed. For bash, add to `~/.bashrc` (for zsh, to `~/.zshrc`):
+
+```bash
+eval "$(autotune completion bash)"
+```
+For fish:
+
+<!-- test: parse, writes to the home folder -->
+```bash
+autotune completion fish > ~/.config/fish/completions/autotune.fish
+```
+
+## Writing a problem
+A problem is written as `name=value` pairs joined by commas, such as `m=64,n=2048,k=7168`. Fields with a default may be
+left out, and `dtype` is the device's own FP8 where it is. `autotune list --wide` shows the fields of each kernel.
+"""
+
+_EVERYWHERE = {"help", "json", "quiet", "verbose"}
+
+
+def page() -> str:
+    """Return the text of the page."""
+    (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    parts = [_command(name, parser) for name, parser in commands.choices.items()]
+    return "\n".join([_INTRODUCTION, *parts])
+
+
+def _command(name: str, parser: argparse.ArgumentParser) -> str:
+    rows = [_row(action) for action in parser._actions if action.dest not in _EVERYWHERE]
+    about = parser.description or ""
+    lines = [f"## autotune {name}", f"{about[0].upper()}{about[1:].rstrip('.')}.", ""]
+    if rows:
+        lines += ["| argument | meaning |", "|---|---|", *rows, ""]
+    examples = (parser.epilog or "").removeprefix("examples:\n").rstrip()
+    lines += ["<!-- test: parse, examples of the help -->", "```bash", *_dedented(examples), "```", ""]
+    return "\n".join(lines)
+
+
+def _row(action: argparse.Action) -> str:
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    takes_value = action.nargs != 0
+    if not action.option_strings:
+        names = f"`{value}`" if action.nargs is None else f"`[{value} ...]`" if action.nargs == "*" else f"`[{value}]`"
+        names = f"`{value} ...`" if action.nargs == "+" else names
+    else:
+        names = ", ".join(f"`{option} {value}`" if takes_value else f"`{option}`" for option in action.option_strings)
+    required = " (required)" if action.required and action.option_strings else ""
+    return f"| {names.replace('|', '&#124;') if '`' not in names else _piped(names)} | {_text(action)}{required} |"
+
+
+def _piped(names: str) -> str:
+    return names.replace("|", "\\|")
+
+
+def _text(action: argparse.Action) -> str:
+    # Defaults that depend on this machine, such as its number of cores, are said in words by the help.
+    return re.sub(r"\s+", " ", (action.help or "").replace("%%", "%")).replace("|", "\\|")
+
+
+def _dedented(examples: str) -> Iterator[str]:
+    for line in examples.splitlines():
+        # Columns of remarks after a command, as the help has them, become comments.
+        command, gap, remark = re.sub(r"^ {2}", "", line).partition("     ")
+        yield f"{command}  # {remark.strip(' #')}" if gap and remark.strip() and not command.isspace() else line[2:]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
