@@ -20,8 +20,8 @@ _INTRODUCTION = """# Command line
 
 Generated from the parsers by `python -m tools.write_cli_reference`; `autotune COMMAND --help` says the same.
 
-Results go to stdout; progress and errors go to stderr. Every command takes `--json`, which prints all that a table shows
-and more, `-q` for no progress, and `-v` for all progress, all reasons, and the place where an error was raised.
+Results go to stdout; progress and errors go to stderr. Every command takes `--json`, which prints all that a table
+shows and more, `-q` for no progress, and `-v` for all progress, all reasons, and the place where an error was raised.
 `NO_COLOR=1` turns colours off. `autotune --version` prints the version.
 
 | exit code | meaning |
