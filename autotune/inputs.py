@@ -36,7 +36,10 @@ class Draw:
         x = torch.randn(shape, generator=self._generator, device=self._device)
         x = DISTRIBUTIONS[self._distribution](x, dtype, self._generator)
         most = torch.finfo(dtype).max
-        return x.mul_(scale).clamp_(-most, most).to(dtype)
+        x.mul_(scale).clamp_(-most, most)
+        if self._distribution == "nonfinite":
+            _put_nonfinite(x)
+        return x.to(dtype)
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
         """float32 in [low, high); under `zeros` some are 0, under `constant` all are the middle."""
@@ -108,6 +111,14 @@ def distribution(name: str) -> Iterator[None]:
         _distribution.reset(token)
 
 
+def _put_nonfinite(x: Tensor) -> None:
+    """Put NaN, inf and -inf into one element each of the first rows, if `x` has rows: after all are made finite."""
+    if x.ndim > 1:
+        rows = x.view(-1, x.shape[-1])
+        for row, value in ((0, torch.nan), (2, torch.inf), (3, -torch.inf)):
+            rows[row : row + 1, row : row + 1] = value
+
+
 def _denormal(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     return x * torch.finfo(dtype).smallest_normal / 2
 
@@ -129,8 +140,9 @@ DISTRIBUTIONS: Mapping[str, Callable[[Tensor, torch.dtype, torch.Generator], Ten
     "huge_range": _huge_range,
     "constant": lambda x, dtype, generator: torch.full_like(x, 0.75),
     "zeros": _zeros,
+    "nonfinite": lambda x, dtype, generator: x,
 }
 """Transformations of standard normal values: tails to some 60, the subnormals of a format, 2^-8 to 2^8, one value
-everywhere, whole groups of 128 zeros."""
+everywhere, whole groups of 128 zeros, normal values with NaN and infinities in three of the first rows."""
 
 _distribution: ContextVar[str] = ContextVar("distribution", default="normal")

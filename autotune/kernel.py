@@ -28,7 +28,10 @@ Arguments = Any
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected value of one output in float64, and how far each element may lie from it."""
+    """Expected value of one output in float64, and how far each element may lie from it.
+
+    An element that is expected to be NaN or an infinity must be just that, whatever its bound, unless that is infinite.
+    """
 
     name: str
     value: Tensor

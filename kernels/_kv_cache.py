@@ -16,7 +16,7 @@ from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
 from autotune.kernels._launch import require
-from autotune.kernels._quant import expect_fp8_within, fp8_groups
+from autotune.kernels._quant import decode_e8m0, expect_fp8_within, fp8_groups
 
 WIDTH = 512
 PLAIN = 448
@@ -78,7 +78,7 @@ def load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr
         q = bits.to(tl.float8e4b8 if FNUZ else tl.float8e4nv, bitcast=True).to(tl.float32)
         where = (page + page_size * 576 + at % page_size * 8)[:, None] + group[None, :]
         byte = tl.load(cache_ptr + where, mask=keep & (group < 7)[None, :], other=0)
-        scale = (byte.to(tl.int32) << 23).to(tl.float32, bitcast=True)
+        scale = (byte.to(tl.int32) << 23).to(tl.float32, bitcast=True)  # of 255, a NaN: inf
         rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
         offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
         rope = tl.load(rope_ptr + offs, mask=keep & (col >= 448)[None, :], other=0.0)
@@ -163,7 +163,7 @@ def decode_cache(cache: Tensor, cache_scale: Tensor | None, page_size: int, dtyp
         return cache.double()
     plain, rope, scale = views_584(cache, page_size)
     q = plain.contiguous().view(FP8[dtype]).double()
-    wide = q * torch.exp2(scale.double() - 127).repeat_interleave(64, -1)
+    wide = q * decode_e8m0(scale, 64)
     return torch.cat((wide, rope.double()), -1).flatten(0, 1)
 
 
@@ -177,8 +177,9 @@ def expect_stored(before: Tensor, y: Tensor, error: Tensor, slots: Tensor, layou
     at, row, off = slots[keep].long(), y[keep], error[keep]
     rounded = row.abs() * 2.0**-8 + off
     if layout != "bf16":
-        quantised = expect_fp8_within("cache", row, off, 64, dtype, True)[0].bound
-        rope = rounded if layout == "fp8_584" else quantised
-        rounded = torch.cat((quantised[:, :PLAIN], rope[:, PLAIN:]), 1)
+        quantised = expect_fp8_within("cache", row, off, 64, dtype, True)[0]
+        kept = row.shape[1] if layout == "fp8" else PLAIN
+        row = torch.cat((quantised.value[:, :kept], row[:, kept:]), 1)
+        rounded = torch.cat((quantised.bound[:, :kept], rounded[:, kept:]), 1)
     value[at], bound[at] = row, rounded
     return Expected("cache", value, bound)

@@ -1,4 +1,10 @@
-"""Block quantisation: device code for FP8 and FP4 groups, and the values and bounds that references expect."""
+"""Block quantisation: device code for FP8 and FP4 groups, and the values and bounds that references expect.
+
+A group that holds NaN or an infinity is NaN as a whole, in every format: its scale is NaN (255 in e8m0), and whoever
+reads it multiplies by that. So do DeepSeek's quantisers in torch, whose maximum is torch.amax (DeepGEMM
+`utils/math.py`), and OCP's MX specification (v1.0) gives 255 this meaning; SGLang clamps instead, and hides it. Codes
+of such a group may be anything. Subnormals are numbers like others; far below the floor of a scale they become 0.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +33,27 @@ def _up_to_power_of_two(x):
 
 
 @triton.jit
+def _most_bits(groups):
+    """Largest magnitude of each group as int32 bits, in whose order NaN is above inf, which tl.max would lose."""
+    return tl.max(groups.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=2)
+
+
+@triton.jit
 def fp8_groups(
     y, floor, ROWS: tl.constexpr, COLS: tl.constexpr, GROUP: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr
 ):
     """fp32 [ROWS, COLS] -> values to be cast to FP8 [ROWS, COLS], scales fp32 [ROWS, COLS / GROUP]."""
     groups = tl.reshape(y, (ROWS, COLS // GROUP, GROUP))
-    scale = tl.maximum(tl.max(tl.abs(groups), axis=2), floor) / FP8_MAX
+    most = _most_bits(groups)
+    scale = tl.maximum(most.to(tl.float32, bitcast=True), floor) / FP8_MAX
     if UE8M0:
+        # Multiplying by the inverse of a power of two is exact, and cheaper than dividing.
         scale = _up_to_power_of_two(scale)
-    q = tl.clamp(groups / scale[:, :, None], -FP8_MAX, FP8_MAX)
-    return tl.reshape(q, (ROWS, COLS)), scale
+        q = groups * (1.0 / scale)[:, :, None]
+    else:
+        q = groups / scale[:, :, None]
+    scale = tl.where(most < 0x7F800000, scale, float("nan"))
+    return tl.reshape(tl.clamp(q, -FP8_MAX, FP8_MAX), (ROWS, COLS)), scale
 
 
 @triton.jit
@@ -44,9 +61,11 @@ def mx_groups(y, ROWS: tl.constexpr, COLS: tl.constexpr, MAX: tl.constexpr):
     """fp32 [ROWS, COLS] -> values within MAX [ROWS, COLS], e8m0 exponents uint8 [ROWS, COLS / 32], rounded up."""
     groups = tl.reshape(y, (ROWS, COLS // 32, 32))
     # 2^-120: groups of zeros get a scale that is still a normal number.
-    scale = _up_to_power_of_two(tl.maximum(tl.max(tl.abs(groups), axis=2) / MAX, 7.52316384526264e-37))
-    q = tl.clamp(groups / scale[:, :, None], -MAX, MAX)
-    return tl.reshape(q, (ROWS, COLS)), (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8)
+    most = _most_bits(groups)
+    scale = _up_to_power_of_two(tl.maximum(most.to(tl.float32, bitcast=True) / MAX, 7.52316384526264e-37))
+    q = tl.clamp(groups * (1.0 / scale)[:, :, None], -MAX, MAX)
+    exponent = tl.where(most < 0x7F800000, scale.to(tl.int32, bitcast=True) >> 23, 255)
+    return tl.reshape(q, (ROWS, COLS)), exponent.to(tl.uint8)
 
 
 @triton.jit
@@ -73,7 +92,10 @@ def fp4_decode(packed, ROWS: tl.constexpr, COLS: tl.constexpr):
 
 @triton.jit
 def e8m0_broadcast(scale, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """e8m0 uint8 [ROWS, COLS / 32] -> its powers of two, fp32 [ROWS, COLS]."""
+    """e8m0 uint8 [ROWS, COLS / 32] -> its powers of two, fp32 [ROWS, COLS].
+
+    255, which is NaN, becomes inf: what it multiplies is not finite either, and a select costs 4 to 8 % of the loop.
+    """
     power = (scale.to(tl.int32) << 23).to(tl.float32, bitcast=True)
     return tl.reshape(tl.broadcast_to(power[:, :, None], (ROWS, COLS // 32, 32)), (ROWS, COLS))
 
@@ -98,6 +120,7 @@ def expect_fp8_within(
     name: str, y: Tensor, error: Tensor, group: int, dtype: str, ue8m0: bool
 ) -> tuple[Expected, Expected]:
     """Like `expect_fp8`, with the kernel's error given by element."""
+    y = _whole_groups(y, group)
     groups = y.unflatten(-1, (-1, group))
     amax = groups.abs().amax(-1).clamp_min(AMAX_FLOOR)
     slack = error.unflatten(-1, (-1, group)).amax(-1) + amax * 2.0**-22
@@ -115,6 +138,7 @@ def expect_fp8_within(
 
 def expect_mx(name: str, y: Tensor, error: Tensor, kind: str) -> tuple[Expected, Expected]:
     """1x32 groups with e8m0 scales; `kind` is e2m1, e4m3fn or e4m3fnuz. Values, then scales as powers of two."""
+    y = _whole_groups(y, 32)
     groups = y.unflatten(-1, (-1, 32))
     amax = groups.abs().amax(-1)
     # Largest value, half an ulp of a normal number, half the smallest subnormal.
@@ -129,6 +153,12 @@ def expect_mx(name: str, y: Tensor, error: Tensor, kind: str) -> tuple[Expected,
     return Expected(name, y, y.abs() * half_ulp + 1.1 * error + step * wide), Expected(
         f"{name} scale", scale, scale_bound
     )
+
+
+def _whole_groups(y: Tensor, group: int) -> Tensor:
+    """`y` with NaN everywhere in groups that hold NaN or an infinity."""
+    whole = y.unflatten(-1, (-1, group)).isfinite().all(-1, keepdim=True)
+    return torch.where(whole, y.unflatten(-1, (-1, group)), torch.nan).flatten(-2)
 
 
 def _power_of_two(amax: Tensor, slack: Tensor, most: float) -> tuple[Tensor, Tensor]:
@@ -150,8 +180,13 @@ def decode_fp4(packed: Tensor) -> Tensor:
 
 
 def decode_e8m0(scale: Tensor, group: int = 32) -> Tensor:
-    """float64 powers of two, each repeated over its group: [..., n] uint8 -> [..., n * group]."""
-    return torch.exp2(scale.double() - 127).repeat_interleave(group, -1)
+    """float64 powers of two, each repeated over its group: [..., n] uint8 -> [..., n * group]; 255 is NaN."""
+    return e8m0_powers(scale).repeat_interleave(group, -1)
+
+
+def e8m0_powers(scale: Tensor) -> Tensor:
+    """float64 powers of two of e8m0 bytes; 255 is NaN."""
+    return torch.where(scale == 255, torch.nan, torch.exp2(scale.double() - 127))
 
 
 def hadamard_matrix(size: int, device: torch.device) -> Tensor:

@@ -36,7 +36,7 @@ def rotate_halves(x, cos, sin, ROWS: tl.constexpr, DIM: tl.constexpr):
 def load_rotation(table_ptr, position, ROWS: tl.constexpr, COLS: tl.constexpr, FIRST: tl.constexpr):
     """Cosines and sines fp32 [ROWS, COLS / 2] of positions [ROWS] for rows whose last (or FIRST) 64 columns rotate.
 
-    The other pairs get the angle 0, which keeps them exactly.
+    The other pairs get the angle 0, which keeps finite values exactly; NaN or an infinity makes its pair NaN.
     """
     pair = tl.arange(0, COLS // 2)[None, :]
     at = pair if FIRST else pair - (COLS // 2 - 32)
@@ -85,22 +85,30 @@ def drawn_rope_table(theta: float, yarn: tuple[int, int, int, int], device: str 
 
 
 def reference_rope(x: Tensor, table: Tensor, *, inverse: bool = False, first: bool = False) -> Tensor:
-    """float64 x [..., n] whose last 64 columns are rotated by table rows [..., 64].
+    """float64 x [..., n] whose last 64 columns are rotated by table rows [..., 64], the others by the angle 0.
 
     Or the `first`, in pairs (i, i + 32), as V3.2's indexer has them (transformers models/deepseek_v32: "NON-interleaved
     (half-split)"; DeepSeek-V3.2-Exp inference/model.py at 3b99a53 still rotates interleaved pairs there).
     """
-    if first:
-        low, high, rest = x.split((ROPE_DIM // 2, ROPE_DIM // 2, x.shape[-1] - ROPE_DIM), -1)
-        cos, sin = table.double().chunk(2, -1)
-        sin = -sin if inverse else sin
-        return torch.cat((low * cos - high * sin, low * sin + high * cos, rest), -1)
-    return torch.cat((x[..., :-ROPE_DIM], reference_rotate(x[..., -ROPE_DIM:], table, inverse)), -1)
+    cos, sin = table.double().chunk(2, -1)
+    sin = -sin if inverse else sin
+    blocks = list(x.split(ROPE_DIM, -1))
+    for number in range(len(blocks)):
+        turned = number == (0 if first else len(blocks) - 1)
+        angle = (cos, sin) if turned else (torch.ones_like(cos), torch.zeros_like(sin))
+        blocks[number] = _rotated(blocks[number], *angle, halves=first)
+    return torch.cat(blocks, -1)
 
 
 def reference_rotate(x: Tensor, table: Tensor, inverse: bool = False) -> Tensor:
     """float64 x [..., 64] rotated by table rows [..., 64]."""
     cos, sin = table.double().chunk(2, -1)
+    return _rotated(x, cos, -sin if inverse else sin, halves=False)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, *, halves: bool) -> Tensor:
+    if halves:
+        low, high = x.chunk(2, -1)
+        return torch.cat((low * cos - high * sin, low * sin + high * cos), -1)
     even, odd = x[..., 0::2], x[..., 1::2]
-    sin = -sin if inverse else sin
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)

@@ -200,7 +200,11 @@ def _expect_chunk(q: Tensor, keys: Tensor, seen: Tensor, scale: float, sink: Ten
     logits = torch.where(there, scores, float("-inf"))
     if sink is not None:
         logits = torch.cat((logits, sink.double()[None, :, None].expand(*logits.shape[:2], 1)), 2)
-    weights = torch.softmax(logits, 2).nan_to_num(0.0)[..., : keys.shape[1]]
+    # Without any key and sink the softmax of nothing is NaN, and the output zeros.
+    some = (logits > float("-inf")).any(2, keepdim=True) | logits.isnan().any(2, keepdim=True)
+    weights = torch.where(some, torch.softmax(logits, 2), 0.0)[..., : keys.shape[1]]
+    # A key that is not in a list is not read: 0 x NaN would be NaN.
+    keys = torch.where(seen[:, :, None], keys, 0.0)
     values = keys[..., :WIDTH]
     value = torch.einsum("thk,tkd->thd", weights, values)
     # D exact products in fp32, then a scaled argument of exp2: what each score may be off by, at worst.

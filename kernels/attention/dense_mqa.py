@@ -67,30 +67,50 @@ class Problem(Attention):
         return 2 * WIDTH * (2 * self.tokens * self.heads + self.keys)
 
 
-@triton.jit(do_not_specialize=["tokens", "keys"])
-def _dense_mqa(
-    q_ptr, kv_ptr, sink_ptr, out_ptr, tokens, heads, keys, scale, BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr
-):
-    row = tl.program_id(0).to(tl.int64) * BLOCK_H + tl.arange(0, BLOCK_H)
+@triton.jit
+def _attend(q, kv_ptr, sees, most, scale, BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Online softmax of rows that see the first `sees` [BLOCK_H] keys, at most `most`."""
     col = tl.arange(0, 512)
-    rows = tokens.to(tl.int64) * heads
-    inside = row < rows
-    q = tl.load(q_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0)
-    # How many keys each row sees; the tile walks as many as its last row does.
-    sees = keys - tokens + row // heads + 1
-    most = keys - tokens + (min(tl.program_id(0).to(tl.int64) * BLOCK_H + BLOCK_H, rows) - 1) // heads + 1
     acc = tl.zeros((BLOCK_H, 512), dtype=tl.float32)
     peak = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK_H,), dtype=tl.float32)
     for start in range(0, most, BLOCK_N):
         key = start + tl.arange(0, BLOCK_N)
         kv_ptrs = kv_ptr + key.to(tl.int64)[:, None] * 512 + col[None, :]
-        kv = tl.load(kv_ptrs, mask=(key < keys)[:, None], other=0.0)
+        kv = tl.load(kv_ptrs, mask=(key < most)[:, None], other=0.0)
         scores = tl.where(key[None, :] < sees[:, None], tl.dot(q, tl.trans(kv)) * scale, float("-inf"))
         acc, peak, total = softmax_update(acc, peak, total, scores, kv)
+    return acc, peak, total
+
+
+@triton.jit(do_not_specialize=["tokens", "keys"])
+def _dense_mqa(
+    q_ptr, kv_ptr, sink_ptr, out_ptr, tokens, heads, keys, scale,
+    BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPANS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * BLOCK_H + tl.arange(0, BLOCK_H)
+    col = tl.arange(0, 512)
+    rows = tokens.to(tl.int64) * heads
+    inside = row < rows
+    q = tl.load(q_ptr + row[:, None] * 512 + col[None, :], mask=inside[:, None], other=0.0)
+    # Keys that each row sees; the tile walks as many as its last row does.
+    before = keys - tokens + 1
+    token = row // heads
+    first_token = tl.program_id(0).to(tl.int64) * BLOCK_H // heads
+    last_token = (min(tl.program_id(0).to(tl.int64) * BLOCK_H + BLOCK_H, rows) - 1) // heads
+    acc, peak, total = _attend(q, kv_ptr, before + token, before + last_token, scale, BLOCK_H, BLOCK_N)
     sink = tl.load(sink_ptr + row % heads, mask=inside, other=0.0) * 1.4426950408889634
+    out_ptrs = out_ptr + row[:, None] * 512 + col[None, :]
     out = finish(acc, peak, total, sink)
-    tl.store(out_ptr + row[:, None] * 512 + col[None, :], out.to(tl.bfloat16), mask=inside[:, None])
+    tl.store(out_ptrs, out.to(tl.bfloat16), mask=inside[:, None])
+    # A key weighs 0 in rows that do not see it, but 0 x NaN is NaN: where there is any, token by token once more.
+    if SPANS:
+        if tl.max(tl.max((out != out).to(tl.int32), axis=1), axis=0) > 0:
+            for only in range(first_token, last_token + 1):
+                sees = before + only + 0 * token
+                acc, peak, total = _attend(q, kv_ptr, sees, before + only, scale, BLOCK_H, BLOCK_N)
+                out = finish(acc, peak, total, sink)
+                tl.store(out_ptrs, out.to(tl.bfloat16), mask=(inside & (token == only))[:, None])
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -126,7 +146,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: Device) -> Tensor:
     """q bf16 [tokens, heads, 512], kv bf16 [keys, 512], sink fp32 [heads] -> bf16 of q's shape; scale 512^-0.5.
 
-    Query t sees keys 0 to keys - tokens + t. Raises UsageError for other dtypes, shapes or strides.
+    Query t sees keys 0 to keys - tokens + t; any bits in keys that it does not see leave it as it is, to the bit. No
+    tokens are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("dense_mqa", q=(q, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = q.shape
@@ -135,5 +156,9 @@ def dense_mqa(q: Tensor, kv: Tensor, sink: Tensor, *, config: Config, device: De
         raise UsageError(f"dense_mqa: kv must have a row for each of the {tokens} query tokens, got {kv.shape[0]}")
     out = torch.empty_like(q)
     grid = (triton.cdiv(tokens * heads, config.size("BLOCK_H")),)
-    launch(_dense_mqa, grid)(q, kv, sink, out, tokens, heads, kv.shape[0], SCALE * LOG2E, **options(config))
+    # Tiles that hold heads of several tokens, whose rows see different keys.
+    spans = heads % config.size("BLOCK_H") != 0
+    launch(_dense_mqa, grid)(
+        q, kv, sink, out, tokens, heads, kv.shape[0], SCALE * LOG2E, SPANS=spans, **options(config)
+    )
     return out

@@ -142,8 +142,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _default(problem: Problem, device: Device) -> Config:
     plain = problem.layout == "bf16"
     block_h = 16 if problem.heads <= 16 or not plain else 32
-    # Wider key tiles spill beside 32 rows, and where FP8 rows are widened. 64 rows would be wgmma and tcgen05 rather
-    # than mma.sync, but 64 x 512 accumulators spill 264 to 360 B a thread on sm_90 and 200 to 288 B on sm_100.
+    # Wider key tiles spill beside 32 rows, and where FP8 rows are widened; 64 rows spill 200 B and more on NVIDIA.
     block_n = 32 if block_h == 16 and plain else 16
     warps = 8 if block_h == 32 or not (plain or device.is_amd) else 4
     programs = problem.tokens * triton.cdiv(problem.heads, block_h)

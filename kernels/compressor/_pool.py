@@ -3,7 +3,8 @@
 A window is `ratio` tokens. At ratio 4 windows overlap: every token makes 2 d channels, the first d for the next window
 and the second d for its own, and an entry pools 4 + 4 tokens. At ratio 128 they do not. The state of a request holds
 the open window's tokens (its last `ratio` rows) and, with overlap, the closed window before it (the first 4): keys, and
-scores with the positional term already added. Before the first token keys are 0 and scores -inf.
+scores with the positional term already added. Rows of windows before the first token may hold any bits, and those of
+the open window that its tokens have not reached: none is read. NaN in a token makes the entries that pool it NaN.
 """
 
 from __future__ import annotations
@@ -59,14 +60,16 @@ def draw_state(draw: Draw, positions: Tensor, ratio: int, d: int) -> tuple[Tenso
     shape = (positions.shape[0], state_rows_of(ratio), channels(ratio, d))
     kv, score = draw.normal(shape, torch.float32), draw.normal(shape, torch.float32)
     if ratio == OVERLAP_RATIO and not kv.is_meta:
-        first = positions.long() < ratio  # no window was closed yet
-        kv[first, :ratio], score[first, :ratio] = 0.0, float("-inf")
+        first = positions.long() < ratio  # no window was closed yet: whatever lies there
+        kv[first, :ratio], score[first, :ratio] = float("nan"), float("inf")
     return kv, score
 
 
 def expect_pooled(kv: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
     """Value and bound, float64 [d], of pooling rows kv, score [n, d]."""
-    weights = torch.softmax(score, 0).nan_to_num(0.0)
+    # Without any row the softmax of nothing is NaN, and the entry zeros.
+    some = (score > float("-inf")).any(0) | score.isnan().any(0)
+    weights = torch.where(some, torch.softmax(score, 0), 0.0)
     # exp of differences of scores that were rounded once, n terms added in fp32 above and below.
     finite = torch.where(score == float("-inf"), 0.0, score).abs().amax(0)
     relative = finite * 2.0**-21 + (2 * kv.shape[0] + 8) * 2.0**-24
@@ -74,13 +77,9 @@ def expect_pooled(kv: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unchanged(name: str, state: Tensor) -> Expected:
-    """`state` as it was: to be changed where a kernel writes. -inf is not a distance, so it stands for -1e30."""
-    value = readable(state)
+    """`state` as it was: to be changed where a kernel writes."""
+    value = state.double()
     return Expected(name, value, torch.zeros_like(value))
-
-
-def readable(state: Tensor) -> Tensor:
-    return state.double().clamp_min(-1e30)
 
 
 def pool_config(rows: int, columns: int, device: Device) -> Config:

@@ -29,7 +29,6 @@ from autotune.kernels.compressor._pool import (
     pool_config,
     pool_reject,
     pool_work,
-    readable,
     softmax_pool,
     state_rows_of,
     unchanged,
@@ -67,8 +66,9 @@ class Problem(Sizes):
             edges = [0, self.ratio - 2, self.ratio, self.ratio - 1][: self.tokens]
             positions[: len(edges)] = torch.tensor(edges, dtype=torch.int32, device=device)
         states = draw_state(draw, positions, self.ratio, self.d)
-        # Requests do not lie in the order of the batch.
+        # Requests do not lie in the order of the batch; the fifth token is padding.
         rows = torch.arange(self.tokens - 1, -1, -1, dtype=torch.int32, device=device)
+        rows[4:5] = -1
         return (
             draw.normal((self.tokens, 2 * wide), torch.float32),
             draw.normal((self.ratio, wide), torch.float32),
@@ -95,12 +95,13 @@ def _decode_pool(
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    inside = c < d
     position = tl.load(positions_ptr + token)
     within = position % RATIO
     wide = 2 * d if OVERLAP else d
     own = RATIO if OVERLAP else 0
-    state = tl.load(state_rows_ptr + token).to(tl.int64) * (own + RATIO) * wide
+    request = tl.load(state_rows_ptr + token).to(tl.int64)
+    inside = c < tl.where(request >= 0, d, 0)
+    state = request * (own + RATIO) * wide
     # The channels that this token's own window pools: the second half where windows overlap.
     own_channel = d + c if OVERLAP else c
     kv = tl.load(x_ptr + token * 2 * wide + own_channel, mask=inside)
@@ -114,7 +115,7 @@ def _decode_pool(
         next_score += tl.load(ape_ptr + within * wide + c, mask=inside)
         tl.store(kv_ptr + state + (own + within) * wide + c, next_kv, mask=inside)
         tl.store(score_ptr + state + (own + within) * wide + c, next_score, mask=inside)
-    if within == RATIO - 1:
+    if (within == RATIO - 1) & (request >= 0):
         row = tl.arange(0, RATIO)[:, None]
         tile = inside[None, :] & (row < RATIO)
         # The last row is this token: from registers, since its store above may not be visible to other threads yet.
@@ -127,8 +128,10 @@ def _decode_pool(
         )
         if OVERLAP:
             before = state + row * wide + c[None, :]
-            old_kv = tl.load(kv_ptr + before, mask=tile, other=0.0)
-            old_score = tl.load(score_ptr + before, mask=tile, other=0.0)
+            # None before the first window.
+            closed = inside[None, :] & (row < tl.where(position >= RATIO, RATIO, 0))
+            old_kv = tl.load(kv_ptr + before, mask=closed, other=0.0)
+            old_score = tl.load(score_ptr + before, mask=closed, other=float("-inf"))
             both_kv = tl.reshape(tl.permute(tl.join(old_kv, own_kv), (0, 2, 1)), (2 * RATIO, BLOCK_D))
             both_score = tl.reshape(tl.permute(tl.join(old_score, own_score), (0, 2, 1)), (2 * RATIO, BLOCK_D))
             out = softmax_pool(both_kv, both_score)
@@ -143,7 +146,7 @@ def _decode_pool(
             out = softmax_pool(own_kv, own_score)
         tl.store(pooled_ptr + token * d + c, out, mask=inside)
     else:
-        tl.store(pooled_ptr + token * d + c, tl.zeros((BLOCK_D,), dtype=tl.float32), mask=inside)
+        tl.store(pooled_ptr + token * d + c, tl.zeros((BLOCK_D,), dtype=tl.float32), mask=c < d)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -152,26 +155,24 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     kv_after, score_after = unchanged("kv_state", args.kv_state), unchanged("score_state", args.score_state)
     pooled, bound = torch.zeros((2, problem.tokens, d), dtype=torch.float64, device=args.x.device)
     for token, position in enumerate(args.positions.tolist()):
+        request = int(args.state_rows[token])
+        if request < 0:
+            continue
         kv, score = (part.double() for part in args.x[token].chunk(2))
         score = score + args.ape[position % ratio].double()
-        request = int(args.state_rows[token])
         kvs, scores, scores_off = kv_after.value[request], score_after.value[request], score_after.bound[request]
         row = position % ratio + (ratio if overlap else 0)
         kvs[row], scores[row], scores_off[row] = kv, score, score.abs() * 2.0**-23
         if (position + 1) % ratio == 0:
             rows, rows_score = kvs, scores
             if overlap:  # the halves: the closed window's first d channels, this one's second d
-                rows = torch.cat((kvs[:ratio, :d], kvs[ratio:, d:]))
-                rows_score = torch.cat((scores[:ratio, :d], scores[ratio:, d:]))
-            absent = torch.where(rows_score < -1e29, float("-inf"), rows_score)
-            pooled[token], bound[token] = expect_pooled(rows, absent)
+                first = 0 if position >= ratio else ratio
+                rows = torch.cat((kvs[first:ratio, :d], kvs[ratio:, d:]))
+                rows_score = torch.cat((scores[first:ratio, :d], scores[ratio:, d:]))
+            pooled[token], bound[token] = expect_pooled(rows, rows_score)
             if overlap:
                 kvs[:ratio], scores[:ratio], scores_off[:ratio] = kvs[ratio:], scores[ratio:], scores_off[ratio:]
     return Expected("pooled", pooled, bound), kv_after, score_after
-
-
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return outputs[0].double(), readable(outputs[1]), readable(outputs[2])
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -186,7 +187,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return pool_work(problem, problem.tokens, problem.d, config)
 
 
-@tunable(Problem, jit=_decode_pool, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_decode_pool, reference=_reference, default=_default, reject=_reject, work=_work)
 def decode_pool(
     x: Tensor,
     ape: Tensor,
@@ -201,7 +202,8 @@ def decode_pool(
     """(pooled fp32 [tokens, d], kv_state, score_state); the states are written in place.
 
     x fp32 [tokens, 2 channels] is keys | scores, ape fp32 [ratio, channels], positions and state_rows int32 [tokens]
-    (no row twice), states fp32 [requests, rows, channels]; pooled is 0 where no window closes. Raises UsageError.
+    (no row twice; below 0 for padding, of which nothing is read), states fp32 [requests, rows, channels]; pooled is 0
+    where no window closes. No tokens are no launch. Raises UsageError.
     """
     name = "decode_pool"
     require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))

@@ -28,7 +28,6 @@ from autotune.kernels.compressor._pool import (
     pool_config,
     pool_reject,
     pool_work,
-    readable,
     state_rows_of,
     unchanged,
     window_of,
@@ -147,10 +146,6 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     return kv_after, score_after
 
 
-def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(readable(output) for output in outputs)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     return pool_config(problem.ratio, channels(problem.ratio, problem.d), device)
 
@@ -163,7 +158,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     return pool_work(problem, problem.requests, channels(problem.ratio, problem.d), config)
 
 
-@tunable(Problem, jit=_state_write, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_state_write, reference=_reference, default=_default, reject=_reject, work=_work)
 def state_write(
     x: Tensor,
     ape: Tensor,
@@ -180,7 +175,8 @@ def state_write(
     """(kv_state, score_state) fp32 [.., rows, channels], written in place.
 
     x fp32 [tokens, 2 channels], ape fp32 [ratio, channels]; starts, lengths, offsets (first row of x) and state_rows
-    int32 [requests]. Rows of the open window that have no token yet keep what they held. Raises UsageError.
+    int32 [requests]. Rows of the open window that have no token yet keep what they held. Values of any bits are copied;
+    no tokens are no launch. Raises UsageError.
     """
     name = "state_write"
     require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))

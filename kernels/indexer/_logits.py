@@ -26,8 +26,6 @@ from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import combined, dot_truncation
 
 KEY = 128
-FLOOR = -1e30
-"""Stands for -inf in comparisons, where inf - inf would be NaN."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +113,8 @@ def wide_rows(rows: Tensor, scale: Tensor | None) -> Tensor:
 
 def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor, fp4: bool) -> Expected:
     """From float64 q [tokens, heads, 128], k [keys or tokens, keys, 128] scaled, valid bool [tokens, keys]."""
+    # A product that is NaN counts as 0: maxima of GPUs leave NaN out, here as in DeepGEMM.
+    q, k = (torch.where(rows.isnan().any(-1, keepdim=True), 0.0, rows) for rows in (q, k))
     keys = k if k.ndim == 3 else k.expand(q.shape[0], -1, -1)
     w = weights.double()[:, :, None]
     value = (torch.relu(q @ keys.mT) * w).sum(1)
@@ -128,7 +128,7 @@ def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor, fp4: boo
         return torch.where(valid, error, 0.0)
 
     in_fp8 = None if fp4 else cut
-    return Expected("logits", torch.where(valid, value, FLOOR), torch.where(valid, rounded, 0.0), in_fp8)
+    return Expected("logits", torch.where(valid, value, float("-inf")), torch.where(valid, rounded, 0.0), in_fp8)
 
 
 def logits_config(shared: dict[str, Scalar], columns: int, device: Device) -> Config:

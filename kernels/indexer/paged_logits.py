@@ -24,7 +24,6 @@ from autotune.kernels._problem import one_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._index_cache import decode_keys, draw_pages, page_bytes
 from autotune.kernels.indexer._logits import (
-    FLOOR,
     KEY,
     Queries,
     draw_queries,
@@ -147,10 +146,6 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     return (expect_logits(wide_rows(args.q, args.q_scale), args.weights, wide_k, valid, problem.fp4),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double().clamp_min(FLOOR),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     steps = steps_for(problem.tokens, triton.cdiv(problem.keys, 128), device)
     return logits_config({"BLOCK_N": 128, "STEPS": steps}, problem.heads, device)
@@ -174,7 +169,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(Problem, jit=_paged_logits, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_paged_logits, reference=_reference, default=_default, reject=_reject, work=_work)
 def paged_logits(
     q: Tensor,
     q_scale: Tensor | None,

@@ -19,7 +19,15 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Sizes
-from autotune.kernels._quant import FP8_MAX, decode_e8m0, decode_fp4, expect_fp8_within, expect_mx, hadamard_matrix
+from autotune.kernels._quant import (
+    FP8_MAX,
+    decode_e8m0,
+    decode_fp4,
+    e8m0_powers,
+    expect_fp8_within,
+    expect_mx,
+    hadamard_matrix,
+)
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, reference_rope, require_rotation
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.indexer._index_cache import KEY, quantise_rows
@@ -104,7 +112,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if problem.fp4:
         q, scale, weights = outputs
-        return decode_fp4(q) * decode_e8m0(scale), torch.exp2(scale.double() - 127), weights.double()
+        return decode_fp4(q) * decode_e8m0(scale), e8m0_powers(scale), weights.double()
     q, weights = outputs
     return q.double() * weights.double()[..., None], weights.double()
 

@@ -22,7 +22,6 @@ from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._logits import (
-    FLOOR,
     KEY,
     Queries,
     draw_queries,
@@ -137,10 +136,6 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     return (expect_logits(wide_rows(args.q, args.q_scale), args.weights, wide_k, valid, problem.fp4),)
 
 
-def _decode(problem: Problem, output: Tensor) -> tuple[Tensor, ...]:
-    return (output.double().clamp_min(FLOOR),)
-
-
 def _default(problem: Problem, device: Device) -> Config:
     block_t = 2 if problem.heads < 16 or (problem.tokens > 64 and problem.heads <= 64) else 1
     steps = steps_for(triton.cdiv(problem.tokens, block_t), triton.cdiv(problem.keys, 128), device)
@@ -172,9 +167,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     )
 
 
-@tunable(
-    Problem, jit=_ragged_logits, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work
-)
+@tunable(Problem, jit=_ragged_logits, reference=_reference, default=_default, reject=_reject, work=_work)
 def ragged_logits(
     q: Tensor,
     q_scale: Tensor | None,

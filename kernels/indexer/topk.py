@@ -4,12 +4,8 @@ Radix selection on the order-preserving bit pattern: a histogram of the next BIT
 candidates finds the bits of the k-th largest, 32 / BITS times; then values above it, and of its equals the first, are
 packed in the order of their index. One program owns a row.
 
-Triton is a poor tool for this. A row within BLOCK stays in registers and is read once; a longer one is read
-32 / BITS + 1 times, so at 262144 keys and 8 bits 5 MiB instead of 1 MiB, by a single program; there is no compaction of
-candidates between passes, because a program cannot keep lists in shared memory, and each pass has barriers in its
-histogram and scan. 8192 keys in registers take 225 of them a thread on sm_90 and 94 on gfx950 (8 warps; one and two
-programs a unit) and 71 kB and 39 kB of code; at 262144 keys in tiles of 4096 it is 128 and 91 registers, 50 kB and
-26 kB. Rows longer than some ten thousand keys in small batches call for a kernel outside Triton.
+A row longer than BLOCK is read 32 / BITS + 1 times (docs/experiments.md). NaN is larger than everything, as in
+torch.topk, so that the slots are distinct entries of the row for any bits of the logits.
 """
 
 from __future__ import annotations
@@ -87,9 +83,12 @@ class Problem(Sizes):
 
 @triton.jit
 def _ordered(logits_ptr, col, length):
-    """Bit patterns whose unsigned order is that of the logits; 0, below them all, past the length."""
-    bits = tl.load(logits_ptr + col, mask=col < length, other=0.0).to(tl.int32, bitcast=True)
-    return tl.where(col < length, tl.where(bits < 0, ~bits, bits ^ -2147483648), 0).to(tl.uint32, bitcast=True)
+    """Bit patterns whose unsigned order is that of the logits: -inf has 0, every NaN is above inf."""
+    # -0.0 + 0.0 is 0.0: equals have equal patterns.
+    bits = (tl.load(logits_ptr + col, mask=col < length, other=0.0) + 0.0).to(tl.int32, bitcast=True)
+    # Negative numbers count backwards. Subtracting what -inf becomes carries negative NaNs over to the top.
+    key = bits ^ ((bits >> 31) | -2147483648)
+    return (key - 0x7FFFFF).to(tl.uint32, bitcast=True)
 
 
 @triton.jit
@@ -134,7 +133,7 @@ def _topk(
     for start in range(0, 1 if IN_REGISTERS else length, BLOCK):
         key = whole if IN_REGISTERS else _ordered(logits_ptr, start + col, length)
         valid = start + col < length
-        # Below k values the prefix is 0 and all are above it.
+        # Below k values the prefix is 0, which all are above or equal to.
         is_equal = (valid & (key == prefix)).to(tl.int32)
         first = equals + tl.cumsum(is_equal, axis=0) <= wanted
         take = valid & ((key > prefix) | ((is_equal > 0) & first))
@@ -214,7 +213,8 @@ def topk(
     """Slots int32 [tokens, k] of the largest of the first lengths[t] logits, -1 behind them where these are fewer.
 
     logits fp32 [tokens, n], lengths int32 [tokens], page_table int32 [tokens, at least ceil(n / page_size)]; entry i of
-    a row is in slot page_table[i // page_size] * page_size + i % page_size. Raises UsageError for anything else.
+    a row is in slot page_table[i // page_size] * page_size + i % page_size. Nothing past a length is read; a length
+    below 0 is 0, one above n is n. No tokens are no launch. Raises UsageError for anything else.
     """
     require("topk", logits=(logits, torch.float32, (None, None)), page_table=(page_table, torch.int32, (None, None)))
     (tokens, n), pages = logits.shape, page_table.shape[1]

@@ -1,7 +1,9 @@
 """Slots sorted by expert and padded to whole blocks, which every grouped GEMM walks: a counting sort in two launches.
 
-The first counts each chunk's experts, and fills what stays empty. The second ranks the slots of each chunk and adds
-what the chunks before it and the experts below it have: no atomics, so that the order is always the same.
+Slots whose expert another rank holds come last, in blocks of expert -1: the GEMMs write zeros there.
+
+The first launch counts each chunk's experts, and fills what stays empty. The second ranks the slots of each chunk and
+adds what the chunks before it and the experts below it have: no atomics, so that the order is always the same.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from autotune.kernels._launch import is_zero, launch, require
 
 @triton.jit
 def _experts_of(ids_ptr, slot, slots, experts):
-    # Slots past the end, and experts of other ranks (any number outside the range), sort behind all.
+    # Experts of other ranks (any number outside the range), and slots past the end, sort behind all.
     expert = tl.load(ids_ptr + slot, mask=slot < slots, other=-1)
     return tl.where((expert >= 0) & (expert < experts), expert, experts)
 
@@ -28,8 +30,9 @@ def _count(
 ):  # fmt: skip
     chunk = tl.program_id(0)
     offs = tl.arange(0, CHUNK)
-    expert = _experts_of(ids_ptr, chunk * CHUNK + offs, slots, experts)
-    tl.store(counts_ptr + chunk * BINS + tl.arange(0, BINS), tl.histogram(expert, BINS))
+    slot = chunk * CHUNK + offs
+    expert = _experts_of(ids_ptr, slot, slots, experts)
+    tl.store(counts_ptr + chunk * BINS + tl.arange(0, BINS), tl.histogram(expert, BINS, mask=slot < slots))
     for start in range(chunk * CHUNK, capacity, tl.num_programs(0) * CHUNK):
         tl.store(sorted_ptr + start + offs, tl.zeros((CHUNK,), dtype=tl.int32) + slots, mask=start + offs < capacity)
     for start in range(chunk * CHUNK, blocks, tl.num_programs(0) * CHUNK):
@@ -50,10 +53,10 @@ def place(
         counts = tl.load(counts_ptr + other[:, None] * BINS + bin_[None, :], mask=(other < chunks)[:, None], other=0)
         total += tl.sum(counts, axis=0)
         before += tl.sum(tl.where((other < chunk)[:, None], counts, 0), axis=0)
-    padded = tl.where(bin_ < experts, tl.cdiv(total, block_m), 0)
+    padded = tl.cdiv(total, block_m)
     first_block = tl.cumsum(padded, axis=0) - padded
     if chunk == 0:
-        tl.store(used_ptr, tl.sum(padded, axis=0))
+        tl.store(used_ptr, tl.sum(tl.where(bin_ < experts, padded, 0), axis=0))
     slot = tl.arange(0, CHUNK)
     expert = _experts_of(ids_ptr, chunk * CHUNK + slot, slots, experts)
     # A slot's place among those of its expert in this chunk.
@@ -69,14 +72,27 @@ def place(
         slot = order % CHUNK
     rank += tl.gather(before, expert, 0)
     block = tl.gather(first_block, expert, 0)
-    kept = expert < experts
-    tl.store(sorted_ptr + block * block_m + rank, chunk * CHUNK + slot, mask=kept)
-    tl.store(block_expert_ptr + block + rank // block_m, expert, mask=kept & (rank % block_m == 0))
+    slot += chunk * CHUNK
+    tl.store(sorted_ptr + block * block_m + rank, slot, mask=slot < slots)
+    tl.store(block_expert_ptr + block + rank // block_m, expert, mask=(expert < experts) & (rank % block_m == 0))
+
+
+@triton.jit
+def store_zeros(out_ptr, sorted_ptr, block, tile, slots, n, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Zeros in a tile of the rows of a block whose expert is -1: other ranks' slots, or none."""
+    slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
+    offs_n = tile * BLOCK_N + tl.arange(0, BLOCK_N)
+    out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
+    zeros = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.bfloat16)
+    tl.store(out_ptrs, zeros, mask=(slot < slots)[:, None] & (offs_n < n)[None, :])
 
 
 def most_blocks(slots: int, experts: int, block_m: int) -> int:
-    """The most blocks that any routing needs: a partial one for each expert touched, and the whole ones."""
-    return min(slots, min(slots, experts) + slots // block_m)
+    """The most blocks that any routing needs: a partial one for each expert touched, and the whole ones.
+
+    Experts of other ranks count as one more.
+    """
+    return min(slots, min(slots, experts + 1) + slots // block_m)
 
 
 def sort_slots(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -16,10 +16,22 @@ from autotune.kernel import Arguments, Work
 from autotune.kernels._problem import Sizes, at_most, multiple_of
 from autotune.kernels._quant import fp8_name
 
+EVEN: Mapping[str, Callable[[int], tuple[int, int]]] = {
+    "uniform": lambda experts: (0, experts),
+    "one_expert": lambda experts: (experts - 1, experts),
+    "other_ranks": lambda experts: (-experts, 2 * experts),
+    "none_here": lambda experts: (-experts, 0),
+}
+"""Routings whose ids are drawn evenly from a range, by its ends: all experts, the last one, two thirds or all of them
+on other ranks."""
+
 
 @dataclass(frozen=True)
 class Slots(Sizes):
-    """`gathers`: stage 1, A has a row a token; else stage 2, a row a slot. `routing` shapes inputs only."""
+    """`gathers`: stage 1, A has a row a token; else stage 2, a row a slot.
+
+    `routing` shapes inputs only. There may be fewer experts here than a token has choices: 384 over 128 ranks are 3.
+    """
 
     tokens: int
     topk: int
@@ -33,9 +45,9 @@ class Slots(Sizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_most(self, topk=self.experts)
-        if self.routing != "one_expert":
+        if self.routing not in EVEN:
             shares(self.routing, self.experts)  # raises ValueError
+            at_most(self, topk=self.experts)
 
     @classmethod
     def of(cls, args: Arguments) -> Self:
@@ -57,12 +69,16 @@ class Slots(Sizes):
         """Expected number of distinct experts under the routing: what the weights' traffic scales with."""
         if self.routing == "one_expert":
             return 1.0
+        if self.routing == "none_here":
+            return 0.0
+        if self.routing == "other_ranks":
+            return self.experts * (1 - (1 - 1 / (3 * self.experts)) ** self.slots)
         return sum(1 - (1 - share) ** self.slots for share in shares(self.routing, self.experts))
 
     @property
     def rows_an_expert(self) -> float:
         """Expected number of rows of an expert that has any."""
-        return self.slots / self.experts_touched if self.slots else 0.0
+        return self.slots / self.experts_touched if self.experts_touched else 0.0
 
     @property
     def flops(self) -> int:
@@ -71,10 +87,9 @@ class Slots(Sizes):
     def draw_ids(self, draw: Draw) -> Tensor:
         """int32 [tokens, topk] experts."""
         shape = (self.tokens, self.topk)
-        if self.routing not in ("uniform", "one_expert"):
+        if self.routing not in EVEN:
             return draw.routes(shape, shares(self.routing, self.experts))
-        ids = draw.integers(shape, 0, self.experts, torch.int32)
-        return torch.full_like(ids, self.experts - 1) if self.routing == "one_expert" else ids
+        return draw.integers(shape, *EVEN[self.routing](self.experts), torch.int32)
 
     def by_expert(
         self,
@@ -85,14 +100,16 @@ class Slots(Sizes):
     ) -> Tensor:
         """float64 [slots, n]: `multiply` of each expert's rows [rows, k] and its weights [n, k], which `wide_w` gives.
 
-        Expert by expert: 384 of them in float64 at once are more than a GPU holds.
+        Rows of ids that are no expert here are zeros. Expert by expert: 384 of them in float64 at once are more than a
+        GPU holds.
         """
         owner = expert_ids.reshape(-1)
         rows = wide_a.repeat_interleave(self.topk, 0) if self.gathers else wide_a
-        result = wide_a.new_empty((self.slots, self.n))
+        result = wide_a.new_zeros((self.slots, self.n))
         for expert in owner.unique().tolist():
-            own = owner == expert
-            result[own] = multiply(rows[own], wide_w(expert))
+            if 0 <= expert < self.experts:
+                own = owner == expert
+                result[own] = multiply(rows[own], wide_w(expert))
         return result
 
     def product(self, wide_a: Tensor, wide_w: Callable[[int], Tensor], expert_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +141,7 @@ class Fp8Slots(Slots):
 def grouped_work(problem: Slots, config: Config, bytes_moved: int, widths: tuple[float, float], dtype: str) -> Work:
     """Work of a grouped GEMM; `widths` are the bytes of an element of A and of W, scales included."""
     block_m, block_n, k = config.size("BLOCK_M"), config.size("BLOCK_N"), problem.k
-    touched = problem.experts_touched
+    touched = max(problem.experts_touched, 1.0)
     # Empty blocks of the worst-case grid end at once and are not counted.
     blocks = round(max(touched * -(-problem.slots // (block_m * touched)), 1))
     loaded = min(block_m, problem.slots / blocks) * widths[0] + block_n * widths[1]

@@ -22,13 +22,12 @@ from autotune.kernels._launch import options, require
 from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._rows import row_config
 from autotune.kernels.moe._align import bins_of, most_blocks, place, sort_config, sort_slots
-
-ROUTINGS = ("uniform", "one_expert", "other_ranks")
+from autotune.kernels.moe._grouped import EVEN
 
 
 @dataclass(frozen=True)
 class Problem(Sizes):
-    """`routing` shapes inputs only; with `other_ranks` two thirds of the ids are no expert of this rank."""
+    """`routing` shapes inputs only."""
 
     tokens: int
     topk: int
@@ -40,7 +39,7 @@ class Problem(Sizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(self, routing=ROUTINGS)
+        one_of(self, routing=EVEN)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -48,12 +47,7 @@ class Problem(Sizes):
         return cls(tokens, topk, args.experts, args.block_m)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int, ...]:
-        low, high = {
-            "uniform": (0, self.experts),
-            "one_expert": (self.experts - 1, self.experts),
-            "other_ranks": (-self.experts, 2 * self.experts),
-        }[self.routing]
-        ids = Draw(seed, device).integers((self.tokens, self.topk), low, high, torch.int32)
+        ids = Draw(seed, device).integers((self.tokens, self.topk), *EVEN[self.routing](self.experts), torch.int32)
         return ids, self.experts, self.block_m
 
     @property
@@ -79,6 +73,8 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
         used = -(-len(own_slots) // args.block_m)
         slots += own_slots + [problem.slots] * (used * args.block_m - len(own_slots))
         owners += [expert] * used
+    elsewhere = ((flat < 0) | (flat >= args.experts)).nonzero()[:, 0].tolist()
+    slots += elsewhere
     outputs = {
         "sorted_slots": slots + [problem.slots] * (blocks * args.block_m - len(slots)),
         "block_expert": owners + [-1] * (blocks - len(owners)),
@@ -129,8 +125,9 @@ def align(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """expert_ids int32 [tokens, topk] -> (slots int32 [blocks * block_m], experts int32 [blocks], used int32 [1]).
 
-    Slots of an expert rise; padding holds tokens * topk, blocks past the `used` ones expert -1. `blocks` depends on
-    sizes only, never on the routing. Ids outside 0 to experts are other ranks' and left out. Raises UsageError.
+    Slots of an expert rise; padding holds tokens * topk. Ids outside 0 to experts, any number, are other ranks': their
+    slots come after the `used` blocks, in blocks of expert -1, whose rows the GEMMs fill with zeros. What is left has
+    expert -1 and padding only. `blocks` depends on sizes only, never on the routing. Raises UsageError.
     """
     require("align", expert_ids=(expert_ids, torch.int32, (None, None)))
     if experts < 1 or block_m < 1:

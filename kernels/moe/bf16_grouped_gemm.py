@@ -18,7 +18,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels.gemm._tiles import bf16_tile_reject
-from autotune.kernels.moe._align import aligned
+from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Slots, check_rows, grouped_work
 
 
@@ -44,7 +44,7 @@ def _grouped_gemm(
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
     expert = tl.load(block_expert_ptr + block)
-    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest ends here.
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it.
     if expert >= 0:
         slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
         used = slot < slots
@@ -59,6 +59,8 @@ def _grouped_gemm(
             acc = tl.dot(a, w, acc)
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
+    else:
+        store_zeros(out_ptr, sorted_ptr, block, tl.program_id(0) % tiles_n, slots, n, BLOCK_M, BLOCK_N)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -92,8 +94,9 @@ def bf16_grouped_gemm(
 ) -> Tensor:
     """a bf16 [tokens or tokens * topk, k], w bf16 [experts, n, k], expert_ids int32 [tokens, topk] -> bf16 [slots, n].
 
-    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it.
-    Raises UsageError for other dtypes, shapes or strides.
+    Rows whose id, any number, is no expert here are zeros; a row of NaN or of any bits changes no other row.
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it. No tokens are
+    no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     name = "bf16_grouped_gemm"
     require(name, a=(a, torch.bfloat16, (None, None)))

@@ -21,7 +21,7 @@ from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
-from autotune.kernels.moe._align import aligned
+from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
 GROUP = 128
@@ -57,7 +57,7 @@ def _grouped_gemm(
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
     expert = tl.load(block_expert_ptr + block)
-    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest ends here.
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it.
     if expert >= 0:
         slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
         used = slot < slots
@@ -76,6 +76,8 @@ def _grouped_gemm(
             acc += tl.dot(a, w) * a_scale[:, None] * w_scale[None, :]
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
+    else:
+        store_zeros(out_ptr, sorted_ptr, block, tl.program_id(0) % tiles_n, slots, n, BLOCK_M, BLOCK_N)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -132,8 +134,9 @@ def fp8_grouped_gemm(
     """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and FP8 w [experts, n, k].
 
     a_scale fp32 [rows, k / 128], w_scale fp32 [experts, ceil(n / 128), k / 128], expert_ids int32 [tokens, topk].
-    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it.
-    Raises UsageError for other dtypes, shapes or strides.
+    Rows whose id, any number, is no expert here are zeros; a row of NaN or of any bits changes no other row.
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it. No tokens are
+    no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     name = "fp8_grouped_gemm"
     require(name, a=(a, tuple(FP8.values()), (None, None)))

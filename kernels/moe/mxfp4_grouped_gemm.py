@@ -22,7 +22,7 @@ from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.gemm._tiles import tile_reject
-from autotune.kernels.moe._align import aligned
+from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
 GROUP = 32
@@ -58,7 +58,7 @@ def _grouped_gemm(
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
     expert = tl.load(block_expert_ptr + block)
-    # The grid is the worst case over all routings, so that a CUDA graph can replay it; the rest ends here.
+    # The grid is the worst case over all routings, so that a CUDA graph can replay it.
     if expert >= 0:
         slot = tl.load(sorted_ptr + block * BLOCK_M + tl.arange(0, BLOCK_M))
         used = slot < slots
@@ -89,6 +89,8 @@ def _grouped_gemm(
                 acc = tl.dot(wide_a, tl.trans(wide_w), acc)
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
+    else:
+        store_zeros(out_ptr, sorted_ptr, block, tl.program_id(0) % tiles_n, slots, n, BLOCK_M, BLOCK_N)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -139,8 +141,9 @@ def mxfp4_grouped_gemm(
     """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and packed FP4 w [experts, n, k / 2].
 
     a_scale uint8 e8m0 [rows, k / 32], w_scale uint8 e8m0 [experts, n, k / 32], expert_ids int32 [tokens, topk].
-    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it.
-    Raises UsageError for other dtypes, shapes or strides.
+    Rows whose id, any number, is no expert here are zeros; a row of NaN or of any bits changes no other row.
+    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it. No tokens are
+    no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     _check(a, a_scale, w, w_scale, expert_ids)
     (tokens, topk), (experts, n, _) = expert_ids.shape, w.shape

@@ -3,6 +3,9 @@
 `sqrtsoftplus` (V4): the top k of sqrt(softplus(logit)) + bias, weighted by the scores without the bias, normalised.
 `hash` (V4's first layers): experts by a table of token ids, weights from the same scores. `grouped_sigmoid` (V3.2):
 sigmoid scores; of 8 groups the 4 with the largest sums of their best two stay, then the top k.
+
+For any bits of the logits the experts exist and are distinct: scores are ranked as integers, in which what was taken is
+below -inf. NaN is larger than everything, as in torch.topk, and makes its own token's weights NaN.
 """
 
 from __future__ import annotations
@@ -75,21 +78,36 @@ def _score(logit, SIGMOID: tl.constexpr):
 
 
 @triton.jit
-def _best_groups(choice, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    # [ROWS, BLOCK] -> the same with -inf outside the 4 groups whose two best choices sum highest.
-    grouped = tl.reshape(choice, (ROWS, 8, BLOCK // 8))
+def _existing(expert, experts):
+    return tl.minimum(tl.maximum(expert, 0), experts - 1)
+
+
+@triton.jit
+def _ranks(x):
+    """int32 in the order of fp32 x: NaN is the largest integer, and the smallest one is no number's."""
+    bits = x.to(tl.int32, bitcast=True)
+    return tl.where(x == x, bits ^ ((bits >> 31) & 0x7FFFFFFF), 2147483647)
+
+
+@triton.jit
+def _best_groups(rank, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Ranks [ROWS, BLOCK] with the smallest integer outside the 4 groups whose two best choices sum highest."""
+    grouped = tl.reshape(rank, (ROWS, 8, BLOCK // 8))
     first = tl.max(grouped, axis=2)
     place = tl.arange(0, BLOCK // 8)[None, None, :]
     best = tl.argmax(grouped, axis=2)[:, :, None]
-    second = tl.max(tl.where(place == best, float("-inf"), grouped), axis=2)
-    rank = first + second
+    second = tl.max(tl.where(place == best, -2147483648, grouped), axis=2)
+    # The way back from a rank is the way there; that of NaN is a NaN.
+    first = (first ^ ((first >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    second = (second ^ ((second >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    sums = _ranks(first + second)
     group = tl.arange(0, 8)[None, :]
     kept = tl.zeros((ROWS, 8), dtype=tl.int32)
     for _ in tl.static_range(4):
-        hit = group == tl.argmax(rank, axis=1)[:, None]
+        hit = group == tl.argmax(sums, axis=1)[:, None]
         kept = tl.where(hit, 1, kept)
-        rank = tl.where(hit, float("-inf"), rank)
-    return tl.reshape(tl.where(kept[:, :, None] == 1, grouped, float("-inf")), (ROWS, BLOCK))
+        sums = tl.where(hit, -2147483648, sums)
+    return tl.reshape(tl.where(kept[:, :, None] == 1, grouped, -2147483648), (ROWS, BLOCK))
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -102,10 +120,11 @@ def _router(
     total = tl.zeros((ROWS,), dtype=tl.float32)
     if SCORING == "hash":
         for i in tl.static_range(TOPK):
-            chosen = tl.load(hash_ids_ptr + row * TOPK + i, mask=in_rows, other=0)
+            chosen = _existing(tl.load(hash_ids_ptr + row * TOPK + i, mask=in_rows, other=0), experts)
             total += _score(tl.load(logits_ptr + row * experts + chosen, mask=in_rows, other=0.0), False)
+        total = tl.where(total == 0.0, 1.0, total)
         for i in tl.static_range(TOPK):
-            expert = tl.load(hash_ids_ptr + row * TOPK + i, mask=in_rows, other=0)
+            expert = _existing(tl.load(hash_ids_ptr + row * TOPK + i, mask=in_rows, other=0), experts)
             weight = _score(tl.load(logits_ptr + row * experts + expert, mask=in_rows, other=0.0), False)
             tl.store(ids_ptr + row * TOPK + i, expert, mask=in_rows)
             tl.store(weights_ptr + row * TOPK + i, weight / total * scale, mask=in_rows)
@@ -114,19 +133,20 @@ def _router(
         inside = col < experts
         logits = tl.load(logits_ptr + row[:, None] * experts + col, mask=in_rows[:, None] & inside, other=0.0)
         score = _score(logits, SCORING == "grouped_sigmoid")
-        choice = tl.where(inside, score + tl.load(bias_ptr + col, mask=inside, other=0.0), float("-inf"))
+        rank = tl.where(inside, _ranks(score + tl.load(bias_ptr + col, mask=inside, other=0.0)), -2147483648)
         if SCORING == "grouped_sigmoid":
-            choice = _best_groups(choice, ROWS, BLOCK)
-        rest = choice
+            rank = _best_groups(rank, ROWS, BLOCK)
+        rest = rank
         for _ in tl.static_range(TOPK):
             taken = col == tl.argmax(rest, axis=1)[:, None]
             total += tl.sum(tl.where(taken, score, 0.0), axis=1)
-            rest = tl.where(taken, float("-inf"), rest)
+            rest = tl.where(taken, -2147483648, rest)
+        total = tl.where(total == 0.0, 1.0, total)
         for i in tl.static_range(TOPK):
-            best = tl.argmax(choice, axis=1)
+            best = tl.argmax(rank, axis=1)
             hit = col == best[:, None]
             share = tl.sum(tl.where(hit, score, 0.0), axis=1) / total * scale
-            choice = tl.where(hit, float("-inf"), choice)
+            rank = tl.where(hit, -2147483648, rank)
             tl.store(ids_ptr + row * TOPK + i, best, mask=in_rows)
             tl.store(weights_ptr + row * TOPK + i, share, mask=in_rows)
 
@@ -135,7 +155,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     wide = args.logits.double()
     score = torch.sigmoid(wide) if args.scoring == "grouped_sigmoid" else torch.nn.functional.softplus(wide).sqrt()
     if args.hash_ids is not None:
-        ids = args.hash_ids.long()
+        ids = args.hash_ids.long().clamp(0, problem.experts - 1)
     else:
         assert args.bias is not None
         choice = score + args.bias.double()
@@ -146,7 +166,8 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
             choice = torch.where(allowed[:, :, None], groups, float("-inf")).flatten(1)
         ids = _largest(choice, args.topk)
     chosen = score.gather(1, ids)
-    value = chosen / chosen.sum(1, keepdim=True) * args.scale
+    total = chosen.sum(1, keepdim=True)
+    value = chosen / torch.where(total == 0, 1.0, total) * args.scale
     # exp, log and root of a few ulps each, of arguments of a few units; a sum of topk, a division, a product.
     # A logit below -87 leaves nothing of exp in fp32, where its root is still 2^-63.
     bound = value * (args.topk + 40) * 2.0**-23 + 2.0**-60
@@ -193,7 +214,9 @@ def router(
 ) -> tuple[Tensor, Tensor]:
     """logits fp32 [tokens, experts] -> (weights fp32 [tokens, topk], experts int32 [tokens, topk]), best first.
 
-    bias fp32 [experts], but for `hash`, whose hash_ids int32 [tokens, topk] are the experts. Raises UsageError.
+    bias fp32 [experts], but for `hash`, whose hash_ids int32 [tokens, topk] are the experts; one outside 0 to experts
+    counts as the nearest. Weights of finite logits are finite: zeros where all chosen scores are 0. No tokens are no
+    launch. Raises UsageError.
     """
     require("router", logits=(logits, torch.float32, (None, None)))
     tokens, experts = logits.shape

@@ -24,6 +24,7 @@ from autotune.kernels._quant import (
     AMAX_FLOOR,
     FP8_MAX,
     decode_e8m0,
+    e8m0_powers,
     expect_fp8_within,
     expect_mx,
     fp8_groups,
@@ -80,8 +81,8 @@ def _swiglu_quant(
     in_rows = row < rows
     mask = in_rows[:, None] & (col < inner)[None, :]
     at = x_ptr + row[:, None] * (2 * inner) + col[None, :]
-    gate = tl.minimum(tl.load(at, mask=mask, other=0.0).to(tl.float32), limit)
-    up = tl.clamp(tl.load(at + inner, mask=mask, other=0.0).to(tl.float32), -limit, limit)
+    gate = tl.minimum(tl.load(at, mask=mask, other=0.0).to(tl.float32), limit, tl.PropagateNan.ALL)
+    up = tl.clamp(tl.load(at + inner, mask=mask, other=0.0).to(tl.float32), -limit, limit, tl.PropagateNan.ALL)
     y = gate * tl.sigmoid(gate) * up
     if WEIGHTED:
         y *= tl.load(weight_ptr + row, mask=in_rows, other=0.0)[:, None]
@@ -111,7 +112,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale = outputs
     if problem.mx:
-        return q.double() * decode_e8m0(scale), torch.exp2(scale.double() - 127)
+        return q.double() * decode_e8m0(scale), e8m0_powers(scale)
     return q.double() * scale.double().repeat_interleave(128, 1), scale.double()
 
 

@@ -1,4 +1,4 @@
-"""Greedy sampling: the index of each row's largest logit, the lowest of equals (K24).
+"""Greedy sampling: the index of each row's largest logit, the lowest of equals; the first NaN where there is one (K24).
 
 A row of 129,280 logits is cut over programs, so that few rows fill the device; a second launch takes the best part.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf, nan
 
 import torch
 import triton
@@ -34,6 +35,14 @@ class Problem(Rows):
         # Few distinct values, so that the largest is there more than once.
         logits = Draw(seed, device).integers((self.rows, self.vocab), -40, 40, torch.float32)
         logits[0, -1] = 40.0  # the last of all wins a row, too
+        for row, token, value in (
+            (1, 3, nan),
+            (1, -1, nan),
+            (2, -2, inf),
+            (3, slice(None), -inf),
+            (4, slice(None), nan),
+        ):
+            logits[row : row + 1, token] = value
         return (logits,)
 
     @property
@@ -46,21 +55,32 @@ class Problem(Rows):
 
 
 @triton.jit
+def _first_best(value, index):
+    """The largest value and the lowest index that has it; NaN and the first of its indices where there is any."""
+    first_nan = tl.min(tl.where(value != value, index, 2147483647), axis=0)
+    most = tl.max(tl.where(value == value, value, float("-inf")), axis=0)
+    first = tl.min(tl.where(value == most, index, 2147483647), axis=0)
+    has_nan = first_nan < 2147483647
+    return tl.where(has_nan, float("nan"), most), tl.where(has_nan, first_nan, first)
+
+
+@triton.jit
 def _greedy(value_ptr, index_ptr, logits_ptr, vocab, BLOCK: tl.constexpr, PARTS: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     steps = tl.cdiv(tl.cdiv(vocab, BLOCK), PARTS)
     best = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
-    at = tl.full((BLOCK,), 2147483647, dtype=tl.int32)
+    # The first index of each lane: where nothing is above -inf the lowest index wins, which no part without logits has.
+    at = part * steps * BLOCK + tl.arange(0, BLOCK)
     for step in range(part * steps, part * steps + steps):
         col = step * BLOCK + tl.arange(0, BLOCK)
         logit = tl.load(logits_ptr + row * vocab + col, mask=col < vocab, other=float("-inf"))
-        # Strictly larger, or the first that is seen at all: earlier indices win ties, also those of -inf.
-        better = (logit > best) | ((at == 2147483647) & (col < vocab))
+        # Larger, or the lane's first NaN: earlier indices win ties.
+        better = ~(logit <= best) & (best == best)
         best, at = tl.where(better, logit, best), tl.where(better, col, at)
-    most = tl.max(best, axis=0)
+    most, index = _first_best(best, at)
     tl.store(value_ptr + row * PARTS + part, most)
-    tl.store(index_ptr + row * PARTS + part, tl.min(tl.where(best == most, at, 2147483647), axis=0))
+    tl.store(index_ptr + row * PARTS + part, index)
 
 
 @triton.jit
@@ -69,12 +89,14 @@ def _best_part(out_ptr, value_ptr, index_ptr, PARTS: tl.constexpr):
     part = tl.arange(0, PARTS)
     value = tl.load(value_ptr + row * PARTS + part)
     index = tl.load(index_ptr + row * PARTS + part)
-    tl.store(out_ptr + row, tl.min(tl.where(value == tl.max(value, axis=0), index, 2147483647), axis=0))
+    tl.store(out_ptr + row, _first_best(value, index)[1])
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
-    most = args.logits.amax(1, keepdim=True)
-    value = torch.stack([(row == top).nonzero()[0, 0] for row, top in zip(args.logits, most, strict=True)]).double()
+    ranks = torch.where(args.logits.isnan(), inf, args.logits.clamp(max=torch.finfo(torch.float32).max))
+    most = ranks.amax(1, keepdim=True)
+    firsts = [(row == top).nonzero()[0, 0] for row, top in zip(ranks, most, strict=True)]
+    value = torch.stack(firsts).double() if firsts else most[:, 0].double()
     return (Expected("tokens", value, torch.zeros_like(value)),)
 
 
@@ -118,7 +140,11 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     library=Library("torch.argmax", _torch),
 )
 def greedy(logits: Tensor, *, config: Config, device: Device) -> Tensor:
-    """logits fp32 [rows, vocab] -> int32 [rows]. Raises UsageError for other dtypes, shapes or strides."""
+    """logits fp32 [rows, vocab] -> int32 [rows], an index of the vocabulary for any bits of the logits.
+
+    NaN is larger than everything, as torch.argmax has it; a row of -inf gives 0; no rows are no launch. Raises
+    UsageError for other dtypes, shapes or strides.
+    """
     require("greedy", logits=(logits, torch.float32, (None, None)))
     (rows, vocab), parts = logits.shape, config.size("PARTS")
     value = torch.empty((rows, parts), dtype=torch.float32, device=logits.device)

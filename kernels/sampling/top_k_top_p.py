@@ -5,9 +5,13 @@ kept too. Its token is where the running sum of what is kept, in the order of th
 integers, 2^30 for the largest logit: sums are exact, whatever their order. p is a share of what top-k left, as in
 transformers; SGLang's torch sampler takes it of the whole distribution.
 
-Both cuts are found bit by bit: 2^BITS thresholds a pass, 32 / BITS passes each. Triton is a poor tool for this: a row
-is read 2 x 32 / BITS + 3 times by one program (with BITS=2, 35 times 517 kB; 64 registers a thread, 8 warps, on sm_90),
-where a kernel with lists in shared memory goes on with candidates only.
+Both cuts are found bit by bit: 2^BITS thresholds a pass, 32 / BITS passes each, and a row is read 2 x 32 / BITS + 3
+times by one program (docs/experiments.md).
+
+The token is one of the vocabulary for any bits of the arguments. NaN counts as -inf, and -inf is never drawn unless a
+row holds nothing else, from which it is drawn evenly. Where +inf is there, it alone is drawn. A temperature that is not
+above 0 takes the largest logit; k below 1 counts as 1, p and u outside their ranges as the nearest end, NaN as no limit
+(p) and 0 (u).
 """
 
 from __future__ import annotations
@@ -59,19 +63,21 @@ class Problem(Rows):
 
 
 @triton.jit
-def _weights(logits_ptr, col, vocab, peak, temperature):
+def _weights(logits_ptr, col, vocab, peak, sharpness):
     """Keys uint32 in the order of the logits, and weights 0 to 2^30; both 0 past the end."""
     inside = col < vocab
     logit = tl.load(logits_ptr + col, mask=inside, other=float("-inf"))
+    logit = tl.where(logit == logit, logit, float("-inf"))
     bits = logit.to(tl.int32, bitcast=True)
-    key = tl.where(bits < 0, ~bits, bits ^ -2147483648)
-    weight = (tl.exp((logit - peak) / temperature) * 1073741824.0).to(tl.int32)
+    key = bits ^ ((bits >> 31) | -2147483648)
+    # The largest weighs 2^30 though it be infinite, and whatever it is multiplied by.
+    weight = (tl.exp(tl.where(logit == peak, 0.0, (logit - peak) * sharpness)) * 1073741824.0).to(tl.int32)
     return tl.where(inside, key, 0).to(tl.uint32, bitcast=True), tl.where(inside, weight, 0)
 
 
 @triton.jit
 def _threshold(
-    logits_ptr, vocab, peak, temperature, wanted, BLOCK: tl.constexpr, BITS: tl.constexpr, COUNTS: tl.constexpr
+    logits_ptr, vocab, peak, sharpness, wanted, BLOCK: tl.constexpr, BITS: tl.constexpr, COUNTS: tl.constexpr
 ):
     """The largest key such that keys from it on count, or weigh, at least `wanted`; and what they do."""
     digit = tl.arange(0, 1 << BITS)
@@ -83,7 +89,7 @@ def _threshold(
         sums = tl.zeros((1 << BITS, BLOCK), dtype=tl.int64)
         for start in range(0, vocab, BLOCK):
             col = start + tl.arange(0, BLOCK)
-            key, weight = _weights(logits_ptr, col, vocab, peak, temperature)
+            key, weight = _weights(logits_ptr, col, vocab, peak, sharpness)
             amount = (col < vocab).to(tl.int32) if COUNTS else weight
             sums += tl.where(key[None, :] >= tried[:, None], amount[None, :], 0)
         sums_of_digit = tl.sum(sums, axis=1)
@@ -100,31 +106,36 @@ def _top_k_top_p(
     row = tl.program_id(0).to(tl.int64)
     logits_ptr += row * vocab
     temperature = tl.load(temperature_ptr + row)
-    k = tl.load(k_ptr + row)
+    # Finite and above 0, so that no infinity meets a 0.
+    sharpness = tl.where(temperature > 0.0, tl.minimum(tl.maximum(1.0 / temperature, 1e-30), 1e30), 1e30)
+    k = tl.maximum(tl.load(k_ptr + row), 1)
     most = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
     for start in range(0, vocab, BLOCK):
         col = start + tl.arange(0, BLOCK)
-        most = tl.maximum(most, tl.load(logits_ptr + col, mask=col < vocab, other=float("-inf")))
+        logit = tl.load(logits_ptr + col, mask=col < vocab, other=float("-inf"))
+        most = tl.where(logit > most, logit, most)
     peak = tl.max(most, axis=0)
     threshold = tl.full((), 0, dtype=tl.uint32)
     if k < vocab:
-        threshold, _ = _threshold(logits_ptr, vocab, peak, temperature, k.to(tl.int64), BLOCK, BITS, True)
+        threshold, _ = _threshold(logits_ptr, vocab, peak, sharpness, k.to(tl.int64), BLOCK, BITS, True)
     sums = tl.zeros((BLOCK,), dtype=tl.int64)
     for start in range(0, vocab, BLOCK):
-        key, weight = _weights(logits_ptr, start + tl.arange(0, BLOCK), vocab, peak, temperature)
+        key, weight = _weights(logits_ptr, start + tl.arange(0, BLOCK), vocab, peak, sharpness)
         sums += tl.where(key >= threshold, weight, 0)
     total = tl.sum(sums, axis=0)
     p = tl.load(p_ptr + row)
     if p < 1.0:
         # At least one, so that the largest logit is kept whatever p is.
-        wanted = tl.maximum((total.to(tl.float64) * p.to(tl.float64)).to(tl.int64), 1)
-        threshold, total = _threshold(logits_ptr, vocab, peak, temperature, wanted, BLOCK, BITS, False)
-    passed = (total.to(tl.float64) * tl.load(u_ptr + row).to(tl.float64)).to(tl.int64)
+        wanted = tl.maximum((total.to(tl.float64) * tl.maximum(p, 0.0).to(tl.float64)).to(tl.int64), 1)
+        threshold, total = _threshold(logits_ptr, vocab, peak, sharpness, wanted, BLOCK, BITS, False)
+    u = tl.load(u_ptr + row)
+    u = tl.where(u > 0.0, tl.minimum(u, 1.0), 0.0).to(tl.float64)
+    passed = tl.minimum((total.to(tl.float64) * u).to(tl.int64), total - 1)
     running = tl.full((), 0, dtype=tl.int64)
     token = tl.full((), 2147483647, dtype=tl.int32)
     for start in range(0, vocab, BLOCK):
         col = start + tl.arange(0, BLOCK)
-        key, weight = _weights(logits_ptr, col, vocab, peak, temperature)
+        key, weight = _weights(logits_ptr, col, vocab, peak, sharpness)
         kept = tl.where(key >= threshold, weight, 0).to(tl.int64)
         through = running + tl.cumsum(kept, axis=0)
         token = tl.minimum(token, tl.min(tl.where(through > passed, col, 2147483647), axis=0))
@@ -134,7 +145,11 @@ def _top_k_top_p(
 
 def _kept(logits: Tensor, temperature: Tensor, k: int, p: float) -> Tensor:
     """float64 softmax weights [vocab] of what a row keeps, 0 elsewhere; they need not add up to 1."""
-    weight = torch.softmax(logits.double() / temperature.double(), 0)
+    logits = torch.where(logits.isnan(), -torch.inf, logits)
+    if not (logits.isfinite() | (logits == -torch.inf)).all() or not logits.isfinite().any():
+        weight = (logits == logits.max()).double()
+    else:
+        weight = torch.softmax(logits.double() / temperature.double(), 0)
     order = torch.argsort(logits, descending=True, stable=True)
     among_k = torch.where(logits >= logits[order[min(k, len(order)) - 1]], weight, 0.0)
     if p >= 1:
@@ -204,7 +219,7 @@ def top_k_top_p(
     """logits fp32 [rows, vocab] -> token int32 [rows], drawn from softmax(logits / temperature) cut to top k, then p.
 
     temperature fp32 [rows], above 0; k int32 [rows], from 1, vocab or more for no limit; p fp32 [rows] in 0 to 1, 1 for
-    no limit; u fp32 [rows] in [0, 1). No row may be -inf everywhere. Raises UsageError for anything else.
+    no limit; u fp32 [rows] in [0, 1). No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("top_k_top_p", logits=(logits, torch.float32, (None, None)))
     rows, vocab = logits.shape

@@ -46,12 +46,15 @@ INDEPENDENT = ("normal", "heavy", "huge_range")
 def spent(want: Expected, got: Tensor, *, independent: bool = True) -> float:
     """The share of the budget that `got` uses, by element or as a whole, whichever is more.
 
-    Raises WrongResult where it is above 1: NaN, and shapes that differ, always are.
+    Raises WrongResult where it is above 1: NaN and infinities that nobody expects, and shapes that differ, always are.
     """
     if got.shape != want.value.shape:
         raise WrongResult(f"{want.name} has shape {list(got.shape)}, must have {list(want.value.shape)}")
-    bound = want.bound + UNDERFLOW
-    error = (got - want.value).abs()
+    finite = want.value.isfinite()
+    # An infinity or NaN that is expected must be there, unless the bound says that anything may.
+    same = (got == want.value) | (got.isnan() & want.value.isnan()) | want.bound.isinf()
+    error = torch.where(finite, (got - want.value).abs(), torch.where(same, 0.0, torch.inf))
+    bound = torch.where(finite, want.bound, 0.0) + UNDERFLOW
     wrong = ~(error <= bound)  # NaN is never within a bound
     if wrong.any():
         at = tuple(wrong.nonzero()[0].tolist())
@@ -60,7 +63,7 @@ def spent(want: Expected, got: Tensor, *, independent: bool = True) -> float:
             f"within {bound[at].item():.3g}; {int(wrong.sum())} of {wrong.numel()} are wrong"
         )
     share = (error / bound).max().item() if error.numel() else 0.0
-    if not independent:
+    if not independent or not counted(want, error)[0].numel():
         return share
     used, allowed = relative(*counted(want, error)), relative_budget(want)
     if used > allowed:
@@ -72,8 +75,11 @@ def spent(want: Expected, got: Tensor, *, independent: bool = True) -> float:
 
 
 def counted(want: Expected, error: Tensor) -> tuple[Tensor, Tensor]:
-    """Errors and values of the elements that have a bound: where it is infinite a kernel may leave what it likes."""
-    has = want.bound.isfinite()
+    """Errors and values of the elements that have a bound: where it is infinite a kernel may leave what it likes.
+
+    Where the value itself is infinite or NaN there is no distance.
+    """
+    has = want.bound.isfinite() & want.value.isfinite()
     return error[has], want.value[has]
 
 
