@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune import row_check, table
+from autotune import ranks, row_check, table
 from autotune.config import Config, Key, Problem, Scalar, describe, describe_key, empty_fields, field_names, key, values
 from autotune.device import Device
 from autotune.errors import TableError
@@ -83,7 +83,7 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         super().__init__()
         self._kernel, self._device = kernel, device
         self.path = table.path_of(root, device.arch, device.name, kernel.name)
-        loaded = _read(self.path, kernel.name, device)
+        self._loaded = loaded = _read(self.path, kernel.name, device)
         self.exists = loaded is not None
         self.rows, self.flaws = row_check.whole(loaded.rows if loaded else (), kernel, device)
         self._left_out: dict[Key, Flaw] = {row.problem: flaw for row, flaw in self.flaws.items()}
@@ -119,6 +119,10 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
         first = f"{describe_key(row.problem)}: {flaw.reason}"
         total = len(self.rows) + len(self.flaws)
         return f"{self.path}: {len(self.flaws)} of {total} rows cannot serve, such as {first}"
+
+    def content_hash(self) -> str:
+        """Hash of the whole table as it was read; `none` where there is no table."""
+        return table.content_hash(self._loaded) if self._loaded else "none"
 
     def _choose(self, problem: Problem) -> Choice:
         choice = self._of_rows(problem)
@@ -223,6 +227,7 @@ def lookup(kernel: Kernel[Any], device: Device) -> Lookup:
         found = _lookups[name] = Lookup(kernel, device, root)
         if found.exists and found.lacks:
             _warn(f"{found.lacks}; `autotune lint` names all that is wrong")
+    ranks.compare(f"{kernel.name} on {device.name}", found.content_hash)
     return found
 
 
@@ -267,6 +272,7 @@ def forget() -> None:
     """Drops every table and answer: the next call reads the tables again. Counts start anew."""
     _lookups.clear()
     _warned.clear()
+    ranks.forget()
     for known in _served.values():
         known.clear()
 

@@ -15,7 +15,7 @@ ROOT = Path(autotune.__file__).resolve().parent
 LAYERS = [
     {"errors"},
     {"arch"},
-    {"files", "state", "foreign_text", "toolchain"},
+    {"files", "state", "foreign_text", "ranks", "toolchain"},
     {"config", "device"},
     {"table"},
     {"row_check"},

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry, runtime
-from autotune.check import proof_stamp
 from autotune.cli import benches
 from autotune.cli.output import Commands, command, kernel_names, show_rows
 from autotune.config import Config, build, key
@@ -66,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _interpreted(kernels: list[Kernel[Any]], device: Device) -> list[dict[str, Any]]:
     """Prove the tables' configs and the defaults, and stamp each table whose rows were all right."""
+    from autotune.check import proof_stamp  # it imports Triton
+
     claims = {kernel: proof_stamp.claims(kernel, device) for kernel in kernels}
     jobs = dict.fromkeys(job for kernel in kernels for job in [*_proofs(kernel, device), *claims[kernel].jobs])
     with Workers(Limits(), state_root(), interpret=True) as workers:

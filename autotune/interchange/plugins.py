@@ -1,110 +1,214 @@
 """Our tables inside a running vLLM or SGLang: plugins that their own plugin systems load.
 
 SGLang has a registry of hooks for this. vLLM has none: there the lookup functions of two modules are replaced by
-wrappers when the engine loads the plugin. No file of either engine is changed.
+wrappers when the engine loads the plugin. No file of either engine is changed, and nothing here ends an engine: what is
+not as it should be is one warning, and the engine's own behaviour.
 
 Installing this package registers both. They do nothing until AUTOTUNE_TABLES names a folder of tables; then the
-engine's block-FP8 and MoE lookups answer from measured rows there, and from their own files where there are none.
+engine's block-FP8 and MoE lookups answer from measured rows there, and from their own files where there are none. Under
+batch-invariant or deterministic serving rows come from deterministic tables alone, of one order for every size.
 """
 
 from __future__ import annotations
 
-import json
+import inspect
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache, partial
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial, wraps
 from importlib import import_module
 from typing import Any
 
 import torch
 
 from autotune import device as devices
-from autotune import registry, row_check, runtime, table
+from autotune import ranks
 from autotune.device import Device
 from autotune.errors import AutotuneError
-from autotune.interchange import vllm_sglang, vllm_sglang_write
+from autotune.interchange.engine_rows import Configs, rows
+from autotune.interchange.vllm_sglang import BLOCK
 
-Configs = dict[int, dict[str, Any]]
 EngineLookup = Callable[..., Configs | None]
+Around = Callable[..., Any]
+"""A hook: called with the engine's own function and what that would get."""
 
-TRUSTED = ("measured", "sibling")
-"""Tiers that may stand before an engine's own tables: a modeled config must not displace one that was measured."""
+DENSE, EXPERTS = "get_w8a8_block_fp8_configs", "get_moe_configs"
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    DENSE: ("N", "K", "block_n", "block_k"),
+    EXPERTS: ("E", "N", "dtype", "block_n", "block_k", "per_channel_quant", "down_moe"),
+}
+"""Parameters of the lookups; vLLM's has the first five of the second."""
 
-VLLM = ("vllm.model_executor.layers.quantization.utils.fp8_utils", "vllm.model_executor.layers.fused_moe.fused_moe")
-SGLANG = (
-    "sglang.kernels.ops.gemm.fp8_kernel",
-    "sglang.srt.layers.moe.moe_runner.triton_utils.fused_moe_triton_config",
-)
+HOMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "vllm": {
+        DENSE: ("vllm.model_executor.layers.quantization.utils.fp8_utils",),
+        EXPERTS: ("vllm.model_executor.layers.fused_moe.fused_moe",),
+    },
+    "sglang": {
+        DENSE: (
+            "sglang.kernels.ops.gemm.fp8_kernel",  # from 0.5.21
+            "sglang.kernels.ops.quantization.fp8_kernel",  # 0.5.16 to 0.5.20
+            "sglang.srt.layers.quantization.fp8_kernel",  # 0.5.15
+        ),
+        EXPERTS: ("sglang.srt.layers.moe.moe_runner.triton_utils.fused_moe_triton_config",),
+    },
+}
+"""Modules in which each lookup was found, newest release first."""
+
+SWITCHES = {
+    "vllm": (("vllm.envs", "VLLM_BATCH_INVARIANT"),),
+    "sglang": (
+        ("sglang.srt.runtime_context", "get_exec().deterministic.enable_deterministic_inference"),  # from 0.5.17
+        ("sglang.srt.runtime_context", "get_server_args().enable_deterministic_inference"),  # 0.5.16
+        ("sglang.srt.server_args", "get_global_server_args().enable_deterministic_inference"),  # 0.5.15
+    ),
+}
+"""Where each engine keeps the switch that its own lookups ask, newest release first; `()` calls what has that name."""
 
 
 def vllm() -> None:
     """Entry point of `vllm.general_plugins`: every process of the engine calls it before models are loaded."""
-    for module, name, around in _hooks("vllm", VLLM):
-        loaded = import_module(module)
-        setattr(loaded, name, partial(around, getattr(loaded, name)))
+    for module, name, around in _hooks("vllm"):
+        original = getattr(sys.modules[module], name)
+        if not hasattr(original, "autotune"):  # vLLM may load a plugin twice
+            _replace(module, name, _around(around, original))
 
 
 def sglang() -> None:
     """Entry point of `sglang.srt.plugins`: registers hooks around the lookups with SGLang's own registry."""
-    registry_of_hooks = import_module("sglang.srt.plugins.hook_registry")
-    for module, name, around in _hooks("sglang", SGLANG):
-        around_type = registry_of_hooks.HookType.AROUND
-        registry_of_hooks.HookRegistry.register(f"{module}.{name}", around, around_type)
+    hooks = list(_hooks("sglang"))
+    try:
+        registry_of_hooks = import_module("sglang.srt.plugins.hook_registry")
+        for module, name, around in hooks:
+            registry_of_hooks.HookRegistry.register(f"{module}.{name}", around, registry_of_hooks.HookType.AROUND)
+    except (ImportError, AttributeError, TypeError) as error:
+        _warn(f"sglang's registry of hooks is not where it was ({error}): autotune's tables are not used")
 
 
-def block_fp8(engine: str, device: Device, original: EngineLookup, n: int, k: int, block_n: int, block_k: int) -> Any:  # noqa: ANN401, PLR0913
-    """`get_w8a8_block_fp8_configs`, from our rows first."""
-    if torch.compiler.is_compiling() or (block_n, block_k) != (128, 128):
-        return original(n, k, block_n, block_k)  # a traced lookup is the engine's own affair
-    ours = _of(engine, device).get(("", n, k, "fp8_w8a8", False))
-    return ours or original(n, k, block_n, block_k)
+@dataclass(frozen=True)
+class Engine:
+    """The engine in this process and its GPU."""
+
+    name: str
+    device: Device
+
+    def find(self, shape: tuple[Any, ...]) -> Configs | None:
+        """Return our entries for (E, N, K, dtype, down) in the serving mode of this moment."""
+        found = rows(self.name, self.device, is_batch_invariant(self.name))
+        ranks.compare(f"{self.name} {self.device.name}", lambda: found.content)
+        return found.entries.get(shape)
 
 
-def moe(engine: str, device: Device, original: EngineLookup, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    """`get_moe_configs(E, N, dtype, block_n, block_k, per_channel_quant, down_moe)`, from our rows first."""
+def block_fp8(engine: Engine, original: EngineLookup, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """`get_w8a8_block_fp8_configs(N, K, block_n, block_k)`, from our rows first."""
     if torch.compiler.is_compiling():
-        return original(*args, **kwargs)
-    names = ("E", "N", "dtype", "block_n", "block_k", "per_channel_quant", "down_moe")
-    asked = {**dict(zip(names, args, strict=False)), **kwargs}
-    blocks = (asked.get("block_n") or 0, asked.get("block_k") or 0)
-    plain = blocks == ((128, 128) if asked.get("dtype") else (0, 0)) and not asked.get("per_channel_quant")
-    key = (asked.get("E"), asked.get("N"), 0, asked.get("dtype") or "", bool(asked.get("down_moe")))
-    ours = _of(engine, device).get(key) if plain else None
+        return original(*args, **kwargs)  # a traced lookup is the engine's own affair
+    asked = {**dict(zip(ARGUMENTS[DENSE], args, strict=False)), **kwargs}
+    ours = None
+    if _is_ours(engine, (asked["block_n"], asked["block_k"])):
+        ours = engine.find(("", asked["N"], asked["K"], "fp8_w8a8", False))
     return ours or original(*args, **kwargs)
 
 
-@lru_cache
-def _of(engine: str, device: Device) -> dict[tuple[Any, ...], Configs]:
-    """Return the entries that `autotune export` would write of the trusted rows, by (E, N, K, dtype, down)."""
-    tables = []
-    for name in (vllm_sglang.DENSE, vllm_sglang.FP8_EXPERTS, vllm_sglang.BF16_EXPERTS):
-        path = table.path_of(runtime.tables_root(), device.arch, device.name, name)
-        if name in registry.names() and path.exists():
-            loaded = table.load(path)
-            rows, _ = row_check.whole(loaded.rows, registry.load(name), device)
-            tables.append(replace(loaded, rows=tuple(row for row in rows if row.tier in TRUSTED)))
-    files, _ = vllm_sglang_write.write(tables, engine)
-    found = {}
-    for name, file in files.items():
-        content = {int(m): config for m, config in json.loads(file.text).items() if m != "triton_version"}
-        found[vllm_sglang.identity(name.rpartition("/")[2])] = content
-    return found
+def moe(engine: Engine, original: EngineLookup, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """`get_moe_configs(E, N, dtype, block_n, block_k, per_channel_quant, down_moe)`, from our rows first."""
+    if torch.compiler.is_compiling():
+        return original(*args, **kwargs)
+    asked = {**dict(zip(ARGUMENTS[EXPERTS], args, strict=False)), **kwargs}
+    blocks, dtype = (asked.get("block_n") or 0, asked.get("block_k") or 0), asked.get("dtype") or ""
+    plain = not asked.get("per_channel_quant") and (_is_ours(engine, blocks) if dtype else blocks == (0, 0))
+    ours = engine.find((asked["E"], asked["N"], 0, dtype, bool(asked.get("down_moe")))) if plain else None
+    return ours or original(*args, **kwargs)
 
 
-def _hooks(engine: str, modules: tuple[str, str]) -> list[tuple[str, str, Callable[..., Any]]]:
-    """(module, function, what to put around it); none where nobody asked, or this GPU has no record."""
+def is_batch_invariant(engine: str) -> bool:
+    """True if the engine serves batch-invariantly, and where it cannot be told: then one order is the safe answer."""
+    for module, path in SWITCHES[engine]:
+        try:
+            value: Any = import_module(module)
+            for part in path.split("."):
+                value = getattr(value, part.removesuffix("()"))
+                value = value() if part.endswith("()") else value
+        except (ImportError, AttributeError):
+            continue
+        return bool(value)
+    _warn(
+        f"{engine}'s switch of batch-invariant serving is not where it was: rows come from deterministic tables alone"
+    )
+    return True
+
+
+def _is_ours(engine: Engine, blocks: tuple[int, int]) -> bool:
+    """Log once that blocks of another shape are left to the engine."""
+    if blocks != (BLOCK, BLOCK) and any(blocks):
+        shape = "x".join(map(str, blocks))
+        _warn(
+            f"{engine.name} asks for blocks of {shape}: autotune has kernels for {BLOCK}x{BLOCK} alone, and leaves them"
+        )
+    return blocks == (BLOCK, BLOCK)
+
+
+def _hooks(engine: str) -> Iterator[tuple[str, str, Around]]:
+    """(module, function, hook); none where nobody asked, or this GPU has no record, or its tables are not whole."""
     if not os.environ.get("AUTOTUNE_TABLES"):
-        return []
+        return
     try:
-        device = devices.current()
-        _of(engine, device)
+        here = Engine(engine, devices.current())
+        for one_order in (False, True):  # what is wrong with a table is said now, not in a launch
+            rows(engine, here.device, one_order)
     except AutotuneError as error:
-        logging.getLogger(__name__).warning("autotune tables are not used: %s", error)
-        return []
-    dense, experts = modules
-    return [
-        (dense, "get_w8a8_block_fp8_configs", partial(block_fp8, engine, device)),
-        (experts, "get_moe_configs", partial(moe, engine, device)),
-    ]
+        _warn(f"autotune's tables are not used: {error}")
+        return
+    for name, around in ((DENSE, block_fp8), (EXPERTS, moe)):
+        module = _home(engine, name)
+        if module is not None:
+            yield module, name, partial(around, here)
+
+
+def _home(engine: str, name: str) -> str | None:
+    """The module whose function `name` has the parameters that we know; None, and a warning, where there is none."""
+    seen = []
+    for module in HOMES[engine][name]:
+        try:
+            function = getattr(import_module(module), name)
+            parameters = tuple(inspect.signature(inspect.unwrap(function)).parameters)
+        except Exception as error:  # an engine's module may raise anything while it is imported
+            seen.append(f"{module}: {type(error).__name__}: {error}")
+            continue
+        known = ARGUMENTS[name]
+        if parameters == known[: len(parameters)] and len(parameters) >= len(ARGUMENTS[DENSE]):
+            return module
+        seen.append(f"{module}: {name}({', '.join(parameters)})")
+    _warn(f"{engine}'s {name} is not as autotune knows it, and keeps the engine's own tables ({'; '.join(seen)})")
+    return None
+
+
+def _around(around: Around, original: EngineLookup) -> EngineLookup:
+    """`original` with the hook around it, under its own name and with what its cache offers."""
+
+    @wraps(original)
+    def lookup(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return around(original, *args, **kwargs)
+
+    for name in ("cache_clear", "cache_info", "cache_parameters"):
+        if hasattr(original, name):
+            setattr(lookup, name, getattr(original, name))
+    lookup.autotune = True  # type: ignore[attr-defined]
+    return lookup
+
+
+def _replace(module: str, name: str, lookup: EngineLookup) -> None:
+    """Put `lookup` in place of the original, also where another module of the engine has imported it by name."""
+    original = getattr(sys.modules[module], name)
+    package = module.partition(".")[0]
+    for other, loaded in list(sys.modules.items()):
+        if other.partition(".")[0] == package and getattr(loaded, "__dict__", {}).get(name) is original:
+            setattr(loaded, name, lookup)
+
+
+@cache
+def _warn(words: str) -> None:
+    """Log a warning, the same one once."""
+    logging.getLogger(__name__).warning("%s", words)

@@ -66,7 +66,7 @@ def write(tables: list[Table], engine: str) -> Written:
             left.append(LeftOut(f"{table.kernel} on {table.device}", "", f"{engine} has no table for it"))
             continue
         for row in table.rows:
-            reason = _unfit(table, row, engine)
+            reason = unfit(table, row, engine)
             if reason:
                 left.append(row_left_out(table, row, reason))
                 continue
@@ -82,7 +82,7 @@ def write(tables: list[Table], engine: str) -> Written:
     return files, list(dict.fromkeys(left))
 
 
-def _unfit(table: Table, row: Row, engine: str) -> str | None:
+def unfit(table: Table, row: Row, engine: str) -> str | None:
     """Why the engine's kernel cannot run the row's config. SGLang alone splits K, on Hopper."""
     splits = engine == "sglang" and table.kernel == DENSE and archs.named(table.arch).group_mma == "wgmma"
     for name in ("SPLIT_K", "PERSISTENT"):

@@ -5,10 +5,7 @@ import importlib.util
 import json
 import os
 import sys
-import types
-from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -16,7 +13,6 @@ from autotune import device, files, registry, runtime, table
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import UsageError
-from autotune.interchange import plugins
 from autotune.interchange.entries import Hints
 from autotune.interchange.formats import FORMATS
 from autotune.interchange.rows import rows as rows_of
@@ -328,86 +324,6 @@ def test_engines_own_lookup_finds_what_we_export(tmp_path, engine, monkeypatch):
     assert all(
         config["num_warps"] == one.config["num_warps"] for config, one in zip(found.values(), dense, strict=True)
     )
-
-
-@pytest.mark.parametrize("engine", ["vllm", "sglang"])
-def test_plugin_serves_measured_rows_and_leaves_rest(tmp_path, engine, monkeypatch):
-    gpu = device.named("h200")
-    rows = (row(64, "h200"), row(128, "h200", "modeled", modeled_us_range=[1, 4]))
-    path = table.path_of(tmp_path, gpu.arch, gpu.name, "gemm/fp8_block_scaled")
-    table.save(Table("gemm/fp8_block_scaled", gpu.arch, gpu.name, "s", rows), path)
-    monkeypatch.setattr(device, "current", lambda: gpu)
-    asked = []
-
-    def theirs(*args, **kwargs):
-        asked.append(args)
-
-    dense, experts = plugins.VLLM if engine == "vllm" else plugins.SGLANG
-    modules = {dense: types.ModuleType(dense), experts: types.ModuleType(experts)}
-    modules[dense].get_w8a8_block_fp8_configs = modules[experts].get_moe_configs = theirs
-    hooks = _hook_registry(engine)
-    modules["sglang.srt.plugins.hook_registry"] = hooks
-    monkeypatch.setattr(plugins, "import_module", modules.__getitem__)
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delenv("AUTOTUNE_TABLES", raising=False)
-    getattr(plugins, engine)()
-    assert modules[dense].get_w8a8_block_fp8_configs is theirs  # nobody asked
-    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    plugins._of.cache_clear()
-    getattr(plugins, engine)()
-    if engine == "sglang":
-        lookup = partial(hooks.HookRegistry.hooks[f"{dense}.get_w8a8_block_fp8_configs"], theirs)
-        moe = partial(hooks.HookRegistry.hooks[f"{experts}.get_moe_configs"], theirs)
-    else:
-        lookup, moe = modules[dense].get_w8a8_block_fp8_configs, modules[experts].get_moe_configs
-    assert list(lookup(2048, 7168, 128, 128)) == [64]
-    assert not asked
-    lookup(4096, 7168, 128, 128), lookup(2048, 7168, 64, 64), moe(256, 256, "fp8_w8a8", 128, 128)
-    assert asked == [(4096, 7168, 128, 128), (2048, 7168, 64, 64), (256, 256, "fp8_w8a8", 128, 128)]
-    plugins._of.cache_clear()
-
-
-def _hook_registry(engine):
-    """SGLang's module, as far as a plugin sees it; test_sglangs_own_registry uses the real one."""
-    module = types.ModuleType("hook_registry")
-
-    class HookRegistry:
-        hooks: ClassVar = {}
-
-        @classmethod
-        def register(cls, target, hook, kind):
-            assert kind == "around"
-            cls.hooks[target] = hook
-
-    module.HookRegistry, module.HookType = HookRegistry, types.SimpleNamespace(AROUND="around")
-    return module
-
-
-def test_sglangs_own_registry_takes_our_hooks(tmp_path, monkeypatch):
-    folder = os.environ.get("SGLANG_SOURCE") or _installed("sglang")
-    if folder is None:
-        pytest.skip("sglang is not installed, and SGLANG_SOURCE names no unpacked wheel of it")
-    path = Path(folder) / "sglang/srt/plugins/hook_registry.py"
-    spec = importlib.util.spec_from_file_location("sglang.srt.plugins.hook_registry", path)
-    hooks = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, hooks)
-    spec.loader.exec_module(hooks)
-    target = types.ModuleType("engine_lookup")
-    target.get = lambda n, k, block_n, block_k: {"theirs": n}
-    monkeypatch.setitem(sys.modules, "engine_lookup", target)
-    plugins._of.cache_clear()
-    monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
-    around = partial(plugins.block_fp8, "sglang", device.named("h200"))
-    hooks.HookRegistry.register("engine_lookup.get", around, hooks.HookType.AROUND)
-    hooks.HookRegistry.apply_hooks()
-    assert target.get(2048, 7168, 128, 128) == {"theirs": 2048}
-    gpu = device.named("h200")
-    ours = Table("gemm/fp8_block_scaled", gpu.arch, gpu.name, "s", (row(64, "h200"),))
-    table.save(ours, table.path_of(tmp_path, gpu.arch, gpu.name, ours.kernel))
-    plugins._of.cache_clear()
-    assert list(target.get(2048, 7168, 128, 128)) == [64]
-    plugins._of.cache_clear()
 
 
 def _installed(engine):

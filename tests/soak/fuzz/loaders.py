@@ -109,6 +109,8 @@ def cut_journal(text, folder):
 
 def read_journal(text, folder):
     """Of a damaged journal the lines before the damage are kept, and the whole file lies beside it."""
+    for old in folder.glob("damaged.log*"):
+        old.unlink()
     path = folder / "damaged.log"
     raw = written(path, text)
     opened = study.Search(storage.journal(path), "s", journal()[1], 0)
