@@ -60,8 +60,8 @@ def child(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return None
+    if os.environ.get("TRITON_INTERPRET") == "1" or not item.path.is_relative_to(HERE):
+        return None  # pytest asks every conftest, of whichever folder, about every test
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     following = nextitem if nextitem is not None and nextitem.path.is_relative_to(HERE) else None
     for report in child(item.config).reports(item, following):
