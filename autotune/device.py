@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import tomllib
@@ -13,6 +14,7 @@ from typing import Any
 
 from autotune import arch as archs
 from autotune.arch import Arch
+from autotune.derived_device import derived
 from autotune.errors import DeviceError
 
 CONFIDENCE = ("measured", "read", "derived", "estimated", "unconfirmed")
@@ -93,9 +95,17 @@ def names() -> list[str]:
     return sorted(path.stem for path in DEVICES.glob("*.toml"))
 
 
-@cache
+_derived: dict[str, Device] = {}
+"""GPUs of this machine that no record describes, by the names that were made for them."""
+
+
 def named(name: str) -> Device:
-    """The record of `name`. Raises DeviceError."""
+    """The record of `name`, or of a GPU of this machine that was seen before and has none. Raises DeviceError."""
+    return _derived.get(name) or _of_file(name)
+
+
+@cache
+def _of_file(name: str) -> Device:
     if name not in names():
         raise DeviceError(f"unknown device {name!r}{_hint(name)}")
     path = DEVICES / f"{name}.toml"
@@ -150,7 +160,7 @@ def of_arch(arch: str) -> Device:
 
 
 def current() -> Device:
-    """The GPU that torch sees. Raises DeviceError where there is none, or none that a record describes."""
+    """The GPU that torch sees. Raises DeviceError where there is none, or none of an arch with a record."""
     import torch
 
     if not torch.cuda.is_available():
@@ -173,10 +183,7 @@ def _identify(properties: Any, sysfs: Path = Path("/sys/bus/pci/devices")) -> De
     records = [d for d in map(named, names()) if (d.arch, d.compute_units) == (arch, units)]
     pci_id = _pci_id(properties, sysfs)
     if not records:
-        raise DeviceError(
-            f"no record in {DEVICES} has arch {arch} with {units} compute units (PCI id {pci_id or 'hidden'}); "
-            f"add a file there: a new GPU needs nothing else"
-        )
+        return _without_record(arch, properties, pci_id)
     records = [d for d in records if pci_id in d.pci_ids] or _fitting(records, properties)
     if len(records) > 1:
         warnings.warn(
@@ -186,6 +193,23 @@ def _identify(properties: Any, sysfs: Path = Path("/sys/bus/pci/devices")) -> De
             stacklevel=2,
         )
     return min(records, key=lambda d: d.rate("bf16"))
+
+
+def _without_record(arch: str, properties: Any, pci_id: str) -> Device:  # noqa: ANN401
+    """A record made for this process: no table is of that name, so default configs serve."""
+    if arch not in archs.names():
+        raise DeviceError(f"this GPU has arch {arch}, which has no record; {archs.how_to_add(arch)}")
+    units = properties.multi_processor_count
+    relations = [d for d in map(named, names()) if d.arch == arch] or [of_arch(arch)]
+    lender = min(relations, key=lambda d: abs(math.log(d.compute_units / units)))
+    made = derived(lender, arch, properties)
+    _derived[made.name] = made
+    logging.getLogger(__name__).warning(
+        "no record in %s has arch %s with %d compute units (PCI id %s): this GPU is %s, %s, and default configs serve; "
+        "a file there, copied from %s.toml, lets it be tuned",
+        *(DEVICES, arch, units, pci_id or "hidden", made.name, made.confidence, lender.name),
+    )
+    return made
 
 
 def _fitting(records: list[Device], properties: Any) -> list[Device]:  # noqa: ANN401

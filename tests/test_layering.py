@@ -16,6 +16,7 @@ LAYERS = [
     {"errors"},
     {"arch"},
     {"files", "state", "foreign_text", "ranks", "toolchain"},
+    {"derived_device"},
     {"config", "device"},
     {"table"},
     {"row_check"},
