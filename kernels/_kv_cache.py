@@ -101,6 +101,11 @@ def page_bytes(page_size: int) -> int:
     return triton.cdiv(page_size * 584, 576) * 576
 
 
+def row_bytes(layout: str) -> int:
+    """Bytes of a row with its scales, as `load_rows` reads them."""
+    return {"bf16": 2 * WIDTH, "fp8": WIDTH + 4 * 8, "fp8_584": PLAIN + 7 + 2 * (WIDTH - PLAIN)}[layout]
+
+
 def layout_of(cache: Tensor) -> str:
     """The layout that a cache tensor has, by its dtype."""
     return {torch.bfloat16: "bf16", torch.uint8: "fp8_584"}.get(cache.dtype, "fp8")

@@ -20,7 +20,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache
+from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache, row_bytes
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
@@ -92,8 +92,8 @@ class Problem(Attention):
 
     @property
     def bytes_moved(self) -> int:
-        row = {"bf16": 1024, "fp8": 544, "fp8_584": 584}[self.layout]
-        return self.tokens * ((self.keys + self.extra_keys) * (row + 4) + 4 * self.heads * WIDTH)
+        listed = row_bytes(self.layout) + 4
+        return self.tokens * ((self.keys + self.extra_keys) * listed + 4 * self.heads * WIDTH)
 
 
 @triton.jit
@@ -167,14 +167,14 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
     keys = problem.keys + problem.extra_keys
-    row = problem.bytes_moved / (problem.tokens * keys) if keys else 0.0
+    rows = min(block_h, problem.heads)
     tiles = triton.cdiv(problem.heads, block_h)
     partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
     out_bytes = 2 if split == 1 else 4
     return Work(
         programs=problem.tokens * tiles * split,
         flops_per_program=4 * block_h * keys / split * WIDTH,
-        bytes_per_program=min(row, 1100.0) * keys / split + block_h * (2 + out_bytes) * WIDTH,
+        bytes_per_program=(row_bytes(problem.layout) + 4) * keys / split + rows * (2 + out_bytes) * WIDTH,
         unique_bytes=problem.bytes_moved,
         iterations=max(1, triton.cdiv(keys, block_n * split)),
         dtype="bf16",
@@ -202,7 +202,8 @@ def sparse_decode(
     """q bf16 [tokens, heads, 512] -> bf16 of its shape; softmax scale 512^-0.5, sink fp32 [heads].
 
     Caches in a layout of `_kv_cache`; indices int32 [tokens, keys] are slots of `cache`, extra_indices of
-    `extra_cache`, -1 for none; a token without any key gets zeros. Raises UsageError for anything else.
+    `extra_cache`, -1 for none; a token without any key gets zeros. NaN or any bits in a row of a cache reach only the
+    tokens whose lists name it. No tokens are no launch. Raises UsageError for anything else.
     """
     name = "sparse_decode"
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))

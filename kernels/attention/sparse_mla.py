@@ -167,7 +167,8 @@ def sparse_mla(
     """Attention over the keys that each token's list names, bf16 [tokens, heads, 512].
 
     q_latent bf16 [tokens, heads, 512], q_rope bf16 [tokens, heads, 64], cache bf16 [slots, 576], indices int32 [tokens,
-    keys], -1 for no key; a token without any gets zeros. Raises UsageError for other dtypes, shapes or strides.
+    keys], -1 for no key; a token without any gets zeros. NaN or any bits in a row of the cache reach only the tokens
+    whose lists name it. No tokens are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("sparse_mla", q_latent=(q_latent, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = q_latent.shape

@@ -18,7 +18,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache
+from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache, row_bytes
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
@@ -78,8 +78,9 @@ class Problem(Attention):
     @property
     def bytes_moved(self) -> int:
         lists = 4 * self.tokens * (self.keys + self.extra_keys)
-        # Neighbouring tokens share most keys: each row of chunk and cache crosses DRAM once.
-        return lists + self.tokens * WIDTH * (4 * self.heads + 2) + 1024 * self.extra_keys
+        # Neighbouring tokens share most keys: their lists name twice as many rows as one's, and each crosses DRAM once.
+        seen = self.extra_keys * min(2, self.tokens)
+        return lists + self.tokens * WIDTH * (4 * self.heads + 2) + row_bytes(self.layout) * seen
 
 
 @triton.jit
@@ -133,11 +134,13 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_h, block_n = config.size("BLOCK_H"), config.size("BLOCK_N")
-    keys = problem.keys + problem.extra_keys
+    keys, rows = problem.keys + problem.extra_keys, min(block_h, problem.heads)
+    # The chunk's rows are in bf16 whatever the cache is in, and every key has an index.
+    keys_bytes = row_bytes("bf16") * problem.keys + row_bytes(problem.layout) * problem.extra_keys + 4 * keys
     return Work(
         programs=problem.tokens * triton.cdiv(problem.heads, block_h),
         flops_per_program=4 * block_h * keys * WIDTH,
-        bytes_per_program=1028 * keys + 4 * block_h * WIDTH,
+        bytes_per_program=keys_bytes + 4 * rows * WIDTH,
         unique_bytes=problem.bytes_moved,
         iterations=triton.cdiv(problem.keys, block_n) + triton.cdiv(problem.extra_keys, block_n),
         dtype="bf16",
@@ -161,7 +164,8 @@ def sparse_prefill(
     """q bf16 [tokens, heads, 512] -> bf16 of its shape; softmax scale 512^-0.5, sink fp32 [heads].
 
     chunk bf16 [rows, 512] with chunk_indices int32 [tokens, keys] into it; cache in a layout of `_kv_cache` with
-    indices int32 [tokens, extra_keys] of its slots; -1 for none. Raises UsageError for anything else.
+    indices int32 [tokens, extra_keys] of its slots; -1 for none. NaN or any bits in a row of chunk or cache reach only
+    the tokens whose lists name it. No tokens are no launch. Raises UsageError for anything else.
     """
     name = "sparse_prefill"
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))

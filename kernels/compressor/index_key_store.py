@@ -123,7 +123,8 @@ def index_key_store(
     """The indexer's cache uint8 [pages, page_size * 132 (FP8) or 68 (FP4)], written in place.
 
     pooled fp32 [windows, 128], weight fp32 [128], table fp32 [positions, 64], positions (of each window's first token)
-    and slots int32 [windows], slot -1 for none. Raises UsageError for anything else.
+    and slots int32 [windows], slot -1 for none. An entry that is not stored may hold any bits; NaN makes its own key's
+    scale NaN. No windows are no launch. Raises UsageError for anything else.
     """
     name = "index_key_store"
     windows = require_entries(name, KEY, pooled, weight, table, positions, slots)

@@ -125,7 +125,8 @@ def norm_rope_store(
     """The cache, and its scales where it has any, written in place.
 
     pooled fp32 [windows, 512], weight fp32 [512], table fp32 [positions, 64], positions (of each window's first token)
-    and slots int32 [windows], slot -1 for none; cache in a layout of `_kv_cache`. Raises UsageError for anything else.
+    and slots int32 [windows], slot -1 for none; cache in a layout of `_kv_cache`. An entry that is not stored may hold
+    any bits; NaN makes its own row NaN. No windows are no launch. Raises UsageError for anything else.
     """
     name = "norm_rope_store"
     windows = require_entries(name, WIDTH, pooled, weight, table, positions, slots)

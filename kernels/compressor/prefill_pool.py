@@ -190,7 +190,7 @@ def prefill_pool(
 
     x fp32 [tokens, 2 channels] is keys | scores of the flattened chunks, ape fp32 [ratio, channels], plan int32
     [windows, 3] of `metadata/compress_plan`, starts and state_rows int32 [requests], states fp32 [.., rows, channels].
-    Raises UsageError for anything else.
+    No tokens or windows are no launch. Raises UsageError for anything else.
     """
     name = "prefill_pool"
     require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))

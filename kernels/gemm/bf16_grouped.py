@@ -127,7 +127,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
     """x bf16 [m, groups, k], w bf16 [groups, n, k] -> bf16 [m, groups, n].
 
-    Raises UsageError for other dtypes, shapes or strides.
+    NaN or any bits in a row of x reach its own row of y only. No rows are no launch. Raises UsageError for other
+    dtypes, shapes or strides.
     """
     require("bf16_grouped", x=(x, torch.bfloat16, (None, None, None)))
     m, groups, k = x.shape

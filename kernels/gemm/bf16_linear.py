@@ -123,7 +123,11 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     library=Library("torch.mm", _torch),
 )
 def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tensor:
-    """x bf16 [m, k], w bf16 [n, k] -> fp32 [m, n]. Raises UsageError for other dtypes, shapes or strides."""
+    """x bf16 [m, k], w bf16 [n, k] -> fp32 [m, n].
+
+    NaN or any bits in a row of x reach its own row only. No rows are no launch. Raises UsageError for other dtypes,
+    shapes or strides.
+    """
     require("bf16_linear", x=(x, torch.bfloat16, (None, None)))
     require("bf16_linear", home=x, w=(w, torch.bfloat16, (None, x.shape[1])))
     (m, k), n, split = x.shape, w.shape[0], config.size("SPLIT_K")

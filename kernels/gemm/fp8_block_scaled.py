@@ -198,7 +198,8 @@ def fp8_block_scaled(
 ) -> Tensor:
     """[m, k] x [n, k] FP8 -> [m, n] bf16; a_scale fp32 [m, k/128], b_scale fp32 [ceil(n/128), k/128].
 
-    All contiguous. Raises UsageError for anything else.
+    All contiguous. NaN or any bits in a row of a reach its own row of c only. No rows are no launch. Raises UsageError
+    for anything else.
     """
     _check(a, b, a_scale, b_scale)
     (m, k), n = a.shape, b.shape[0]

@@ -150,8 +150,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """x FP8 [m, groups, k], w FP8 [groups, n, k] -> bf16 [m, groups, n].
 
-    x_scale fp32 [m, groups, k / 128], w_scale fp32 [groups, ceil(n / 128), k / 128].
-    Raises UsageError for other dtypes, shapes or strides.
+    x_scale fp32 [m, groups, k / 128], w_scale fp32 [groups, ceil(n / 128), k / 128]. NaN or any bits in a row of x
+    reach its own row of y only. No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("fp8_grouped", x=(x, tuple(FP8.values()), (None, None, None)))
     m, groups, k = x.shape

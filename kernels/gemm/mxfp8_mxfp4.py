@@ -114,10 +114,13 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
     depth, steps = problem.k / split, steps_of_split(problem.k, config)
+    rows, columns, out_bytes = min(block_m, problem.m), min(block_n, problem.n), 2 if split == 1 else 4
+    # A byte and half a byte, each with an e8m0 scale a group.
+    loaded = ((1 + 1 / GROUP) * rows + (1 / 2 + 1 / GROUP) * block_n) * depth
     return Work(
         programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * split,
         flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
-        bytes_per_program=(1.03 * min(block_m, problem.m) + 0.53 * block_n) * depth + 4 * block_m * block_n,
+        bytes_per_program=loaded + out_bytes * rows * columns,
         unique_bytes=problem.bytes_moved,
         iterations=steps,
         dtype="fp8" if device.has_native_fp4 else "bf16",
@@ -130,7 +133,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """a FP8 [m, k], w packed e2m1 uint8 [n, k / 2] -> bf16 [m, n]; scales e8m0 uint8 [m, k / 32] and [n, k / 32].
 
-    Raises UsageError for other dtypes, shapes or strides.
+    NaN or any bits in a row of a reach its own row of c only; a scale of 255 leaves nothing finite. No rows are no
+    launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("mxfp8_mxfp4", a=(a, tuple(FP8.values()), (None, None)), w=(w, torch.uint8, (None, None)))
     (m, k), n, split = a.shape, w.shape[0], config.size("SPLIT_K")

@@ -38,6 +38,7 @@ class Problem(Projection):
 def mhc_head(residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, *, config: Config, device: Device) -> Tensor:
     """Streams bf16 [tokens, 4, dim] -> bf16 [tokens, dim]; fn fp32 [4, 4 dim], scale fp32 [1], base fp32 [4].
 
-    Raises UsageError for other dtypes, shapes or strides.
+    NaN or any bits in a token reach its own row only. No tokens are no launch. Raises UsageError for other dtypes,
+    shapes or strides.
     """
     return launch_projection("mhc_head", residual, fn, scale, base, STREAMS, 1, config)[0]

@@ -82,7 +82,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def mhc_post(o: Tensor, residual: Tensor, post: Tensor, comb: Tensor, *, config: Config, device: Device) -> Tensor:
     """o bf16 [tokens, dim], residual bf16 [tokens, 4, dim], post fp32 [tokens, 4], comb fp32 [tokens, 4, 4] -> bf16.
 
-    The new streams [tokens, 4, dim]. Raises UsageError for other dtypes, shapes or strides.
+    The new streams [tokens, 4, dim]. NaN or any bits in a token reach its own streams only. No tokens are no launch.
+    Raises UsageError for other dtypes, shapes or strides.
     """
     require("mhc_post", o=(o, torch.bfloat16, (None, None)))
     tokens, dim = o.shape

@@ -153,7 +153,8 @@ def mhc_post_pre(
 ) -> tuple[Tensor, ...]:
     """`mhc_post` of (o, residual, post, comb), then `mhc_pre` of its streams: (streams, y, post, comb).
 
-    Shapes and dtypes are theirs. Raises UsageError for other dtypes, shapes or strides.
+    Shapes and dtypes are theirs. NaN or any bits in a token reach its own outputs only. No tokens are no launch. Raises
+    UsageError for other dtypes, shapes or strides.
     """
     require("mhc_post_pre", o=(o, torch.bfloat16, (None, None)))
     tokens, dim = o.shape

@@ -44,6 +44,7 @@ def mhc_pre(
 ) -> tuple[Tensor, ...]:
     """Streams bf16 [tokens, 4, dim] -> (y bf16 [tokens, dim], post fp32 [tokens, 4], comb fp32 [tokens, 4, 4]).
 
-    fn fp32 [24, 4 dim], scale fp32 [3], base fp32 [24]. Raises UsageError for other dtypes, shapes or strides.
+    fn fp32 [24, 4 dim], scale fp32 [3], base fp32 [24]. NaN or any bits in a token reach its own outputs only. No
+    tokens are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     return launch_projection("mhc_pre", residual, fn, scale, base, MIXES, 3, config)

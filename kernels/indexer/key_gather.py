@@ -163,7 +163,8 @@ def key_gather(
     Entry s of request r goes to row offsets[r] + s; rows that are nobody's are zeros. cache uint8 [pages, page_size *
     132 (FP8) or 68 (FP4)] as `index_key_store` and `key_prep` write it; page_table int32 [requests, pages a request],
     read only within the length; lengths int32 [requests]; offsets int32 [requests], the sums of the lengths before.
-    Raises UsageError for anything else.
+    Keys are copied whatever their bits, NaN too. No keys or requests are no launch. Raises UsageError for anything
+    else.
     """
     name = "key_gather"
     if keys < 0 or page_size < 1:

@@ -147,7 +147,8 @@ def key_prep(
     """The indexer's cache uint8 [pages, page_size * 132], written in place.
 
     k bf16 [tokens, 128], weight and bias fp32 [128], table fp32 [positions, 64], positions and slots int32 [tokens],
-    slot -1 for a key that is not stored. Raises UsageError for anything else.
+    slot -1 for a key that is not stored. A key that is not stored may hold any bits; NaN makes its own key's scale NaN.
+    No tokens are no launch. Raises UsageError for anything else.
     """
     name = "key_prep"
     if page_size < 1:

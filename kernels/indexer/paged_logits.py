@@ -187,7 +187,8 @@ def paged_logits(
     FP8: q [tokens, heads, 128], q_scale None (folded into weights). FP4: q uint8 [tokens, heads, 64], q_scale e8m0
     uint8 [tokens, heads, 4]. weights fp32 [tokens, heads]; cache uint8 [pages, page_size * 132 or 68] as
     `index_key_store` writes it; page_table int32 [tokens, pages], of which only pages within the length are read;
-    lengths int32 [tokens]. Raises UsageError for anything else.
+    lengths int32 [tokens]. NaN in a query or key reaches the logits of that token or key only, where a product that is
+    NaN counts as 0; keys past a length may hold any bits. No tokens are no launch. Raises UsageError for anything else.
     """
     name = "paged_logits"
     if page_size < 1:

@@ -156,7 +156,8 @@ def query_prep(
 
     q FP8 [tokens, heads, 128], its scale folded into the weights; q FP4 uint8 [tokens, heads, 64] with e8m0 uint8
     [tokens, heads, 4]. Weights come out times (128 heads)^-0.5. table fp32 [positions, 64], positions int32 [tokens].
-    Raises UsageError for anything else.
+    NaN in a head makes its own scale, which FP8 has in the weight, NaN. No tokens are no launch. Raises UsageError for
+    anything else.
     """
     name = "query_prep"
     require(name, q=(q, torch.bfloat16, (None, None, KEY)))

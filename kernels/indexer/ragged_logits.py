@@ -184,7 +184,8 @@ def ragged_logits(
 
     FP8: q [tokens, heads, 128], q_scale None (folded into weights), k [keys, 128], k_scale fp32 [keys]. FP4: q uint8
     [tokens, heads, 64], q_scale e8m0 uint8 [tokens, heads, 4], k uint8 [keys, 64], k_scale uint8 [keys, 4]. weights
-    fp32 [tokens, heads], starts and ends int32 [tokens]. Raises UsageError for anything else.
+    fp32 [tokens, heads], starts and ends int32 [tokens]. NaN in a query or key reaches the logits of that token or key
+    only, where a product that is NaN counts as 0. No tokens or keys are no launch. Raises UsageError for anything else.
     """
     name = "ragged_logits"
     tokens, heads = require_queries(name, q, q_scale, weights)

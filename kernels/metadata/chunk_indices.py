@@ -116,8 +116,8 @@ def chunk_indices(
     """(chunk rows, ring slots), both int32 [tokens, window]; a slot is request * window + position % window.
 
     positions and requests int32 [tokens], a request's tokens in the order of their positions; starts int32 [requests],
-    the position of each chunk's first token (anything for a request that has none here). Raises UsageError for other
-    dtypes, shapes or strides.
+    the position of each chunk's first token (anything for a request that has none here). No tokens are no launch.
+    Raises UsageError for other dtypes, shapes or strides.
     """
     require("chunk_indices", positions=(positions, torch.int32, (None,)))
     tokens = positions.shape[0]

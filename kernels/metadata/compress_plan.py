@@ -124,8 +124,9 @@ def compress_plan(
 ) -> Tensor:
     """starts, lengths int32 [requests] -> int32 [capacity, 3]: request, window, row of the chunks' first token of it.
 
-    A window that began before its chunk has a negative row, or one of the chunk before; unused rows are -1. Raises
-    UsageError for other dtypes, shapes or strides, and for more than 4096 requests.
+    A window that began before its chunk has a negative row, or one of the chunk before; unused rows are -1. Without
+    requests all rows are -1; no rows are no launch. Raises UsageError for other dtypes, shapes or strides, and for more
+    than 4096 requests.
     """
     require("compress_plan", starts=(starts, torch.int32, (None,)))
     requests = starts.shape[0]

@@ -128,7 +128,7 @@ def compressed_indices(
 ) -> Tensor:
     """positions, requests int32 [tokens], page_table int32 [requests, pages] -> slots int32 [tokens, width].
 
-    Raises UsageError for other dtypes, shapes or strides.
+    No tokens are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     name = "compressed_indices"
     require(name, positions=(positions, torch.int32, (None,)))

@@ -91,7 +91,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def window_indices(positions: Tensor, requests: Tensor, window: int = 128, *, config: Config, device: Device) -> Tensor:
     """positions and requests int32 [tokens] -> int32 [tokens, window] slots request * window + position % window.
 
-    Raises UsageError for other dtypes, shapes or strides.
+    No tokens are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("window_indices", positions=(positions, torch.int32, (None,)))
     tokens = positions.shape[0]

@@ -110,7 +110,8 @@ def combine(
 ) -> Tensor:
     """x bf16 [tokens * topk, dim] -> bf16 [tokens, dim]; weights fp32 [tokens, topk], shared bf16 [tokens, dim].
 
-    Raises UsageError for other dtypes, shapes or strides.
+    NaN or any bits in a row of x reach its own token only; rows of other ranks' experts must be zeros, as the grouped
+    GEMMs leave them. No tokens are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("combine", x=(x, torch.bfloat16, (None, None)))
     if topk < 1 or x.shape[0] % topk:

@@ -151,7 +151,8 @@ def swiglu_quant(
 ) -> tuple[Tensor, Tensor]:
     """x bf16 [rows, 2 inner] (gate | up), weight fp32 [rows] -> (FP8 [rows, inner], scale fp32 [rows, inner / 128]).
 
-    With `mx` the scale is e8m0 uint8 [rows, inner / 32]. Raises UsageError for other dtypes, shapes or strides.
+    With `mx` the scale is e8m0 uint8 [rows, inner / 32]. NaN and infinities that the clamp leaves make their own group
+    NaN (`_quant`). No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     name, group = "swiglu_quant", 32 if mx else 128
     require(name, x=(x, torch.bfloat16, (None, None)))

@@ -116,7 +116,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     library=Library("torch.nn.functional.layer_norm in fp32", _torch),
 )
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, config: Config, device: Device) -> Tensor:
-    """x bf16 [rows, cols], weight and bias fp32 [cols] -> bf16 [rows, cols]. Raises UsageError for anything else."""
+    """x bf16 [rows, cols], weight and bias fp32 [cols] -> bf16 [rows, cols].
+
+    NaN or any bits in a row reach its own row only. No rows are no launch. Raises UsageError for anything else.
+    """
     require("layer_norm", x=(x, torch.bfloat16, (None, None)))
     rows, cols = x.shape
     require(

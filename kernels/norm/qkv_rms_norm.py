@@ -161,7 +161,8 @@ def qkv_rms_norm(
     """qkv bf16 [tokens, q_cols + kv_cols + rest_cols] -> (q FP8 [tokens, q_cols], scale, kv).
 
     scale fp32 [tokens, q_cols / 128], kv bf16 [tokens, kv_cols + rest_cols] with the rest copied; weights fp32 [q_cols]
-    and [kv_cols]. Raises UsageError for other dtypes, shapes or strides.
+    and [kv_cols]. NaN or any bits in a row reach its own row only; an infinity makes it NaN and zeros. No tokens are no
+    launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("qkv_rms_norm", q_weight=(q_weight, torch.float32, (None,)), kv_weight=(kv_weight, torch.float32, (None,)))
     q_cols, kv_cols = q_weight.shape[0], kv_weight.shape[0]

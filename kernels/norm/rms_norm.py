@@ -140,7 +140,8 @@ def rms_norm(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """x bf16 [rows, cols], weight fp32 [cols] -> bf16 [rows, cols]; with a residual like x, (that, x + residual).
 
-    Raises UsageError for other dtypes, shapes or strides.
+    NaN or any bits in a row reach its own row only; an infinity makes it NaN and zeros. No rows are no launch. Raises
+    UsageError for other dtypes, shapes or strides.
     """
     require("rms_norm", x=(x, torch.bfloat16, (None, None)))
     rows, cols = x.shape

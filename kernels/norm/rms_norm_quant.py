@@ -183,8 +183,9 @@ def rms_norm_quant(
 ) -> tuple[Tensor, ...]:
     """x bf16 [rows, cols], weight fp32 [cols] -> (FP8 [rows, cols], scale fp32 [rows, cols/128]).
 
-    With a residual bf16 [rows, cols], x + residual comes next; with `normed`, the normed rows in bf16 come last.
-    Raises UsageError for other dtypes, shapes or strides.
+    With a residual bf16 [rows, cols], x + residual comes next; with `normed`, the normed rows in bf16 come last. NaN or
+    any bits in a row reach its own row only; an infinity makes it NaN and zeros. No rows are no launch. Raises
+    UsageError for other dtypes, shapes or strides.
     """
     _check(x, weight, residual, dtype)
     rows, cols = x.shape

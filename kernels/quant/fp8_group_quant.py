@@ -107,7 +107,8 @@ def fp8_group_quant(
 ) -> tuple[Tensor, Tensor]:
     """x bf16 [rows, cols] -> (FP8 [rows, cols], scale fp32 [rows, cols / group]); group is 128 or 64.
 
-    Raises UsageError for other dtypes, shapes or strides.
+    A group that holds NaN or an infinity has the scale NaN. No rows are no launch. Raises UsageError for other dtypes,
+    shapes or strides.
     """
     require("fp8_group_quant", x=(x, torch.bfloat16, (None, None)))
     rows, cols = x.shape

@@ -136,7 +136,8 @@ def mx_quant(
 ) -> tuple[Tensor, Tensor]:
     """x bf16 [rows, cols] -> (FP8 [rows, cols] or e2m1 uint8 [rows, cols / 2], e8m0 uint8 [rows, cols / 32]).
 
-    Raises UsageError for other dtypes, shapes or strides.
+    A group that holds NaN or an infinity has the scale 255, which is NaN; with the transform, all groups of its 128
+    columns. No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("mx_quant", x=(x, torch.bfloat16, (None, None)))
     rows, cols = x.shape

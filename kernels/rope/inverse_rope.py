@@ -132,7 +132,9 @@ def inverse_rope(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """o bf16 [tokens, heads, 512] -> the same shape in bf16, or (FP8, scale fp32 [tokens, heads, 4]).
 
-    table fp32 [positions, 64] of `rope_table`, positions int32 [tokens]. Raises UsageError for anything else.
+    table fp32 [positions, 64] of `rope_table`, positions int32 [tokens]. NaN or any bits in a row reach its own row
+    only; positions are rows of the table, those of padding tokens too. No tokens are no launch. Raises UsageError for
+    anything else.
     """
     name = "inverse_rope"
     require(name, o=(o, torch.bfloat16, (None, None, WIDTH)))

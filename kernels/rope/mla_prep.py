@@ -156,8 +156,9 @@ def mla_prep(
     """(q_nope bf16 [tokens, heads, 128], q_rope bf16 [tokens, heads, 64], cache); the cache is written in place.
 
     q bf16 [tokens, heads, 192]; kv bf16 [tokens, 576], its first 512 columns already normed; table fp32 [positions,
-    64]; positions and slots int32 [tokens], slot -1 for a row that is not stored; cache bf16 [slots, 576]. Raises
-    UsageError for anything else.
+    64]; positions and slots int32 [tokens], slot -1 for a row that is not stored; cache bf16 [slots, 576]. NaN or any
+    bits in a row reach its own row only, and none where it is not stored; positions are rows of the table, those of
+    padding tokens too. No tokens are no launch. Raises UsageError for anything else.
     """
     name = "mla_prep"
     require(name, q=(q, torch.bfloat16, (None, None, PLAIN + ROPE_DIM)))

@@ -164,8 +164,10 @@ def qk_prep(
 ) -> tuple[Tensor, ...]:
     """(q bf16 [tokens, heads, 512], cache), and the cache's scales where it has any; the cache is written in place.
 
-    kv bf16 [tokens, 512], already normed; table fp32 [positions, 64]; positions and slots int32 [tokens], slot -1 for
-    a row that is not stored; cache in a layout of `_kv_cache`. Raises UsageError for anything else.
+    kv bf16 [tokens, 512], already normed; table fp32 [positions, 64]; positions and slots int32 [tokens], slot -1 for a
+    row that is not stored; cache in a layout of `_kv_cache`. NaN or any bits in a row reach its own row only, and none
+    where it is not stored; positions are rows of the table, those of padding tokens too. No tokens are no launch.
+    Raises UsageError for anything else.
     """
     name = "qk_prep"
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))

@@ -3,6 +3,7 @@
 import pytest
 
 from autotune import device, registry
+from autotune.config import Config
 from autotune.tuning import kernel_facts
 from autotune.tuning.interpreter.counting import count
 
@@ -31,14 +32,14 @@ LOOSER = {
 }
 
 
-def counted(gpu, name):
+def counted(gpu, name, sizes=None, parameters=None):
     """What was counted of a kernel beside what its formula says, of a problem whose tiles are full."""
     kernel, gpu = registry.load(name), device.named(gpu)
     drawn = {"dtype": gpu.fp8} if "dtype" in kernel.problem.__dataclass_fields__ else {}
-    sizes = kernel_facts.read(name).count
+    sizes = sizes or kernel_facts.read(name).count
     assert sizes, f"search_spaces/{name}.yaml: count must name a problem whose tiles are full"
     problem = kernel.problem(**sizes, **drawn)
-    config = kernel.default(problem, gpu)
+    config = Config({**kernel.default(problem, gpu), **(parameters or {})})
     said = kernel.work(problem, config, gpu)
     counts = count(kernel, problem, config, gpu)
     return {
@@ -88,6 +89,41 @@ def test_formula_holds_beside_count(name):
     row = counted("h100", name)
     assert row["programs_run"]
     assert not list(off(name, row))
+
+
+LAYOUTS = [("bf16", 1), ("fp8", 1), ("fp8_584", 64)]
+LISTS = {"heads": 16, "keys": 64, "extra_keys": 128}
+SERVED = [
+    *(
+        ("h100", "attention/sparse_prefill", {"tokens": 128, **LISTS, "layout": layout, "page_size": size}, {})
+        for layout, size in LAYOUTS
+    ),
+    *(
+        (
+            "h100",
+            "attention/sparse_decode",
+            {"tokens": 4, **LISTS, "layout": layout, "page_size": size, "extra_page_size": size},
+            {"SPLIT_KV": split},
+        )
+        for layout, size in LAYOUTS
+        for split in (1, 2)
+    ),
+    *(
+        (gpu, "gemm/mxfp8_mxfp4", {"m": 128, "n": 128, "k": 512}, {"SPLIT_K": split})
+        for gpu in ("h100", "b200")
+        for split in (1, 2)
+    ),
+]
+"""GPU, kernel, problem and parameters: the layouts, formats and splits that the workload asks for."""
+
+
+@pytest.mark.parametrize(("gpu", "name", "sizes", "parameters"), SERVED)
+def test_formula_of_served_layout_is_within_5_percent(gpu, name, sizes, parameters):
+    row = counted(gpu, name, sizes, parameters)
+    said, seen = row["said"], row["counted"]
+    assert said["programs"] == seen["programs"]
+    for field in ("flops_per_program", "bytes_per_program", "unique_bytes"):
+        assert said[field] == pytest.approx(seen[field], rel=0.05), field
 
 
 def test_wrong_formula_is_seen():
