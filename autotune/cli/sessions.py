@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autotune import table
+from autotune import runtime, table
 from autotune.cli.output import show_rows
 from autotune.cli.progress import progress_bar
 from autotune.config import Problem
@@ -100,6 +100,9 @@ def _show(summary: Summary, reasons: int) -> None:
         f"{summary.kernel} on {summary.device}: {rows} written, {summary.speedup:.2f}x as fast as the default ({how})"
     )
     print(f"  table     {summary.table}")
+    root = summary.table.parents[3]
+    if summary.tier != "simulated" and root.resolve() != runtime.tables_root().resolve():
+        print(f"  serve it  AUTOTUNE_TABLES={root}")
     binaries = f"{summary.compiled} compiled, {summary.from_cache} from cache, {summary.distinct_codes} differ"
     told = "" if summary.mode == "search" else f" ({_told(summary)})"
     print(f"  tried     {summary.trials} of {summary.feasible} feasible configs{told}; binaries: {binaries}")

@@ -79,6 +79,14 @@ def test_page_is_short(page):
     assert words <= (4000 if page == write_cli_reference.PAGE else 1500)
 
 
+def test_each_of_25_questions_has_an_answer_with_a_link():
+    text = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
+    questions = re.split(r"^### \d+\. ", text, flags=re.MULTILINE)[1:]
+    assert len(questions) == 25
+    assert not [question.splitlines()[0] for question in questions if "](" not in question]
+    assert "(faq.md)" in (ROOT / "docs/index.md").read_text(encoding="utf-8")
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
