@@ -47,27 +47,28 @@ def _nothing(stage: str, done: int, total: int, detail: str = "", /) -> None:
 def _bar(console: Console) -> Iterator[Update]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
+    from rich.table import Column
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(_rate(task.finished_speed or task.speed or 0.0))
 
+    # Numbers keep their width on a narrow terminal; the words after them are cut.
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(16),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeLeft(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[detail]}", markup=False),
+        BarColumn(12, table_column=Column(width=12)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=5)),
+        Rate(table_column=Column(no_wrap=True, min_width=8)),
+        TimeLeft(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True, min_width=5)),
+        TextColumn("{task.description}{task.fields[detail]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, expand=True) as bar:
         tasks = {}
 
         def update(stage: str, done: int, total: int, detail: str = "", /) -> None:
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total, detail="")
-            bar.update(tasks[stage], completed=done, total=total, detail=detail)
+            bar.update(tasks[stage], completed=done, total=total, detail=f", {detail}" if detail else "")
 
         yield update
 
