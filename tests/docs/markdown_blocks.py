@@ -63,7 +63,11 @@ def blocks(page: Path) -> list[Block]:
 
 
 def without_numbers(text: str) -> str:
-    """Return `text` with numbers and yes/no replaced, and its white space and rules reduced to single blanks."""
+    """Return `text` with numbers and yes/no replaced, and its white space and rules reduced to single blanks.
+
+    The line of a session that says what took how long is left out: stages that took no time are not in it.
+    """
+    text = re.sub(r"^ +took .*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\b(True|False|yes|no)\b", "B", text)
     text = re.sub(r"\b[0-9a-f]{16}\b|\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "N", text)
     return " ".join(text.replace("─", "").split())
