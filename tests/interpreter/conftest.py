@@ -31,6 +31,12 @@ class Child:
         os.close(theirs)
         self.answers = os.fdopen(answers, encoding="utf-8")
 
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.answers.close()
+        self.output.close()
+
     def reports(self, item, following):
         """Yields what pytest says of a test's setup, call and teardown; `following`: the next test, or None."""
         asked = {"test": item.nodeid, "following": following.nodeid if following else None}
@@ -54,7 +60,7 @@ class Child:
 @cache
 def child(config):
     started = Child(config)
-    config.add_cleanup(lambda: (started.process.stdin.close(), started.process.wait()))
+    config.add_cleanup(started.end)
     return started
 
 

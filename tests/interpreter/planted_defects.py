@@ -100,8 +100,7 @@ PLANTED = {
         (RACE, "value_ptr", "    tl.store(value_ptr + row * PARTS + part, most)",
          "    tl.store(value_ptr + row * PARTS + part, most)\n    tl.load(value_ptr + row * PARTS + part - PARTS,"
          " mask=row > 0)  # planted"),
-        (HOLES, "output 0", "tl.max(value, axis=0), index, 2147483647), axis=0))",
-         "tl.max(value, axis=0), index, 2147483647), axis=0), mask=row > 0)"),
+        (HOLES, "output 0", "_first_best(value, index)[1])", "_first_best(value, index)[1], mask=row > 0)"),
         (LANES, "value_ptr", "tl.store(value_ptr + row * PARTS + part, most)",
          "tl.store(value_ptr + row * PARTS + part + tl.zeros((BLOCK,), dtype=tl.int32), best)  # planted"),
     ],

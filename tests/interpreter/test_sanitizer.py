@@ -20,7 +20,7 @@ GPU = device.named("mi355x")
 def planted(name, old, new, folder):
     """The broken kernel, and the line of its source that must be named."""
     kernel = registry.load(name)
-    path = next(p for p in (kernel.path, kernel.path.parent / "_tiles.py") if old in p.read_text())
+    path = next(p for p in (kernel.path, kernel.path.parent / "_tiles.py") if p.exists() and old in p.read_text())
     source = replaced(path.read_text(), old, new)
     lines, before = source.splitlines(), path.read_text().splitlines()
     marked = [i for i, line in enumerate(lines, 1) if "# planted" in line]
