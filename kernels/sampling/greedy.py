@@ -58,7 +58,7 @@ class Problem(Rows):
 def _first_best(value, index):
     """The largest value and the lowest index that has it; NaN and the first of its indices where there is any."""
     first_nan = tl.min(tl.where(value != value, index, 2147483647), axis=0)
-    most = tl.max(tl.where(value == value, value, float("-inf")), axis=0)
+    most = tl.max(value, axis=0)
     first = tl.min(tl.where(value == most, index, 2147483647), axis=0)
     has_nan = first_nan < 2147483647
     return tl.where(has_nan, float("nan"), most), tl.where(has_nan, first_nan, first)
