@@ -33,6 +33,12 @@ def _up_to_power_of_two(x):
 
 
 @triton.jit
+def _inverse(power):
+    """Exact inverse of a power of two from 2^-126 to 2^126; multiplying by it is exact, and cheaper than dividing."""
+    return (0x7F000000 - power.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _most_bits(groups):
     """Largest magnitude of each group as int32 bits, in whose order NaN is above inf, which tl.max would lose."""
     return tl.max(groups.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=2)
@@ -42,18 +48,20 @@ def _most_bits(groups):
 def fp8_groups(
     y, floor, ROWS: tl.constexpr, COLS: tl.constexpr, GROUP: tl.constexpr, FP8_MAX: tl.constexpr, UE8M0: tl.constexpr
 ):
-    """fp32 [ROWS, COLS] -> values to be cast to FP8 [ROWS, COLS], scales fp32 [ROWS, COLS / GROUP]."""
+    """fp32 [ROWS, COLS] -> values to be cast to FP8 [ROWS, COLS], scales fp32 [ROWS, COLS / GROUP].
+
+    A value is at most FP8_MAX and its rounding, which the cast rounds to FP8_MAX: it needs no clamp.
+    """
     groups = tl.reshape(y, (ROWS, COLS // GROUP, GROUP))
     most = _most_bits(groups)
     scale = tl.maximum(most.to(tl.float32, bitcast=True), floor) / FP8_MAX
     if UE8M0:
-        # Multiplying by the inverse of a power of two is exact, and cheaper than dividing.
         scale = _up_to_power_of_two(scale)
-        q = groups * (1.0 / scale)[:, :, None]
+        q = groups * _inverse(scale)[:, :, None]
     else:
         q = groups / scale[:, :, None]
     scale = tl.where(most < 0x7F800000, scale, float("nan"))
-    return tl.reshape(tl.clamp(q, -FP8_MAX, FP8_MAX), (ROWS, COLS)), scale
+    return tl.reshape(q, (ROWS, COLS)), scale
 
 
 @triton.jit
@@ -63,7 +71,7 @@ def mx_groups(y, ROWS: tl.constexpr, COLS: tl.constexpr, MAX: tl.constexpr):
     # 2^-120: groups of zeros get a scale that is still a normal number.
     most = _most_bits(groups)
     scale = _up_to_power_of_two(tl.maximum(most.to(tl.float32, bitcast=True) / MAX, 7.52316384526264e-37))
-    q = tl.clamp(groups * (1.0 / scale)[:, :, None], -MAX, MAX)
+    q = groups * _inverse(scale)[:, :, None]
     exponent = tl.where(most < 0x7F800000, scale.to(tl.int32, bitcast=True) >> 23, 255)
     return tl.reshape(q, (ROWS, COLS)), exponent.to(tl.uint8)
 
