@@ -98,6 +98,8 @@ class Kernel(Generic[P]):
     path: Path
     signature: Signature
     library: Library | None = None
+    any_order: bool = False
+    """True where atomics add floats in no order: bits may differ between runs, values stay within their bounds."""
 
     def __call__(
         self,
@@ -232,12 +234,14 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     reject: Callable[..., str | None],
     work: Callable[..., Work],
     library: Library | None = None,
+    any_order: bool = False,
 ) -> Callable[[Callable[..., Any]], Kernel[P]]:
     """Turn a launcher into a Kernel.
 
     The parameters of the launcher are the only list of arguments: `Problem.of(arguments)`, `reference(problem,
     arguments)` and a library's `prepare` read them by name, and `Problem.inputs` returns them in this order. Without
-    `decode` the outputs themselves are held against the reference.
+    `decode` the outputs themselves are held against the reference. `any_order` declares that atomics add floats in no
+    order, which a proof refuses otherwise.
     """
 
     def wrap(launch: Callable[..., Any]) -> Kernel[P]:
@@ -261,6 +265,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
             path,
             signature,
             library and Library(library.name, by_name(library.prepare)),
+            any_order,
         )
         _ = kernel.op  # `torch.ops` must know the name before the first call
         return kernel

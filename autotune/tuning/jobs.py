@@ -10,8 +10,10 @@ from typing import Any
 
 from autotune import device as devices
 from autotune import registry
-from autotune.config import Config, Key, build
+from autotune.config import Config, Key, P, build
+from autotune.device import Device
 from autotune.errors import CandidateFailed, CompileFailed, MachineError, WrongResult
+from autotune.kernel import Kernel
 from autotune.state import Cache
 from autotune.tuning.measurement.bench import Bench, Check, Measurement, Meter, OutOfMemory, Sticky
 from autotune.tuning.session.blame import reason
@@ -60,7 +62,10 @@ def check_machine(arch: str) -> None:
 
 
 def validate_job(job: Job) -> dict[str, Any]:
-    """`{"error": largest share of the error budget}` or `{"failed": why}`, in the corrected interpreter."""
+    """`{"error": largest share of the error budget}` or `{"failed": why}`, in the corrected interpreter.
+
+    The error of a job about addresses alone is None.
+    """
     from autotune.tuning import space
     from autotune.tuning.validation.cases import cases_of
     from autotune.tuning.validation.validate import validate
@@ -68,12 +73,23 @@ def validate_job(job: Job) -> dict[str, Any]:
     kernel, device = registry.load(job.kernel), devices.named(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
     try:
+        if job.addresses:
+            return _addressed(kernel, problem, job.config, device)
         cases = cases_of(kernel, problem, job.config, device, space.load(kernel, device).check)
         return {"error": validate(kernel, problem, job.config, device, cases)}
     except WrongResult as failure:
         return {"failed": str(failure)}
     except Exception as error:  # an interpreter crash is a failed proof
         return {"failed": reason(error)}
+
+
+def _addressed(kernel: Kernel[P], problem: P, config: Config, device: Device) -> dict[str, Any]:
+    from autotune.tuning import kernel_facts
+    from autotune.tuning.interpreter.index_bounds import declared
+    from autotune.tuning.validation.validate import validate_addresses
+
+    validate_addresses(kernel, problem, config, device, declared(kernel_facts.read(kernel.name).largest_index))
+    return {"error": None}
 
 
 def count_job(job: Job) -> dict[str, Any]:

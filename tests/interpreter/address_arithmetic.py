@@ -1,25 +1,13 @@
-"""The address arithmetic of a kernel at sizes past 2^31 elements, run without memory behind it.
-
-Inputs are shapes only. Every argument gets an address space of its own, loads of indices return the largest that the
-pools behind them allow, and of a launch's grid the corners run, of a loop its ends. Triton's own overflow checks are
-on, so that each 32-bit sum and product is exact or an error; an address outside its argument is an error too.
-"""
+"""The addresses of every kernel here past 2^31 elements: a million tokens, and pools as large as servers have."""
 
 import dataclasses
-import itertools
-import sys
-from types import SimpleNamespace
-from unittest import mock
 
-import numpy as np
 import torch
-import triton
-import triton.language as tl
 
 from autotune import device, registry
 from autotune.tuning import kernel_facts, space
-from autotune.tuning.interpreter.corrections import correct_interpreter
-from autotune.tuning.interpreter.sanitizer import _device_call, _pointer, place
+from autotune.tuning.interpreter.addresses import check_addresses
+from autotune.tuning.interpreter.index_bounds import declared
 
 GPUS = ("mi355x", "h100")
 TOKENS = 2**20
@@ -62,134 +50,15 @@ LARGEST_INDEX = {
 """By parameter name, since one word means one thing in every kernel; a kernel with another one names its own."""
 
 
-def largest_index(name, call, own):
-    """The largest index that an argument of a launch may hold: as the kernel's file says, or as LARGEST_INDEX does."""
-    if name not in own and name not in LARGEST_INDEX:
-        raise Wrong(f"{name} holds indices: add its largest to largest_index in the kernel's search space")
-    bound = own.get(name)
-    if bound is None:
-        return LARGEST_INDEX[name](call)
-    if isinstance(bound, int):
-        return bound
-    if bound not in call:
-        raise Wrong(f"largest_index: {name} is bounded by {bound!r}, but parameters are {', '.join(call)}")
-    value = call[bound]
-    return (value.shape[0] if isinstance(value, torch.Tensor) else int(value)) - 1
+def bound_of(facts):
+    """The largest index that an argument of a launch holds: as the kernel's file says, or as LARGEST_INDEX does."""
+    own = declared(facts.largest_index)
 
+    def bound(name, call):
+        said = own(name, call)
+        return LARGEST_INDEX[name](call) if said is None and name in LARGEST_INDEX else said
 
-class Wrong(Exception):
-    pass
-
-
-class Addresses:
-    """The arguments of one launch, 2^44 bytes apart."""
-
-    def __init__(self, call):
-        self.call = call
-        tensors = [(name, value) for name, value in call.items() if isinstance(value, torch.Tensor)]
-        self.spaces = dict(enumerate(tensors, 1))
-        self.bases = {name: (space << 44) + (1 << 43) for space, (name, _) in self.spaces.items()}
-
-    def check(self, pointers, mask, size):
-        """The name of the argument that active lanes touch."""
-        active = pointers[mask].astype(np.int64)
-        if not active.size:
-            return None
-        name, tensor = self.spaces.get(int(active[0]) >> 44, ("nothing", torch.empty(0)))
-        offsets = active - self.bases.get(name, 0)
-        if offsets.min() < 0 or offsets.max() > tensor.numel() * tensor.element_size() - size:
-            raise Wrong(f"{place()}: {name} at bytes {offsets.min()} to {offsets.max()} of {list(tensor.shape)}")
-        return name
-
-
-def ends(*bounds):
-    whole = range(*map(int, bounds))
-    return [*whole[:2], *whole[max(2, len(whole) - 2) :]]
-
-
-def launcher(state):
-    from triton.runtime import interpreter
-
-    def run(self, *args, grid, warmup, **kwargs):
-        known = self.fn.__code__.co_varnames[: self.fn.__code__.co_argcount]
-        call = {**dict(zip(known, args, strict=False)), **{k: v for k, v in kwargs.items() if k in known}}
-        state.addresses = Addresses(call)
-        kinds = self.fn.__annotations__
-        values = {
-            name: _pointer(value, state.addresses.bases[name])
-            if isinstance(value, torch.Tensor)
-            else value
-            if "constexpr" in str(kinds.get(name))
-            else interpreter._implicit_cvt(value)
-            for name, value in call.items()
-        }
-        function = self.rewrite()
-        grid = (*grid, *(1,) * (3 - len(grid)))
-        scope = interpreter._patch_lang(SimpleNamespace(__globals__={"tl": tl, "core": tl.core}))
-        modules = [m for name, m in sys.modules.items() if name.startswith("autotune.kernels.")]
-        try:
-            interpreter.interpreter_builder.set_grid_dim(*grid)
-            for module in modules:
-                module.range = ends
-            for program in itertools.product(*({0, size - 1} for size in grid)):
-                interpreter.interpreter_builder.set_grid_idx(*program)
-                function(**values)
-        finally:
-            for module in modules:
-                vars(module).pop("range", None)
-            scope.restore()
-
-    return run
-
-
-def loader(state):
-    from triton.runtime.interpreter import TensorHandle, _get_np_dtype
-
-    def load(self, pointers, mask, other, *rest):
-        kind = pointers.get_element_ty()
-        bits = _get_np_dtype(kind)
-        name = state.addresses.check(pointers.data, mask.data, bits.itemsize)
-        data = np.zeros(pointers.data.shape, dtype=bits)
-        if name is not None and kind == tl.int32:
-            data[...] = largest_index(name, state.addresses.call, state.largest_index)
-        if other is not None:
-            data = np.where(mask.data, data, other.data).astype(bits)
-        return TensorHandle(data, kind)
-
-    return load
-
-
-def storer(state):
-    from triton.runtime.interpreter import _get_np_dtype
-
-    def store(self, pointers, value, mask, *rest):
-        state.addresses.check(pointers.data, mask.data, _get_np_dtype(pointers.get_element_ty()).itemsize)
-
-    return store
-
-
-def outside(launch, own=None):
-    """Runs `launch` with everything above in the interpreter's place; `own`: indices that its kernel's file bounds."""
-    correct_interpreter()
-    from triton.runtime import interpreter
-
-    state, builder = SimpleNamespace(largest_index=own or {}), interpreter.InterpreterBuilder
-    checked = dataclasses.replace(interpreter.interpreter_builder.options, debug=True)
-    with (
-        mock.patch.object(interpreter.InterpretedFunction, "run", launcher(state)),
-        mock.patch.object(interpreter.InterpretedFunction, "__call__", _device_call),
-        mock.patch.object(builder, "create_masked_load", loader(state)),
-        mock.patch.object(builder, "create_masked_store", storer(state)),
-        mock.patch.object(interpreter.interpreter_builder, "options", checked),
-    ):
-        try:
-            launch()
-        except (Wrong, AssertionError) as error:
-            return str(error)
-        except Exception as error:
-            cause = error.__cause__ or error.__context__ or error
-            return f"{type(error).__name__}: {error}: {cause}"[:600]
-    return None
+    return bound
 
 
 def enlarged(kernel, inputs):
@@ -207,25 +76,11 @@ def enlarged(kernel, inputs):
     return larger
 
 
-def verdict(name):
-    """What is wrong on one of the GPUs, which kernels take in turn: block sizes differ, addresses hardly."""
+def guessed(name):
+    """Arguments whose indices nothing bounds, on one of the GPUs, which kernels take in turn. Raises Defect."""
     kernel, gpu = registry.load(name), device.named(GPUS[registry.names().index(name) % len(GPUS)])
     problem, facts = space.load(kernel, gpu).compile[-1], kernel_facts.read(name)
     large = dataclasses.replace(problem, **{problem.VARYING[0]: TOKENS, **(facts.large or {})})
     inputs = [v.to("meta") if isinstance(v, torch.Tensor) else v for v in large.inputs(0, "meta")]
     inputs, config = enlarged(kernel, inputs), kernel.default(large, gpu)
-    return outside(lambda: kernel.launch(*inputs, config=config, device=gpu), facts.largest_index)
-
-
-@triton.jit
-def planted(x_ptr, slots_ptr, width, WIDE: tl.constexpr):
-    slot = tl.load(slots_ptr + tl.arange(0, 16))
-    if WIDE:
-        slot = slot.to(tl.int64)
-    tl.store(x_ptr + slot[:, None] * width + tl.arange(0, 16)[None, :], tl.zeros((16, 16), dtype=tl.float32))
-
-
-def plant(wide):
-    """A row store whose offset is computed in 64 bits, or in 32 as a mistake would."""
-    x, slots = torch.empty((POOL // 512, 512), device="meta"), torch.empty((16,), dtype=torch.int32, device="meta")
-    return outside(lambda: planted[(1,)](x, slots, 512, WIDE=wide), {"slots_ptr": "x_ptr"})
+    return check_addresses(lambda: kernel.launch(*inputs, config=config, device=gpu), bound_of(facts))

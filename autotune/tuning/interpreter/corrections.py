@@ -19,6 +19,8 @@ import triton.language as tl
 from autotune.errors import ToolchainError, UsageError
 from autotune.toolchain import PROVE, remedy, require
 from autotune.tuning.interpreter.alignment import accumulation, aligned_dot
+from autotune.tuning.interpreter.libdevice import interpret_libdevice
+from autotune.tuning.interpreter.loops import type_loop_variables
 from autotune.tuning.interpreter.releases import ARITHMETIC, fill_gaps, missing_names
 
 _FP8 = {
@@ -44,6 +46,8 @@ def correct_interpreter() -> None:
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     fill_gaps()
+    type_loop_variables()
+    interpret_libdevice()
     for name in (*ARITHMETIC, "create_fneg"):
         if hasattr(InterpreterBuilder, name):
             setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))

@@ -136,7 +136,7 @@ def _counted(kernel: Kernel[P], problem: P, config: Config, device: Device, choo
     inputs = problem.inputs(0, "cpu")
     tally = Tally()
 
-    def order(grid: list[Any]) -> Iterable[Any]:
+    def order(grid: Sequence[Any]) -> Iterable[Any]:
         chosen = choose(grid)
         tally.start(len(grid), len(chosen))
         return chosen

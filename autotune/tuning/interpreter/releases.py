@@ -29,7 +29,8 @@ ARITHMETIC = (
 PRIVATE = (
     *("TensorHandle", "InterpretedFunction.run", "InterpretedFunction.rewrite", "interpreter_builder.set_grid_dim"),
     *("interpreter_builder.set_grid_idx", "_implicit_cvt", "_patch_lang", "_patch_lang_tensor", "_patch_lang_core"),
-    *("_get_np_dtype", "_interpreter.load", "np.matmul"),
+    *("_get_np_dtype", "_interpreter.load", "np.matmul", "interpreter_semantic", "ASTTransformer"),
+    *("InterpretedFunction.rewritten_fn", "InterpreterBuilder.create_assume", "InterpreterBuilder.create_barrier"),
     *(f"InterpreterBuilder.{name}" for name in ARITHMETIC),
     *("InterpreterBuilder.cast_impl", "InterpreterBuilder.create_fp_to_fp", "InterpreterBuilder.create_dot"),
     *("InterpreterBuilder.create_masked_load", "InterpreterBuilder.create_masked_store", "InterpreterBuilder.get_fp32"),

@@ -2,8 +2,10 @@
 
 Found: loads and stores out of the bounds of the very argument that a pointer came from, reads of memory that nothing
 wrote, two programs that write one address without atomics, programs that read what another one of the same launch
-writes, two lanes of one store that write different values to one address, outputs not entirely written. Lanes that a
-load masks off without naming `other` are undefined on a GPU; here they hold NaN, or -1 in integers.
+writes, two lanes of one store that write different values to one address, a store read back by other lanes of its
+program with no barrier between, outputs not entirely written, false hints to the compiler (`hints`), grids that no GPU
+launches (`launcher`), float sums whose bits depend on the order of atomics (`atomics`). Lanes that a load masks off
+without naming `other` are undefined on a GPU; what they hold here is a choice of `fills`.
 
 triton-viz 3.0 has a sanitizer too. It finds accesses out of bounds only, and does not import with Triton 3.9 (its
 patches name `create_make_block_ptr`, which is gone), so this one was written.
@@ -11,41 +13,37 @@ patches name `create_make_block_ptr`, which is gone), so this one was written.
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from itertools import product
-from pathlib import Path
-from types import FrameType, SimpleNamespace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from autotune.errors import Defect
+from autotune.tuning.interpreter import hints
+from autotune.tuning.interpreter.atomics import Atomics
 from autotune.tuning.interpreter.corrections import correct_interpreter
+from autotune.tuning.interpreter.fills import Fills, value_of
+from autotune.tuning.interpreter.launcher import ProgramOrder, device_call, launcher
+from autotune.tuning.interpreter.places import place
 from autotune.tuning.interpreter.shadow_memory import Memory
 
-_NOT_KERNELS = (str(Path(triton.__file__).parent), str(Path(__file__).parent))
-_ROOT = Path(__file__).resolve().parents[3]
-
-ProgramOrder = Callable[[list[Any]], Iterable[Any]]
-"""Arranges the programs of a launch."""
+__all__ = ["ProgramOrder", "Sanitizer", "sanitized", "tensors"]
 
 
 class Sanitizer:
     """Records of a sanitized call."""
 
-    def __init__(self, memory: Memory | None = None) -> None:
-        self.memory = memory or Memory()
-        self.atomics = False
+    def __init__(self, memory: Memory, fills: Fills, atomics: Atomics) -> None:
+        self.memory, self.fills, self._atomics = memory, fills, atomics
+
+    @property
+    def atomics(self) -> bool:
         """True if any atomic ran: its order is free, so a second run in another order must give the same bits."""
+        return self._atomics.ran
 
     def check_written(self, outputs: Any) -> None:  # noqa: ANN401
         """Raises Defect where a returned tensor was not entirely written."""
@@ -56,32 +54,38 @@ class Sanitizer:
 
 
 @contextmanager
-def sanitized(order: ProgramOrder = iter, memory: Memory | None = None) -> Iterator[Sanitizer]:
-    """Kernels launched inside run in the corrected interpreter, checked; `order` arranges a launch's programs, and
-    `memory` may do something else than check.
+def sanitized(
+    order: ProgramOrder = iter, memory: Memory | None = None, fills: Fills | None = None, *, any_order: bool = False
+) -> Iterator[Sanitizer]:
+    """Kernels launched inside run in the corrected interpreter, checked.
 
-    Raises Defect at the first misuse of memory, UsageError as `correct_interpreter`.
+    `order` arranges a launch's programs, and reverses the lanes of atomics where it is `reversed`; `memory` may do
+    something else than check; `fills` says what undefined lanes hold (NaN); `any_order` lets float sums by atomics
+    depend on their order. Raises Defect at the first misuse of memory, UsageError as `correct_interpreter`.
     """
     correct_interpreter()
     from triton.runtime import interpreter
 
-    found = Sanitizer(memory)
+    memory, fills = memory or Memory(), fills or Fills()
+    atomics = Atomics(memory, reverse=order is reversed, any_order=any_order)
     builder = interpreter.InterpreterBuilder
-    empty, empty_like = torch.empty, torch.empty_like
-    patches = [
-        mock.patch.object(torch, "empty", _poisoned(empty, found.memory)),
-        mock.patch.object(torch, "empty_like", _poisoned(empty_like, found.memory)),
-        mock.patch.object(interpreter.InterpretedFunction, "__call__", _device_call),
-        mock.patch.object(interpreter.InterpretedFunction, "run", _launcher(found.memory, order)),
-        mock.patch.object(builder, "create_masked_load", _load(builder.create_masked_load, found.memory)),
-        mock.patch.object(builder, "create_masked_store", _store(builder.create_masked_store, found.memory)),
-        mock.patch.object(builder, "create_atomic_rmw", _atomic(builder.create_atomic_rmw, found)),
-        mock.patch.object(builder, "create_atomic_cas", _atomic(builder.create_atomic_cas, found)),
+    patches: list[AbstractContextManager[Any]] = [
+        mock.patch.object(torch, "empty", _poisoned(torch.empty, memory)),
+        mock.patch.object(torch, "empty_like", _poisoned(torch.empty_like, memory)),
+        mock.patch.object(interpreter, "_patch_lang_core", hints.with_checks(interpreter._patch_lang_core)),
+        mock.patch.object(interpreter.InterpretedFunction, "__call__", device_call),
+        mock.patch.object(interpreter.InterpretedFunction, "run", launcher(memory, order, atomics.check)),
+        mock.patch.object(builder, "create_assume", hints.assume),
+        mock.patch.object(builder, "create_barrier", lambda *_, **__: memory.barrier()),
+        mock.patch.object(builder, "create_masked_load", _load(builder.create_masked_load, memory, fills)),
+        mock.patch.object(builder, "create_masked_store", _store(builder.create_masked_store, memory)),
+        mock.patch.object(builder, "create_atomic_rmw", atomics.wrapped(builder.create_atomic_rmw)),
+        mock.patch.object(builder, "create_atomic_cas", atomics.wrapped(builder.create_atomic_cas)),
     ]
     with ExitStack() as stack:
         for patch in patches:
             stack.enter_context(patch)
-        yield found
+        yield Sanitizer(memory, fills, atomics)
 
 
 def _poisoned(make: Callable[..., Tensor], memory: Memory) -> Callable[..., Tensor]:
@@ -96,66 +100,20 @@ def _poisoned(make: Callable[..., Tensor], memory: Memory) -> Callable[..., Tens
     return fresh
 
 
-def _device_call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    # The interpreter patches the language anew for each call of a device function; a launch did it already.
-    return self.rewrite()(*args, **kwargs)
-
-
-def _launcher(memory: Memory, order: ProgramOrder) -> Callable[..., None]:
-    """`jit[grid](...)`: the tensors' own memory, no copies; every program in turn."""
-    from triton.runtime import interpreter
-
-    def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:  # noqa: ANN401
-        if warmup:
-            return
-        function = self.rewrite()
-        kinds = inspect.get_annotations(self.fn)
-        known = inspect.signature(self.fn).parameters
-        bound = inspect.getcallargs(self.fn, *args, **{k: v for k, v in kwargs.items() if k in known})
-        grid = (*grid, *(1,) * (3 - len(grid)))
-        bases = memory.begin({name: value for name, value in bound.items() if isinstance(value, Tensor)}, grid)
-        values = {
-            name: _pointer(value, bases[name])
-            if name in bases
-            else value
-            if "constexpr" in str(kinds.get(name))
-            else interpreter._implicit_cvt(value)
-            for name, value in bound.items()
-        }
-        scope = interpreter._patch_lang(SimpleNamespace(__globals__={"tl": tl, "core": tl.core}))
-        try:
-            interpreter.interpreter_builder.set_grid_dim(*grid)
-            for program in order(list(product(*map(range, grid)))):
-                interpreter.interpreter_builder.set_grid_idx(*program)
-                memory.program = program
-                function(**values)
-        finally:
-            scope.restore()
-        memory.end()
-
-    return run
-
-
-def _pointer(tensor: Tensor, base: int) -> Any:  # noqa: ANN401
-    from triton.runtime.interpreter import TensorHandle
-    from triton.runtime.jit import mangle_type
-
-    kind = tl.str_to_ty(mangle_type(tensor), None)
-    return tl.tensor(TensorHandle(np.array([base], dtype=np.uint64), kind), kind)
-
-
-def _load(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
+def _load(original: Callable[..., Any], memory: Memory, fills: Fills) -> Callable[..., Any]:
     from triton.runtime.interpreter import TensorHandle, _get_np_dtype
 
-    def load(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any) -> Any:  # noqa: ANN401
-        kind = ptrs.get_element_ty()
+    # Triton passes what follows `other` by position or by keyword, other names in each release.
+    def load(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401
+        kind, where = ptrs.get_element_ty(), place()
         bits = _get_np_dtype(kind)
-        real = memory.load(ptrs.data, mask.data, bits.itemsize, place())
+        real = memory.load(ptrs.data, mask.data, bits.itemsize, where)
         if other is None:
-            fill = 0x80 if kind == tl.float8e4b8 else 0xFF
-            other = TensorHandle(np.frombuffer(bytes([fill]) * bits.itemsize, bits), kind)
-            other.data = np.broadcast_to(other.data, ptrs.data.shape).copy()
-        return original(self, TensorHandle(real, ptrs.dtype), mask, other, *rest)
+            if not mask.data.all():
+                fills.note(where, memory, ptrs.data, mask.data)
+            value = value_of(fills.at(where), kind, bits)
+            other = TensorHandle(np.full(ptrs.data.shape, value, bits), kind)
+        return original(self, TensorHandle(real, ptrs.dtype), mask, other, *rest, **named)
 
     return load
 
@@ -163,10 +121,10 @@ def _load(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
 def _store(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
     from triton.runtime.interpreter import TensorHandle, _get_np_dtype, _interpreter
 
-    def store(self: Any, ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:  # noqa: ANN401
+    def store(self: Any, ptrs: Any, value: Any, mask: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401
         bits, where = _get_np_dtype(ptrs.get_element_ty()), place()
         real = memory.store(ptrs.data, mask.data, bits.itemsize, where)
-        done = original(self, TensorHandle(real, ptrs.dtype), value, mask, *rest)
+        done = original(self, TensorHandle(real, ptrs.dtype), value, mask, *rest, **named)
         there = _interpreter.load(real, mask.data, np.zeros_like(value.data), value.data.dtype)
         lost = mask.data & (_bits(there) != _bits(value.data))
         if lost.any():  # the last lane's value lies there
@@ -177,40 +135,8 @@ def _store(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
     return store
 
 
-def _atomic(original: Callable[..., Any], found: Sanitizer) -> Callable[..., Any]:
-    """Reads and writes what may be anybody's; the first TensorHandle is the pointers, the boolean one the mask."""
-    from triton.runtime.interpreter import TensorHandle, _get_np_dtype
-
-    def atomic(self: Any, *args: Any) -> Any:  # noqa: ANN401
-        found.atomics = True
-        at = next(i for i, arg in enumerate(args) if isinstance(arg, TensorHandle))
-        masks = [arg.data for arg in args[at:] if isinstance(arg, TensorHandle) and arg.data.dtype == np.bool_]
-        ptrs, where = args[at], place()
-        mask = masks[0] if masks else np.ones_like(ptrs.data, dtype=bool)
-        size = _get_np_dtype(ptrs.get_element_ty()).itemsize
-        found.memory.load(ptrs.data, mask, size, where, atomic=True)
-        real = found.memory.store(ptrs.data, mask, size, where, atomic=True)
-        return original(self, *args[:at], TensorHandle(real, ptrs.dtype), *args[at + 1 :])
-
-    return atomic
-
-
 def _bits(data: Any) -> Any:  # noqa: ANN401
     return np.ascontiguousarray(data).view(f"u{data.dtype.itemsize}")
-
-
-def place() -> str:
-    """file:line of the innermost frame that is neither Triton's nor the tuner's."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_KERNELS):
-        frame = frame.f_back
-    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else "?"
-
-
-@cache
-def _short(path: str) -> str:
-    whole = Path(path).resolve()
-    return str(whole.relative_to(_ROOT)) if whole.is_relative_to(_ROOT) else path
 
 
 def tensors(outputs: Any) -> list[Tensor]:  # noqa: ANN401

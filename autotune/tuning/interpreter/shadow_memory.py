@@ -16,6 +16,8 @@ from autotune.errors import Defect
 
 _SPACE_BITS = 44
 _ALIGNMENT = 256
+_LANE_BITS = 32
+_SCALAR = 1 << 31
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Shadow:
     version: int = 0
     writer: Any = None
     """Number of the program that stored there in this launch, from 1; None before the first store."""
+    lane: Any = None
+    """Period between barriers and lane of the last store in this launch, as `_stamps` has them; 0: no single lane."""
     reads: list[Read] = field(default_factory=list)
 
     @property
@@ -44,7 +48,8 @@ class Shadow:
 
     def _refine(self, unit: int) -> None:
         factor = self.unit // unit
-        self.written, self.writer = (x if x is None else np.repeat(x, factor) for x in (self.written, self.writer))
+        kept = (x if x is None else np.repeat(x, factor) for x in (self.written, self.writer, self.lane))
+        self.written, self.writer, self.lane = kept
         self.reads = [replace(read, at=_spread(read.at * factor, factor)) for read in self.reads]
         self.unit = unit
 
@@ -82,6 +87,17 @@ class Memory:
         self._arguments: dict[int, Argument] = {}
         self.program: tuple[int, ...] = (0, 0, 0)
         self.grid: tuple[int, ...] = (1, 1, 1)
+        self._period = 0
+        """Number of barriers so far; each program begins with one."""
+
+    def enter(self, program: tuple[int, ...]) -> None:
+        """A program of the launch starts."""
+        self.program = program
+        self.barrier()
+
+    def barrier(self) -> None:
+        """All lanes of the program have reached this point: what they stored before, any of them may read."""
+        self._period += 1
 
     def unwritten(self, tensor: Tensor) -> None:
         """`tensor` is fresh and holds nothing yet."""
@@ -108,7 +124,7 @@ class Memory:
         """A launch ends. Raises Defect where a program read what another one of the launch stored."""
         for shadow in {id(a.shadow): a.shadow for a in self._arguments.values()}.values():
             writer, reads = shadow.writer, shadow.reads
-            shadow.writer, shadow.reads = None, []
+            shadow.writer, shadow.lane, shadow.reads = None, None, []
             for read in reads if writer is not None else ():
                 there = writer[read.at]
                 raced = (there != 0) & (there != read.number)
@@ -127,6 +143,8 @@ class Memory:
             if shadow.written is not None and not shadow.written[at].all():
                 i = int((~shadow.written[at]).argmax()) * offsets.size // at.size
                 self._fail("reads memory that nothing wrote", place, argument, int(offsets[i]), "of torch.empty")
+            if shadow.lane is not None and not atomic:
+                self._check_lanes(argument, at, offsets, self._stamps(addresses, mask, argument, at.size), place)
             if not atomic:
                 shadow.reads.append(Read(self._number(), self.program, place, argument, at))
         return self._real(addresses, mask)
@@ -138,6 +156,7 @@ class Memory:
             at = shadow.at(offsets + argument.start, size)
             if shadow.writer is None:
                 shadow.writer = np.zeros(shadow.units, dtype=np.int32)
+                shadow.lane = np.zeros(shadow.units, dtype=np.int64)
             if not atomic:
                 there = shadow.writer[at]
                 raced = (there != 0) & (there != self._number())
@@ -147,6 +166,10 @@ class Memory:
                     offset = int(offsets[i * offsets.size // at.size])
                     self._fail("two programs write one address", place, argument, offset, f"as program {other} did")
                 shadow.writer[at] = self._number()
+                stamps = self._stamps(addresses, mask, argument, at.size)
+                shadow.lane[at] = stamps
+                shared = shadow.lane[at] != stamps
+                shadow.lane[at[shared]] = 0
             if shadow.written is not None:
                 shadow.written[at] = True
         return self._real(addresses, mask)
@@ -195,6 +218,27 @@ class Memory:
             whole = argument.nbytes // argument.itemsize
             self._fail("out of bounds", place, argument, worst, f"{verb} an argument of {whole} elements")
         return argument, offsets
+
+    def _stamps(self, addresses: Any, mask: Any, argument: Argument, count: int) -> Any:  # noqa: ANN401
+        """Period and lane of each entry that the active lanes of one access touch in `argument`.
+
+        A scalar is stored by one thread and loaded by all of them, so its lane is one of its own.
+        """
+        active = np.flatnonzero(mask.ravel())
+        own = active[addresses.ravel()[active] >> np.uint64(_SPACE_BITS) == argument.base >> _SPACE_BITS]
+        lanes = own if addresses.size > 1 else own + _SCALAR
+        return (np.repeat(lanes, count // max(1, lanes.size)) + 1) | (self._period << _LANE_BITS)
+
+    def _check_lanes(self, argument: Argument, at: Any, offsets: Any, stamps: Any, place: str) -> None:  # noqa: ANN401
+        """Raises Defect where lanes load what others of their program stored since the last barrier."""
+        there = argument.shadow.lane[at]
+        recent = (there >> _LANE_BITS == self._period) & (there != 0)
+        others = recent & ((there != stamps) | (there & _SCALAR != 0))
+        if others.any():
+            i = int(others.argmax())
+            more = "no barrier lies between their store and this load; put tl.debug_barrier() there"
+            offset = int(offsets[i * offsets.size // at.size])
+            self._fail("reads what other lanes stored", place, argument, offset, more)
 
     def _fail(self, kind: str, place: str, argument: Argument, offset: int, more: str) -> None:
         raise Defect(kind, place, self.program, argument.name, offset // argument.itemsize, more)

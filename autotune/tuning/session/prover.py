@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autotune.config import Config, Problem, describe, key
@@ -12,7 +12,7 @@ from autotune.state import Cache
 from autotune.tuning.jobs import RowsJob, rows_job, validate_job
 from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.stopwatch import Stopwatch
-from autotune.tuning.validation.coverage import like, problems_to_prove
+from autotune.tuning.validation.coverage import like, problems_to_prove, served_sizes
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job, Workers
 
@@ -26,6 +26,10 @@ class Claim:
     problem: Problem
     config: Config
     serves: Serves = ()
+
+    @property
+    def intervals(self) -> Mapping[str, tuple[int, int]]:
+        return {name: (low, high) for name, low, high in self.serves}
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,12 @@ class Prover:
 
     def prove(self, claims: Iterable[Claim]) -> dict[Claim, Proof]:
         """Equal (problem, config) pairs are computed once, over all sessions with this identity and toolchain."""
-        wanted = {claim: self._problems(claim) for claim in claims}
+        wanted = {claim: (self._problems(claim), self._sizes(claim)) for claim in claims}
+        jobs = {self.subject.job(p, claim.config): p for claim, (some, _) in wanted.items() for p in some}
+        sized = {self._addresses(p, claim.config): p for claim, (_, sizes) in wanted.items() for p in sizes}
         with self.stopwatch.stage("validate"):
-            self._compute({self.subject.job(p, claim.config): p for claim, some in wanted.items() for p in some})
-        return {claim: self._proof(claim.config, some) for claim, some in wanted.items()}
+            self._compute({**jobs, **sized})
+        return {claim: self._proof(claim.config, *problems) for claim, problems in wanted.items()}
 
     def rows(self, problem: Problem, configs: tuple[Config, ...]) -> list[dict[str, Any]]:
         """Compare rows of the first of `configs` with each, by `rows_job`, on the check problems most like `problem`.
@@ -87,9 +93,16 @@ class Prover:
         return Counter(("validate", words) for words in failed if words)
 
     def _problems(self, claim: Claim) -> tuple[Problem, ...]:
-        serves: Mapping[str, tuple[int, int]] = {name: (low, high) for name, low, high in claim.serves}
         row = (claim.problem, claim.config)
-        return problems_to_prove(self.subject.kernel, row, self.subject.device, self.checks, serves)
+        return problems_to_prove(self.subject.kernel, row, self.subject.device, self.checks, claim.intervals)
+
+    def _sizes(self, claim: Claim) -> tuple[Problem, ...]:
+        """Sizes at which addresses are checked: the interval's own, where `_problems` has small ones in their place."""
+        row = (claim.problem, claim.config)
+        return served_sizes(self.subject.kernel, row, self.subject.device, claim.intervals)
+
+    def _addresses(self, problem: Problem, config: Config) -> Job:
+        return replace(self.subject.job(problem, config), addresses=True)
 
     def _compute(self, jobs: dict[Job, Problem]) -> None:
         missing = []
@@ -106,11 +119,12 @@ class Prover:
                 self.cache.put(result, *self._key(job, jobs[job]))
             self.progress(done, len(missing))
 
-    def _proof(self, config: Config, problems: tuple[Problem, ...]) -> Proof:
+    def _proof(self, config: Config, problems: tuple[Problem, ...], sizes: tuple[Problem, ...]) -> Proof:
         if not problems:
             return Proof(failed="no check problem of the search space allows this config")
         results = [(problem, self._results[self.subject.job(problem, config)]) for problem in problems]
-        for _, result in results:
+        sized = [(problem, self._results[self._addresses(problem, config)]) for problem in sizes]
+        for _, result in results + sized:
             if isinstance(result, str):
                 return Proof(failed=result)
             if "failed" in result:
@@ -119,4 +133,5 @@ class Prover:
         return Proof(tuple(sorted(describe(problem) for problem in problems)), max(errors))
 
     def _key(self, job: Job, problem: Problem) -> tuple[str, ...]:
-        return self.subject.key("validate", self.subject.identity.proof, describe(problem), str(job.config))
+        stage = "addresses" if job.addresses else "validate"
+        return self.subject.key(stage, self.subject.identity.proof, describe(problem), str(job.config))

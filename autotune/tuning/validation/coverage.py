@@ -51,6 +51,18 @@ def problems_to_prove(
     return tuple(dict.fromkeys(wanted))
 
 
+def served_sizes(
+    kernel: Kernel[P], row: tuple[P, Config], device: Device, serves: Mapping[str, Interval] | None = None
+) -> tuple[P, ...]:
+    """The row's own problem, and the largest that its intervals hold: where offsets are largest."""
+    problem, config = row
+    largest: P | None = problem
+    for name, (_, high) in (serves or {}).items():
+        largest = largest and resized(largest, name, high)
+    sizes = dict.fromkeys(size for size in (problem, largest) if size is not None)
+    return tuple(size for size in sizes if kernel.reject(size, config, device) is None)
+
+
 def tails(low: int, high: int, config: Config) -> tuple[int, ...]:
     """Within the interval: one past a multiple of every tile, and one short of the next."""
     tile = period(config)

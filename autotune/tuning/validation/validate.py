@@ -6,20 +6,25 @@ The process must have set TRITON_INTERPRET=1 before Triton was imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from autotune.config import Config, P, describe
 from autotune.device import Device
 from autotune.errors import WrongResult
 from autotune.inputs import distribution
 from autotune.kernel import Expected, Kernel
+from autotune.tuning.interpreter.addresses import check_addresses
 from autotune.tuning.interpreter.alignment import products_of
-from autotune.tuning.interpreter.sanitizer import ProgramOrder, sanitized, tensors
+from autotune.tuning.interpreter.fills import Fills
+from autotune.tuning.interpreter.index_bounds import Bound
+from autotune.tuning.interpreter.sanitizer import ProgramOrder, Sanitizer, sanitized, tensors
 from autotune.tuning.validation.cases import NORMAL, Case
 from autotune.tuning.validation.error_budget import INDEPENDENT, spent
+from autotune.tuning.validation.undefined_lanes import check_fills, same_outputs
 
 
 def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, cases: Sequence[Case] = (NORMAL,)) -> float:
@@ -29,13 +34,23 @@ def validate(kernel: Kernel[P], problem: P, config: Config, device: Device, case
 
 def prove(kernel: Kernel[P], problem: P, config: Config, device: Device, case: Case) -> tuple[float, Any]:
     """Share of the budget used with the inputs of `case`, and what the launcher returned. Raises WrongResult."""
+    run = partial(_run, kernel, problem, config, device, case)
     try:
-        outputs, atomics = _run(kernel, problem, config, device, case)
-        independent = case.distribution in INDEPENDENT
-        pairs = zip(_expected(kernel.reference, problem, case, device), kernel.decode(problem, outputs), strict=True)
-        share = max(spent(want, got, independent=independent) for want, got in pairs)
-        if atomics and not same_bits(outputs, _run(kernel, problem, config, device, case, reversed)[0]):
-            raise WrongResult("programs that run in the opposite order give other bits")
+        outputs, sanitizer = run()
+        expected = _expected(kernel.reference, problem, case, device)
+        decoded = kernel.decode(problem, outputs)
+        share = _share(expected, decoded, case)
+        if sanitizer.atomics:
+            turned, _ = run(order=reversed)
+            if kernel.any_order:
+                share = max(share, _share(expected, kernel.decode(problem, turned), case))
+            elif not same_bits(outputs, turned):
+                raise WrongResult("programs that run in the opposite order give other bits: the order of atomics shows")
+        if sanitizer.fills.undefined and case == NORMAL:
+            check_fills(
+                sanitizer.fills.undefined,
+                partial(same_outputs, expected, decoded, lambda fills: kernel.decode(problem, run(fills=fills)[0])),
+            )
         return share, outputs
     except WrongResult as wrong:
         where = f"{kernel.name} {describe(problem)} with {config}, inputs {case.distribution}, seed {case.seed}"
@@ -43,15 +58,40 @@ def prove(kernel: Kernel[P], problem: P, config: Config, device: Device, case: C
         raise
 
 
-def _run(
-    kernel: Kernel[P], problem: P, config: Config, device: Device, case: Case, order: ProgramOrder = iter
-) -> tuple[Any, bool]:
+def validate_addresses(kernel: Kernel[P], problem: P, config: Config, device: Device, bound: Bound) -> None:
+    """Check the address arithmetic of one call, at sizes of any magnitude. Raises WrongResult, SpaceError."""
+    inputs = [value.to("meta") if isinstance(value, Tensor) else value for value in problem.inputs(0, "meta")]
+    try:
+        check_addresses(lambda: kernel.launch(*inputs, config=config, device=device), bound)
+    except WrongResult as wrong:
+        wrong.args = (f"{kernel.name} {describe(problem)} with {config}, shapes alone: {wrong}",)
+        raise
+
+
+def _share(expected: Sequence[Expected], decoded: Sequence[Tensor], case: Case) -> float:
+    independent = case.distribution in INDEPENDENT
+    return max(spent(want, got, independent=independent) for want, got in zip(expected, decoded, strict=True))
+
+
+def _run(  # noqa: PLR0913 - one call, and how it is run
+    kernel: Kernel[P],
+    problem: P,
+    config: Config,
+    device: Device,
+    case: Case,
+    *,
+    order: ProgramOrder = iter,
+    fills: Fills | None = None,
+) -> tuple[Any, Sanitizer]:
     with distribution(case.distribution):
         inputs = problem.inputs(case.seed, "cpu")
-    with products_of(device.architecture), sanitized(order) as sanitizer:
+    with (
+        products_of(device.architecture),
+        sanitized(order, fills=fills, any_order=kernel.any_order) as sanitizer,
+    ):
         outputs = kernel.launch(*inputs, config=config, device=device)
         sanitizer.check_written(outputs)
-    return outputs, sanitizer.atomics
+    return outputs, sanitizer
 
 
 @lru_cache(maxsize=32)

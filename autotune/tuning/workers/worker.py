@@ -27,6 +27,8 @@ class Job:
     device: str
     library: bool = False
     """The call of the kernel's library in place of the kernel; `config` is empty then."""
+    addresses: bool = False
+    """The address arithmetic alone, at a size that may be too large for the interpreter."""
 
 
 @dataclass(frozen=True)

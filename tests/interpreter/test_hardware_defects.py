@@ -1,0 +1,137 @@
+"""What a GPU does and Triton's interpreter hides: each planted defect is named, and its right form is accepted."""
+
+import pytest
+import small_kernels
+import torch
+from small_kernels import Rows, kernel_of, line_of
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from autotune import device
+from autotune.errors import Defect, ToolchainError, WrongResult
+from autotune.tuning.interpreter.sanitizer import sanitized
+from autotune.tuning.validation.validate import validate
+
+GPU = device.named("h100")
+
+
+def proved(jit, meant, rows=5, cols=24, **options):
+    kernel = kernel_of(jit, meant, **options)
+    problem = Rows(rows, cols)
+    return validate(kernel, problem, kernel.default(problem, GPU), GPU)
+
+
+def halves(x):
+    return ((torch.arange(x.shape[1]) - 3) // 2).double().expand(x.shape[0], -1)
+
+
+def ring(x):
+    return ((torch.arange(x.shape[1]) - 2) % 4).double().expand(x.shape[0], -1)
+
+
+def first_of_row(x):
+    return torch.cat([x.sum(1, keepdim=True), torch.zeros_like(x[:, 1:])], 1)
+
+
+NAMED = [
+    ("max_of_undefined", "uses an undefined lane", "x_ptr", lambda x: x / x.abs().amax(1, keepdim=True)),
+    ("min_of_undefined", "uses an undefined lane", "x_ptr", lambda x: x - x.amin(1, keepdim=True)),
+    ("count_of_undefined", "uses an undefined lane", "x_ptr", lambda x: (x > 0).sum(1, keepdim=True) + 0 * x),
+    ("ring_of_size", "out of bounds", "x_ptr", lambda x: x.roll(2, 1)),
+    ("read_back_turned", "reads what other lanes stored", "y_ptr", lambda x: x.flip(1)),
+    ("read_back_scalar", "reads what other lanes stored", "y_ptr", lambda x: x[:, :1].expand_as(x)),
+    ("false_multiple", "false hint", "tl.multiple_of", lambda x: x),
+    ("false_contiguity", "false hint", "tl.max_contiguous", lambda x: x),
+    ("false_constancy", "false hint", "tl.max_constancy", lambda x: x),
+    ("false_assumption", "false hint", "tl.assume", lambda x: x),
+    ("atomic_sum_of_programs", "order of atomics shows", "y_ptr", lambda x: x.sum(0).expand_as(x)),
+    ("atomic_sum_of_lanes", "order of atomics shows", "y_ptr", first_of_row),
+    ("described_too_large", "out of bounds", "x_ptr", lambda x: x),
+    ("described_without_alignment", "failed assertion", "-", lambda x: x),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "argument", "meant"), NAMED, ids=[name for name, *_ in NAMED])
+def test_defect_that_hardware_shows_is_named(name, kind, argument, meant):
+    jit = getattr(small_kernels, name)
+    with pytest.raises(Defect) as raised:
+        proved(jit, meant)
+    defect = raised.value
+    assert (defect.kind, defect.argument, defect.place) == (kind, argument, line_of(jit))
+    assert len(defect.program) == 3
+    assert isinstance(defect.offset, int)
+    assert f"own/{name}" in str(defect)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("ring_of_constant", ring), ("halves_below_zero", halves)], ids=["modulo", "division"]
+)
+def test_integers_below_zero_divide_as_in_c(name, meant):
+    with pytest.raises(WrongResult, match=r"must be"):
+        proved(getattr(small_kernels, name), meant)
+
+
+def tickets(x):
+    value = torch.arange(x.shape[0]).double()[:, None].repeat(1, x.shape[1])
+    value[:, 0] = 0
+    value[0, 0] = x.shape[0]
+    return value
+
+
+def test_order_of_other_atomics_shows_in_opposite_run():
+    with pytest.raises(WrongResult, match="opposite order"):
+        proved(small_kernels.atomic_ticket, tickets)
+
+
+RIGHT = [
+    ("unused_undefined", lambda x: 2 * x),
+    ("ring_that_is_positive", lambda x: x.roll(2, 1)),
+    ("read_back_turned_behind_barrier", lambda x: x.flip(1)),
+    ("read_back_own", lambda x: 2 * x),
+    ("true_hints", lambda x: x),
+    ("atomic_sum_of_ones", lambda x: torch.full_like(x, x.shape[0])),
+    ("described_on_device", lambda x: x),
+    ("tanh_of_erf", lambda x: x.erf().tanh()),
+]
+
+
+@pytest.mark.parametrize(("name", "meant"), RIGHT, ids=[name for name, _ in RIGHT])
+def test_right_form_is_accepted(name, meant):
+    assert 0 <= proved(getattr(small_kernels, name), meant) <= 1
+
+
+def test_function_of_libdevice_that_is_not_run_is_named():
+    with pytest.raises(ToolchainError, match=r"libdevice.byte_perm\(int32, int32, int32\)"):
+        proved(small_kernels.bytes_permuted, lambda x: x)
+
+
+def test_declared_order_of_sums_is_accepted():
+    jit = small_kernels.atomic_sum_of_programs
+    assert 0 <= proved(jit, lambda x: x.sum(0).expand_as(x), any_order=True) <= 1
+
+
+def copied(rows_of_source):
+    x, y = torch.randn(4, 16), torch.empty(4, 16)
+    source = TensorDescriptor(x, [rows_of_source, 16], [16, 1], [1, 16])
+    with sanitized():
+        small_kernels.copy_described[(4,)](TensorDescriptor.from_tensor(y, [1, 16]), source)
+    return torch.equal(x, y)
+
+
+def test_descriptor_made_on_host_is_run():
+    assert copied(4)
+
+
+def test_descriptor_made_on_host_is_checked():
+    x = torch.randn(4, 16)
+    with sanitized(), pytest.raises(Defect, match=r"out of bounds: source\[64\]"):
+        source = TensorDescriptor(x, [8, 16], [16, 1], [1, 16])
+        small_kernels.copy_described[(8,)](TensorDescriptor.from_tensor(torch.empty(8, 16), [1, 16]), source)
+
+
+@pytest.mark.parametrize("grid", [(1, 65536), (1, 1, 70000), (2**31,)], ids=["y", "z", "x"])
+def test_grid_that_no_gpu_launches_is_named(grid):
+    x = torch.zeros(16)
+    with sanitized(), pytest.raises(Defect, match="grid too large") as raised:
+        small_kernels.unused_undefined[grid](x, x, 1, 16, BLOCK=16)
+    assert raised.value.place.startswith("tests/interpreter/small_kernels.py:")
+    assert raised.value.offset == grid[-1]
