@@ -12,7 +12,7 @@ from autotune.config import Problem, build, key
 from autotune.device import Device
 from autotune.table import Row, Table
 from autotune.tuning import space
-from autotune.tuning.validation.coverage import problems_to_prove
+from autotune.tuning.validation.coverage import problems_to_prove, served_sizes
 from autotune.tuning.workers.worker import Job
 
 if TYPE_CHECKING:
@@ -68,4 +68,7 @@ def _jobs(kernel: Kernel[Any], row: Row, device: Device, checks: tuple[Problem, 
     problem: Problem = build(kernel.problem, dict(row.problem), "row")
     serves = {name: (low, high) for name, low, high in row.serves}
     wanted = problems_to_prove(kernel, (problem, row.config), device, checks, serves)
-    return tuple(Job(kernel.name, key(one), row.config, device.name) for one in wanted)
+    sizes = served_sizes(kernel, (problem, row.config), device, serves)
+    proofs = [Job(kernel.name, key(small), row.config, device.name) for small in wanted]
+    addresses = [Job(kernel.name, key(size), row.config, device.name, addresses=True) for size in sizes]
+    return (*proofs, *addresses) if proofs else ()

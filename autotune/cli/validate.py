@@ -19,6 +19,7 @@ from autotune.tuning import space
 from autotune.tuning.jobs import validate_job
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session.checking import check
+from autotune.tuning.validation.coverage import grown, of_each_format, served_sizes
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def add(commands: Commands) -> None:
         commands,
         "validate",
         "prove configs against the float64 reference: those of the tables and the defaults, on every check problem, in "
-        "the interpreter; a table whose rows are all right is noted as proved; with --bench on the GPU itself, where "
-        "nothing is timed",
+        "the interpreter, and their addresses at the sizes that they serve; a table whose rows are all right is noted "
+        "as proved; with --bench on the GPU itself, where nothing is timed",
         "  autotune validate --device mi355x\n  autotune validate norm/rms_norm_quant --device b200\n"
         "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
         "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",
@@ -68,7 +69,11 @@ def _interpreted(kernels: list[Kernel[Any]], device: Device) -> list[dict[str, A
     from autotune.check import proof_stamp  # it imports Triton
 
     claims = {kernel: proof_stamp.claims(kernel, device) for kernel in kernels}
-    jobs = dict.fromkeys(job for kernel in kernels for job in [*_proofs(kernel, device), *claims[kernel].jobs])
+    jobs = dict.fromkeys(
+        job
+        for kernel in kernels
+        for job in (*_proofs(kernel, device), *_addresses(kernel, device), *claims[kernel].jobs)
+    )
     with Workers(Limits(), state_root(), interpret=True) as workers:
         answers = {
             job: {"failed": "validate", "reason": answer} if isinstance(answer, str) else answer
@@ -99,6 +104,7 @@ def _row(job: Job, answer: dict[str, Any], verdict: str) -> dict[str, Any]:
         "kernel": job.kernel,
         "problem": ",".join(f"{name}={value}" for name, value in job.problem),
         "config": str(job.config),
+        "checked": "addresses" if job.addresses else "values",
         "error/bound": answer.get("error"),
         "verdict": verdict,
     }
@@ -115,6 +121,20 @@ def _proofs(kernel: Kernel[Any], device: Device) -> list[Job]:
         for problem in checks
         if kernel.reject(problem, config, device) is None
     ]
+
+
+def _addresses(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
+    """Each row at the sizes that it serves, and each default at sizes past 2^32 elements: shapes alone."""
+    for row in runtime.rows(kernel, device):
+        served = build(kernel.problem, dict(row.problem), f"the table of {kernel.name} on {device.name}")
+        serves = {name: (low, high) for name, low, high in row.serves}
+        for size in served_sizes(kernel, (served, row.config), device, serves):
+            yield Job(kernel.name, key(size), row.config, device.name, addresses=True)
+    for problem in of_each_format(space.load(kernel, device).check):
+        size = grown(kernel, problem, device)
+        config = kernel.default(size, device)
+        if kernel.reject(size, config, device) is None:
+            yield Job(kernel.name, key(size), config, device.name, addresses=True)
 
 
 def _defaults(kernel: Kernel[Any], device: Device) -> Iterator[Job]:

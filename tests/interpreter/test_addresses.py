@@ -1,6 +1,8 @@
 """No 32-bit sum or product reaches an address at the sizes that rows serve."""
 
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import small_kernels
@@ -12,6 +14,12 @@ from autotune import device, registry
 from autotune.errors import Defect
 from autotune.tuning.interpreter.addresses import check_addresses
 from autotune.tuning.interpreter.index_bounds import declared
+from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.prover import Claim, Prover
+from autotune.tuning.session.stopwatch import Stopwatch
+from autotune.tuning.validation import coverage
+from autotune.tuning.validation.coverage import grown
+from autotune.tuning.validation.validate import validate_addresses
 
 GPU = device.named("h100")
 
@@ -55,6 +63,48 @@ def test_offset_of_declared_index_is_checked():
 
 def test_undeclared_index_is_told_and_accused_of_nothing():
     assert gathered(None) == {"slots_ptr"}
+
+
+def test_grid_of_served_size_is_checked():
+    with pytest.raises(Defect, match="grid too large"):
+        checked(small_kernels.offset_in_64_bits, 2**31, 16)
+
+
+class OneProcess:
+    """Workers that do their tasks at once, in this process."""
+
+    def run(self, task, jobs):
+        return [(job, task(job)) for job in jobs]
+
+
+def proof_of(monkeypatch, jit, serves):
+    """The prover's word on a claim to serve `serves`, whose interval is proved on small sizes."""
+    kernel = replace(kernel_of(jit, lambda x: x), name="norm/rms_norm")
+    monkeypatch.setattr(registry, "load", lambda name: kernel)
+    monkeypatch.setattr(coverage, "codes", lambda *_: ())  # it reads compiler's signatures, not the interpreter's
+    identity = SimpleNamespace(kernel="", proof="")
+    subject = Subject(kernel, GPU, identity=identity, toolchain="")
+    cache = SimpleNamespace(get=lambda *_: None, put=lambda *_: None)
+    prover = Prover(subject, cache, (Rows(1, 24), Rows(5, 100)), OneProcess(), lambda *_: None, Stopwatch())
+    problem = Rows(64, 16384)
+    claim = Claim(problem, kernel.default(problem, GPU), serves)
+    return prover.prove([claim])[claim]
+
+
+def test_claim_to_serve_sizes_that_overflow_is_refuted(monkeypatch):
+    serves = (("rows", 1, 262144),)
+    assert "32-bit overflow" in proof_of(monkeypatch, small_kernels.offset_in_32_bits, serves).failed
+    assert proof_of(monkeypatch, small_kernels.offset_in_64_bits, serves).failed is None
+    assert proof_of(monkeypatch, small_kernels.offset_in_32_bits, (("rows", 1, 4096),)).failed is None
+
+
+def test_default_of_kernel_that_overflows_is_found_at_grown_size():
+    kernel = kernel_of(small_kernels.offset_in_32_bits, lambda x: x)
+    size = grown(kernel, Rows(5, 100), GPU)
+    assert size.rows * size.cols > 2**32
+    assert 4 * size.rows * size.cols < GPU.dram_gb * 1e9
+    with pytest.raises(Defect, match="32-bit overflow"):
+        validate_addresses(kernel, size, kernel.default(size, GPU), GPU, declared(None))
 
 
 @pytest.mark.parametrize("name", registry.names())

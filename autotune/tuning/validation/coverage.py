@@ -14,6 +14,8 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
+from torch import Tensor
+
 from autotune.config import Config, P, describe, key, resized
 from autotune.device import Device
 from autotune.kernel import Kernel
@@ -24,6 +26,9 @@ Interval = tuple[int, int]
 
 _AFFORDABLE_STEPS = 128
 """Programs x iterations of one launch: a second or two in the interpreter, where one takes 2 to 50 ms."""
+_LARGEST_SIZE = 2**31
+_LARGEST_INPUT = 2**32
+"""Elements: twice as many as 32 bits count."""
 _WIDEST = 256
 """Larger blocks tile columns, never the fields along which rows serve."""
 
@@ -61,6 +66,29 @@ def served_sizes(
         largest = largest and resized(largest, name, high)
     sizes = dict.fromkeys(size for size in (problem, largest) if size is not None)
     return tuple(size for size in sizes if kernel.reject(size, config, device) is None)
+
+
+def grown(kernel: Kernel[P], problem: P, device: Device) -> P:
+    """`problem` with the first size along which rows serve doubled until an input has 2^32 elements.
+
+    Less where the inputs would not fit into the device's memory, or the kernel's rules refuse its default config. A
+    default serves every size, whatever the tables hold.
+    """
+    name = kernel.problem.VARYING[0]
+    chosen = larger = problem
+    while True:
+        size = 2 * getattr(larger, name)
+        next_problem = resized(larger, name, size) if 0 < size < _LARGEST_SIZE else None
+        if next_problem is None:
+            return chosen
+        larger = next_problem
+        inputs = [value for value in larger.inputs(0, "meta") if isinstance(value, Tensor)]
+        if sum(value.numel() * value.element_size() for value in inputs) > device.dram_gb * 1e9:
+            return chosen
+        if kernel.reject(larger, kernel.default(larger, device), device) is None:
+            chosen = larger
+        if max((value.numel() for value in inputs), default=0) >= _LARGEST_INPUT:
+            return chosen
 
 
 def tails(low: int, high: int, config: Config) -> tuple[int, ...]:
@@ -103,6 +131,11 @@ def like(problem: P, checks: Iterable[P]) -> list[P]:
     """The check problems with the problem's formats and flags, or all where none has."""
     same = [check for check in checks if _formats(check) == _formats(problem)]
     return same or list(checks)
+
+
+def of_each_format(checks: Iterable[P]) -> list[P]:
+    """One of the check problems for each combination of formats and flags: the last."""
+    return list({_formats(check): check for check in checks}.values())
 
 
 def _formats(problem: P) -> tuple[object, ...]:
