@@ -12,6 +12,7 @@ from small_kernels import Rows, kernel_of
 
 from autotune import device, registry
 from autotune.errors import Defect
+from autotune.tuning import space
 from autotune.tuning.interpreter.addresses import check_addresses
 from autotune.tuning.interpreter.index_bounds import declared
 from autotune.tuning.session.compiler import Subject
@@ -22,6 +23,7 @@ from autotune.tuning.validation.coverage import grown
 from autotune.tuning.validation.validate import validate_addresses
 
 GPU = device.named("h100")
+CHECKS = (Rows(1, 24), Rows(5, 100))
 
 
 def checked(jit, rows, cols):
@@ -81,11 +83,12 @@ def proof_of(monkeypatch, jit, serves):
     """The prover's word on a claim to serve `serves`, whose interval is proved on small sizes."""
     kernel = replace(kernel_of(jit, lambda x: x), name="norm/rms_norm")
     monkeypatch.setattr(registry, "load", lambda name: kernel)
+    monkeypatch.setattr(space, "load", lambda *_: SimpleNamespace(check=CHECKS))
     monkeypatch.setattr(coverage, "codes", lambda *_: ())  # it reads compiler's signatures, not the interpreter's
     identity = SimpleNamespace(kernel="", proof="")
     subject = Subject(kernel, GPU, identity=identity, toolchain="")
     cache = SimpleNamespace(get=lambda *_: None, put=lambda *_: None)
-    prover = Prover(subject, cache, (Rows(1, 24), Rows(5, 100)), OneProcess(), lambda *_: None, Stopwatch())
+    prover = Prover(subject, cache, CHECKS, OneProcess(), lambda *_: None, Stopwatch())
     problem = Rows(64, 16384)
     claim = Claim(problem, kernel.default(problem, GPU), serves)
     return prover.prove([claim])[claim]
@@ -101,7 +104,7 @@ def test_claim_to_serve_sizes_that_overflow_is_refuted(monkeypatch):
 def test_default_of_kernel_that_overflows_is_found_at_grown_size():
     kernel = kernel_of(small_kernels.offset_in_32_bits, lambda x: x)
     size = grown(kernel, Rows(5, 100), GPU)
-    assert size.rows * size.cols > 2**32
+    assert size.rows * size.cols > 2**31
     assert 4 * size.rows * size.cols < GPU.dram_gb * 1e9
     with pytest.raises(Defect, match="32-bit overflow"):
         validate_addresses(kernel, size, kernel.default(size, GPU), GPU, declared(None))

@@ -26,6 +26,7 @@ from autotune.tuning.interpreter.launcher import TOO_LARGE, Programs, device_cal
 from autotune.tuning.interpreter.loops import turns
 from autotune.tuning.interpreter.overflow import marks, overflows_marked
 from autotune.tuning.interpreter.places import place
+from autotune.tuning.interpreter.releases import mask_handle
 from autotune.tuning.interpreter.shadow_memory import Memory
 
 OVERFLOW = "32-bit overflow"
@@ -155,7 +156,7 @@ def _loader(spaces: Spaces) -> Callable[..., Any]:
     from triton.runtime.interpreter import TensorHandle, _get_np_dtype
 
     def load(self: Any, ptrs: Any, mask: Any, other: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401
-        kind = ptrs.get_element_ty()
+        kind, mask = ptrs.get_element_ty(), mask_handle(mask)
         bits = _get_np_dtype(kind)
         name = spaces.touch(ptrs, mask.data, bits.itemsize)
         data = np.zeros(ptrs.data.shape, dtype=bits)
@@ -172,7 +173,7 @@ def _storer(spaces: Spaces) -> Callable[..., Any]:
     from triton.runtime.interpreter import _get_np_dtype
 
     def store(self: Any, ptrs: Any, value: Any, mask: Any, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        spaces.touch(ptrs, mask.data, _get_np_dtype(ptrs.get_element_ty()).itemsize)
+        spaces.touch(ptrs, mask_handle(mask).data, _get_np_dtype(ptrs.get_element_ty()).itemsize)
 
     return store
 

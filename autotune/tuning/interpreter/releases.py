@@ -11,6 +11,7 @@ from functools import wraps
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import triton
 import triton.language as tl
 from triton.language.semantic import TritonSemantic
@@ -57,6 +58,13 @@ def fill_gaps() -> None:
         builder.create_dot_scaled = TritonSemantic.dot_scaled = _refuse_dot_scaled
     interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
     interpreter._patch_lang_core = _with_fnuz(interpreter._patch_lang_core)
+
+
+def mask_handle(mask: Any) -> Any:  # noqa: ANN401
+    """The mask of an access as a TensorHandle; before Triton 3.9 that of a tensor descriptor is a bare array."""
+    from triton.runtime.interpreter import TensorHandle
+
+    return TensorHandle(mask, tl.int1) if isinstance(mask, np.ndarray) else mask
 
 
 def _has(module: Any, name: str) -> bool:  # noqa: ANN401

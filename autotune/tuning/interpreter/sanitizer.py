@@ -29,6 +29,7 @@ from autotune.tuning.interpreter.corrections import correct_interpreter
 from autotune.tuning.interpreter.fills import Fills, value_of
 from autotune.tuning.interpreter.launcher import ProgramOrder, device_call, launcher
 from autotune.tuning.interpreter.places import place
+from autotune.tuning.interpreter.releases import mask_handle
 from autotune.tuning.interpreter.shadow_memory import Memory
 
 __all__ = ["ProgramOrder", "Sanitizer", "sanitized", "tensors"]
@@ -105,7 +106,7 @@ def _load(original: Callable[..., Any], memory: Memory, fills: Fills) -> Callabl
 
     # Triton passes what follows `other` by position or by keyword, other names in each release.
     def load(self: Any, ptrs: Any, mask: Any, other: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401
-        kind, where = ptrs.get_element_ty(), place()
+        kind, where, mask = ptrs.get_element_ty(), place(), mask_handle(mask)
         bits = _get_np_dtype(kind)
         real = memory.load(ptrs.data, mask.data, bits.itemsize, where)
         if other is None:
@@ -122,7 +123,7 @@ def _store(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
     from triton.runtime.interpreter import TensorHandle, _get_np_dtype, _interpreter
 
     def store(self: Any, ptrs: Any, value: Any, mask: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401
-        bits, where = _get_np_dtype(ptrs.get_element_ty()), place()
+        bits, where, mask = _get_np_dtype(ptrs.get_element_ty()), place(), mask_handle(mask)
         real = memory.store(ptrs.data, mask.data, bits.itemsize, where)
         done = original(self, TensorHandle(real, ptrs.dtype), value, mask, *rest, **named)
         there = _interpreter.load(real, mask.data, np.zeros_like(value.data), value.data.dtype)

@@ -26,7 +26,8 @@ Interval = tuple[int, int]
 
 _AFFORDABLE_STEPS = 128
 """Programs x iterations of one launch: a second or two in the interpreter, where one takes 2 to 50 ms."""
-_LARGEST_SIZE = 2**31
+_LARGEST_SIZE = 2**26
+"""Rows: some sixty times those of the largest step that engines take."""
 _LARGEST_INPUT = 2**32
 """Elements: twice as many as 32 bits count."""
 _WIDEST = 256
