@@ -15,10 +15,10 @@ from autotune.errors import Defect
 from autotune.tuning import space
 from autotune.tuning.interpreter.addresses import check_addresses
 from autotune.tuning.interpreter.index_bounds import declared
+from autotune.tuning.session import prover as prover_module
 from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.prover import Claim, Prover
 from autotune.tuning.session.stopwatch import Stopwatch
-from autotune.tuning.validation import coverage
 from autotune.tuning.validation.coverage import grown
 from autotune.tuning.validation.validate import validate_addresses
 
@@ -84,7 +84,7 @@ def proof_of(monkeypatch, jit, serves):
     kernel = replace(kernel_of(jit, lambda x: x), name="norm/rms_norm")
     monkeypatch.setattr(registry, "load", lambda name: kernel)
     monkeypatch.setattr(space, "load", lambda *_: SimpleNamespace(check=CHECKS))
-    monkeypatch.setattr(coverage, "codes", lambda *_: ())  # it reads compiler's signatures, not the interpreter's
+    monkeypatch.setattr(prover_module, "problems_to_prove", lambda *_: CHECKS)
     identity = SimpleNamespace(kernel="", proof="")
     subject = Subject(kernel, GPU, identity=identity, toolchain="")
     cache = SimpleNamespace(get=lambda *_: None, put=lambda *_: None)
