@@ -84,7 +84,7 @@ def _flaw(config: Config, form: _Form, device: Device) -> Flaw | None:
         return Flaw("stale", f"it lacks {', '.join(missing)}, which the kernel of today needs; tune again")
     for name, value in config.items():
         if form.known is not None and name not in form.known:
-            hint = did_you_mean(name, form.known)
+            hint = did_you_mean(name, form.kinds)
             return Flaw("stale", f"the kernel of today takes no {name!r}{hint}; tune again")
         if reason := _refusal(name, value, form.kinds.get(name, type(value)), device):
             return Flaw("invalid", reason)
