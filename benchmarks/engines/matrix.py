@@ -81,8 +81,8 @@ def switch(release: Release) -> None:
 def guards(release: Release) -> None:
     """With our hooks around them the engine's own functions get free rows, or rows of one order, or what they had."""
     with _served(release, deterministic=False) as (peer, dense, experts):
-        assert list(dense(2048, 7168, 128, 128)) == _tokens(), "free rows are not served"
-        assert list(experts(256, 256, "fp8_w8a8", 128, 128)) == _tokens(), "free experts' rows are not served"
+        assert list(dense(2048, 7168, 128, 128) or ()) == _tokens(), "free rows are not served"
+        assert list(experts(256, 256, "fp8_w8a8", 128, 128) or ()) == _tokens(), "free experts' rows are not served"
         assert dense(2048, 7168, 32, 32) is None, "blocks of 32x32 are not left alone"
         peer.switch.on = True
         assert dense(2048, 7168, 128, 128) is None, "batch-invariant serving gets free rows"
@@ -90,7 +90,7 @@ def guards(release: Release) -> None:
     with _served(release, deterministic=True) as (peer, dense, experts):
         peer.switch.on = True
         for found in (dense(2048, 7168, 128, 128), experts(256, 256, "fp8_w8a8", 128, 128)):
-            assert list(found) == _tokens(), "rows of one order are not served"
+            assert found is not None and list(found) == _tokens(), "rows of one order are not served"
             assert len({config["BLOCK_SIZE_K"] for config in found.values()}) == 1, "rows of two orders are served"
 
 
