@@ -19,7 +19,6 @@ from autotune.tuning import space
 from autotune.tuning.jobs import validate_job
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session.checking import check
-from autotune.tuning.validation.coverage import grown, of_each_format, served_sizes
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 if TYPE_CHECKING:
@@ -124,7 +123,9 @@ def _proofs(kernel: Kernel[Any], device: Device) -> list[Job]:
 
 
 def _addresses(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
-    """Each row at the sizes that it serves, and each default at sizes past 2^32 elements: shapes alone."""
+    """Each row at the sizes that it serves, and each default at sizes past 2^31 elements: shapes alone."""
+    from autotune.tuning.validation.coverage import grown, of_each_format, served_sizes  # it imports Triton
+
     for row in runtime.rows(kernel, device):
         served = build(kernel.problem, dict(row.problem), f"the table of {kernel.name} on {device.name}")
         serves = {name: (low, high) for name, low, high in row.serves}
