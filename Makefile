@@ -19,7 +19,7 @@ tune: setup  # the three kernels of the first release; `autotune tune` without n
 	$(BIN)/autotune tune $(KERNELS) --device mi355x --device b200 --model deepseek-v4-pro --scenario 8k1k --tp 8
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

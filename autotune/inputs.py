@@ -38,7 +38,7 @@ class Draw:
         most = torch.finfo(dtype).max
         x.mul_(scale).clamp_(-most, most)
         if self._distribution == "nonfinite":
-            _put_nonfinite(x)
+            _put_nonfinite(x, dtype)
         return x.to(dtype)
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
@@ -111,11 +111,14 @@ def distribution(name: str) -> Iterator[None]:
         _distribution.reset(token)
 
 
-def _put_nonfinite(x: Tensor) -> None:
-    """Put NaN, inf and -inf into one element each of the first rows, if `x` has rows: after all are made finite."""
+def _put_nonfinite(x: Tensor, dtype: torch.dtype) -> None:
+    """Put NaN, inf and -inf into one element each of the first rows, if `x` has rows: after all are made finite.
+
+    FP8 has no infinities, and torch saturates them or not from build to build: NaN takes their place.
+    """
     if x.ndim > 1:
-        rows = x.view(-1, x.shape[-1])
-        for row, value in ((0, torch.nan), (2, torch.inf), (3, -torch.inf)):
+        rows, most = x.view(-1, x.shape[-1]), torch.nan if dtype.itemsize == 1 else torch.inf
+        for row, value in ((0, torch.nan), (2, most), (3, -most)):
             rows[row : row + 1, row : row + 1] = value
 
 

@@ -108,7 +108,7 @@ def test_lock_that_system_refuses_is_named(tmp_path, monkeypatch):
 def session(folder, monkeypatch, meanwhile, deterministic=False):
     """A session whose search and proof are replaced by one row of 64 rows, and by `meanwhile`, which others do."""
 
-    def promote(self, searched, old, finish=None):
+    def promote(self, searched, old, evaluator, finish=None):
         made = old.merged([row(64)])
         meanwhile(self.summary.table)
         return replace(made, proof=KERNEL.identity.proof)
@@ -199,9 +199,9 @@ def test_incumbent_that_no_launch_takes_is_not_tried(tmp_path, monkeypatch):
     path = table.path_of(tmp_path / "t", GPU.arch, GPU.name, KERNEL.name)
     put(path, row(64, "measured", num_warps=3))
     asked = []
-    monkeypatch.setattr(Session, "_search", lambda self, problems, opened: asked.append(opened) or {})
-    monkeypatch.setattr(Session, "_open", lambda self, trials, problem, incumbents, only=None: incumbents)
-    monkeypatch.setattr(Session, "_promote", lambda self, searched, old, finish=None: old)
+    monkeypatch.setattr(Session, "_search", lambda self, problems, opened, evaluator: asked.append(opened) or {})
+    monkeypatch.setattr(Session, "_open", lambda self, past, problem, only=None: past.incumbents)
+    monkeypatch.setattr(Session, "_promote", lambda self, searched, old, evaluator, finish=None: old)
     plan = Plan(tmp_path / "t", tmp_path / "s", Budget(1), limits=Limits(processes=1))
     Session(KERNEL, GPU, plan, lambda status: None)._run({problem(64): 1})
     assert asked[0](problem(64)) == {}

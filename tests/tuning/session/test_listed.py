@@ -30,7 +30,7 @@ BENCH = Simulated(4, Modeled(4))
 @pytest.fixture(autouse=True)
 def unproved(monkeypatch):
     """Sessions end at the search."""
-    monkeypatch.setattr(Session, "_promote", lambda session, searched, old: old)
+    monkeypatch.setattr(Session, "_promote", lambda session, searched, old, evaluator: old)
 
 
 @contextmanager

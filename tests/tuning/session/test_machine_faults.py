@@ -32,7 +32,7 @@ TUNE = ["tune", KERNEL, "--device", DEVICE, "--problem", "rows=16,cols=256", "--
 @pytest.fixture
 def unproved(monkeypatch):
     """Sessions end at the search: proofs take most of their time, and none is of interest here."""
-    monkeypatch.setattr(Session, "_promote", lambda session, searched, old: old)
+    monkeypatch.setattr(Session, "_promote", lambda session, searched, old, evaluator: old)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def undisturbed(tmp_path_factory):
         root = tmp_path_factory.mktemp("undisturbed")
         patch.setenv("AUTOTUNE_STATE", str(root))
         patch.setenv("AUTOTUNE_TABLES", str(root / "tables"))
-        patch.setattr(Session, "_promote", lambda session, searched, old: old)
+        patch.setattr(Session, "_promote", lambda session, searched, old, evaluator: old)
         assert main(TUNE) == 0
         return tried(root)
 
@@ -287,7 +287,7 @@ def test_session_that_cannot_write_says_where_rows_are(tmp_path, monkeypatch):
     problem = build(kernel.problem, {"rows": 64, "cols": 1536}, "test")
     row = Row(key(problem), kernel.default(problem, gpu), "modeled", {}, "triton 3.9.0", "code")
 
-    def block(session, searched, old):
+    def block(session, searched, old, evaluator):
         (tmp_path / "t").touch()
         session.summary.rows = 1
         return old.merged([row])
