@@ -6,19 +6,21 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Key, P, build
 from autotune.device import Device
 from autotune.errors import CandidateFailed, CompileFailed, MachineError, WrongResult
-from autotune.kernel import Kernel
 from autotune.state import Cache
 from autotune.tuning.measurement.bench import Bench, Check, Measurement, Meter, OutOfMemory, Sticky
 from autotune.tuning.session.blame import reason
 from autotune.tuning.workers.process import LastAnswer
 from autotune.tuning.workers.worker import Job
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
 
 
 def compile_job(job: Job) -> dict[str, Any]:

@@ -59,14 +59,14 @@ def with_device(tmp_path, monkeypatch, arch):
     for path in device.DEVICES.glob("*.toml"):
         (tmp_path / path.name).write_text(path.read_text())
     monkeypatch.setattr(device, "DEVICES", tmp_path)
-    for cached in (device.named, device.of_arch):
+    for cached in (device._of_file, device.of_arch):
         cached.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def fresh_records():
     yield
-    for cached in (device.named, device.of_arch):
+    for cached in (device._of_file, device.of_arch):
         cached.cache_clear()
 
 
