@@ -306,12 +306,12 @@ def test_page_opens_and_leads_from_heatmap_to_row(faulty, tmp_path):
 
 @pytest.fixture
 def tables(tmp_path, monkeypatch, shared_state):
-    """A table of three rows: one as it was proved, and two whose config somebody changed."""
+    """A table of three rows: one as it was proved, and two whose config somebody changed, one beyond what compiles."""
     monkeypatch.setenv("AUTOTUNE_STATE", str(shared_state))
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "tables"))
     kernel, gpu = registry.load("norm/rms_norm"), devices.named("mi355x")
     rows = []
-    for m, changes in ((64, {}), (128, {"num_warps": 16}), (256, {"num_warps": 3})):
+    for m, changes in ((64, {}), (128, {"num_warps": 16}), (256, {"ROWS": 2**20})):
         problem = kernel.problem(m, 7168)
         proved = CheckedCall(kernel, problem, kernel.default(problem, gpu), gpu)
         (made,) = builder(shared_state).builds(compilers.installed(), [proved]).values()
@@ -354,7 +354,8 @@ def test_fix_takes_stored_finalist_and_asks_for_no_search(tables, monkeypatch):
     searched = []
     monkeypatch.setattr("autotune.check.retune.run", lambda words, against: searched.append(words))
     old = table.load(tables)
-    warps = [{**old.rows[2].config, "num_warps": n} for n in (3, 2, 1)]  # the first does not compile either
+    warps = [dict(old.rows[2].config)]  # which does not compile
+    warps += [{**old.rows[0].config, "num_warps": n} for n in (2, 1)]
     edited = dataclasses.replace(old.rows[2], evidence={"finalists": [*warps, 7, {"num_warps": [4]}]})
     table.save(dataclasses.replace(old, rows=(*old.rows[:2], edited)), tables)
     assert main(["check", "--json", "--jobs", "1", "--fix"]) == 0
