@@ -60,5 +60,5 @@ def derived(lender: Device, arch: str, properties: Any) -> Device:  # noqa: ANN4
 
 
 def _reported(properties: Any, field: str, unit: float = 1.0) -> float:  # noqa: ANN401
-    """What the driver reports times `unit`; 0 where it reports nothing."""
+    """The driver's figure times `unit`; 0 where it reports none."""
     return float(getattr(properties, field, 0) or 0) * unit

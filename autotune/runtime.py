@@ -108,7 +108,7 @@ class Lookup(dict[tuple[Scalar, ...], Choice]):
 
     @property
     def lacks(self) -> str | None:
-        """What is missing of the table, or of its rows; None where all of them may serve."""
+        """The lack of the table, or of rows that may not serve, in words; None where all rows may."""
         if not self.exists:
             return f"no table at {self.path}"
         if not self.rows and not self.flaws:
@@ -177,7 +177,7 @@ class _Fit:
 
 
 def _fit(row: Row, wanted: dict[str, Scalar], varying: tuple[str, ...]) -> _Fit:
-    there, ends = dict(row.problem), {name: (low, high) for name, low, high in row.serves}
+    there, ends = dict(row.problem), row.intervals
     sizes = tuple((int(there[name]), int(wanted[name])) for name in varying)
     bounds = [ends.get(name, (size, size)) for name, (size, _) in zip(varying, sizes, strict=True)]
     covers = all(low <= size <= high for (low, high), (_, size) in zip(bounds, sizes, strict=True))

@@ -45,6 +45,11 @@ class Row:
     """(field, low, high), ends included: neighbours that the config was chosen and proved for too."""
 
     @property
+    def intervals(self) -> dict[str, tuple[int, int]]:
+        """`serves` by field: (low, high), ends included."""
+        return {name: (low, high) for name, low, high in self.serves}
+
+    @property
     def rank(self) -> int:
         return TIERS.index(self.tier)
 

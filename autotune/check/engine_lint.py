@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autotune import device as devices
@@ -47,7 +47,7 @@ def read(root: Path, release: Release) -> tuple[list[Read], list[Finding]]:
                 Read(device, name, ", ".join(f"{count} {tier}" for tier, count in file.tiers.items()))
                 for name, file in sorted(files.items())
             ]
-        findings += [Finding("dead", f"{one.place}: {one.entry}", one.reason) for one in left]
+        findings += [Finding("dead", f"{entry.place}: {entry.entry}", entry.reason) for entry in left]
     return found, findings
 
 
@@ -73,12 +73,8 @@ def _tables(root: Path) -> dict[str, list[Table]]:
         except DeviceError:
             continue  # a rehearsal's, or another record's: lint names it
         rows, _ = row_check.whole(loaded.rows, registry.load(loaded.kernel), device)
-        found.setdefault(device.name, []).append(Table(*_head(loaded), rows, loaded.deterministic))
+        found.setdefault(device.name, []).append(replace(loaded, rows=rows))
     return found
-
-
-def _head(loaded: Table) -> tuple[str, str, str, str]:
-    return loaded.kernel, loaded.arch, loaded.device, loaded.source
 
 
 def _unread(release: Release) -> Iterator[Finding]:

@@ -80,11 +80,11 @@ def _contradictions(sources: Sequence[Source]) -> Iterator[str]:
     first, head = sources[0]
     for place, table in sources[1:]:
         if (table.kernel, table.arch, table.device) != (head.kernel, head.arch, head.device):
-            here, there = (f"{one.kernel} on {one.arch}/{one.device}" for one in (table, head))
+            here, there = (f"{named.kernel} on {named.arch}/{named.device}" for named in (table, head))
             yield f"{place}: is a table of {here}, {first} of {there}; merge tables of one kernel and device"
         elif table.source != head.source:
             today = registry.load(table.kernel).identity.kernel
-            stale = [name for name, one in ((first, head), (place, table)) if one.source != today]
+            stale = [name for name, tuned in ((first, head), (place, table)) if tuned.source != today]
             yield (
                 f"{place}: was tuned for code {table.source} of {table.kernel}, {first} for {head.source}; today's is "
                 f"{today}: tune {' and '.join(stale)} again, or leave it out"
@@ -97,18 +97,18 @@ def _contradictions(sources: Sequence[Source]) -> Iterator[str]:
 def _compare(stays: Row, row: Row) -> tuple[bool, str]:
     """Return True if `row` replaces `stays`, which has the same problem, and the reason for whichever is taken."""
     if stays.rank != row.rank:
-        best, other = sorted((stays, row), key=lambda one: one.rank)
+        best, other = sorted((stays, row), key=lambda tiered: tiered.rank)
         return best is row, f"{best.tier} before {other.tier}"
-    releases = [order(recorded_triton(one.toolchain) or "") for one in (stays, row)]
+    releases = [order(recorded_triton(each.toolchain) or "") for each in (stays, row)]
     if all(releases) and releases[0] != releases[1]:
         newer, older = (row, stays) if releases[1] > releases[0] else (stays, row)
         return newer is row, f"{newer.toolchain} after {older.toolchain}"
-    times = [_us(one) for one in (stays, row)]
+    times = [_us(each) for each in (stays, row)]
     if times[0] and times[1] and abs(math.log(times[1] / times[0])) > (noise := _noise(stays, row)):
         fast, slow = sorted(times)
         within = f", noise {noise:.1%}" if noise else ""
         return times[1] == fast, f"{row.tier}: {fast:.4g} us before {slow:.4g} us{within}"
-    dates = [str(one.evidence.get("date", "")) for one in (stays, row)]
+    dates = [str(each.evidence.get("date", "")) for each in (stays, row)]
     if dates[0] != dates[1]:
         return dates[1] > dates[0], f"no time decides: {max(dates)} after {min(dates) or 'a row without a date'}"
     return False, "neither tier, evidence nor date decides: the first stays"

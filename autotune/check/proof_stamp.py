@@ -48,6 +48,13 @@ def claims(kernel: Kernel[Any], device: Device) -> Claims:
     return none if flaws else replace(none, rows={row: _jobs(kernel, row, device, checks) for row in rows})
 
 
+def address_jobs(kernel: Kernel[Any], row: Row, device: Device) -> list[Job]:
+    """Return the jobs that check a row's addresses at the sizes that it serves: shapes alone."""
+    problem: Problem = build(kernel.problem, dict(row.problem), "row")
+    sizes = served_sizes(kernel, (problem, row.config), device, row.intervals)
+    return [Job(kernel.name, key(size), row.config, device.name, addresses=True) for size in sizes]
+
+
 def stamp(given: Claims, right: Collection[Job]) -> str | None:
     """Stamp the table if every row was proved and is still there, and return a line that says so, or why not."""
     unproved = [row for row, jobs in given.rows.items() if not jobs or not set(jobs) <= set(right)]
@@ -66,9 +73,6 @@ def stamp(given: Claims, right: Collection[Job]) -> str | None:
 
 def _jobs(kernel: Kernel[Any], row: Row, device: Device, checks: tuple[Problem, ...]) -> tuple[Job, ...]:
     problem: Problem = build(kernel.problem, dict(row.problem), "row")
-    serves = {name: (low, high) for name, low, high in row.serves}
-    wanted = problems_to_prove(kernel, (problem, row.config), device, checks, serves)
-    sizes = served_sizes(kernel, (problem, row.config), device, serves)
+    wanted = problems_to_prove(kernel, (problem, row.config), device, checks, row.intervals)
     proofs = [Job(kernel.name, key(small), row.config, device.name) for small in wanted]
-    addresses = [Job(kernel.name, key(size), row.config, device.name, addresses=True) for size in sizes]
-    return (*proofs, *addresses) if proofs else ()
+    return (*proofs, *address_jobs(kernel, row, device)) if proofs else ()

@@ -1,4 +1,4 @@
-"""What the GPU of this machine says of rows whose machine code changed: right or wrong, faster or slower.
+"""Verdicts of this machine's GPU on rows whose machine code changed: right or wrong, faster or slower.
 
 Times of two compilers come from two processes and cannot be interleaved, so the baseline is timed before and after, and
 the difference of the two is part of the noise.

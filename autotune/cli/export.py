@@ -101,7 +101,7 @@ def _tables(arguments: argparse.Namespace) -> list[Table]:
     root = arguments.tables or runtime.tables_root()
     paths = [table.path_of(root, device.arch, device.name, name) for name in kernel_names(arguments.kernels)]
     loaded = [table.load(path) for path in paths if path.exists()]
-    tables = [_whole(one, device) for one in loaded]
+    tables = [_whole(table_read, device) for table_read in loaded]
     if not tables:
         raise UsageError(f"no table of {device.name} under {root}; tune or import first")
     return tables

@@ -69,5 +69,5 @@ def _beside_engine(root: Path, wanted: str, *, quiet: bool) -> list[lint.Finding
     release = engine_source.find(wanted, state_root() / "engines")
     files, findings = engine_lint.read(root, release)
     if not quiet:
-        show_rows([vars(one) for one in files], as_json=False, title=f"read by {wanted}")
+        show_rows([vars(file) for file in files], as_json=False, title=f"read by {wanted}")
     return findings

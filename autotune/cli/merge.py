@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         done = [{**row, "decisions": _decisions(merged)} for row, merged in zip(done, plans.values(), strict=True)]
     else:
         for merged in plans.values():
-            for one in _decisions(merged):
-                print(f"{merged.table.kernel} {one['problem']}: {one['taken']} ({one['reason']})")
+            for decision in _decisions(merged):
+                print(f"{merged.table.kernel} {decision['problem']}: {decision['taken']} ({decision['reason']})")
     show(done, left, arguments.json, "dry run" if arguments.dry_run else "merged")
     return 0
 
@@ -93,7 +93,7 @@ def _sources(path: Path, now: Table | None, sources: Sequence[Source]) -> Iterat
     """The table at `path` first, as it is now, then the others."""
     if now is not None:
         yield Source(str(path), now)
-    yield from (one for one in sources if now is None or Path(one.place).resolve() != path.resolve())
+    yield from (source for source in sources if now is None or Path(source.place).resolve() != path.resolve())
 
 
 def _row(path: Path, merged: Merged) -> dict[str, Any]:
@@ -103,5 +103,6 @@ def _row(path: Path, merged: Merged) -> dict[str, Any]:
 
 def _decisions(merged: Merged) -> list[dict[str, str]]:
     return [
-        {"problem": describe_key(one.problem), "taken": one.place, "reason": one.reason} for one in merged.decisions
+        {"problem": describe_key(decision.problem), "taken": decision.place, "reason": decision.reason}
+        for decision in merged.decisions
     ]

@@ -124,13 +124,11 @@ def _proofs(kernel: Kernel[Any], device: Device) -> list[Job]:
 
 def _addresses(kernel: Kernel[Any], device: Device) -> Iterator[Job]:
     """Each row at the sizes that it serves, and each default at sizes past 2^31 elements: shapes alone."""
-    from autotune.tuning.validation.coverage import grown, of_each_format, served_sizes  # it imports Triton
+    from autotune.check.proof_stamp import address_jobs  # it imports Triton
+    from autotune.tuning.validation.coverage import grown, of_each_format
 
     for row in runtime.rows(kernel, device):
-        served = build(kernel.problem, dict(row.problem), f"the table of {kernel.name} on {device.name}")
-        serves = {name: (low, high) for name, low, high in row.serves}
-        for size in served_sizes(kernel, (served, row.config), device, serves):
-            yield Job(kernel.name, key(size), row.config, device.name, addresses=True)
+        yield from address_jobs(kernel, row, device)
     for problem in of_each_format(space.load(kernel, device).check):
         size = grown(kernel, problem, device)
         config = kernel.default(size, device)

@@ -33,7 +33,7 @@ LOOSER = {
 
 
 def counted(gpu, name, sizes=None, parameters=None):
-    """What was counted of a kernel beside what its formula says, of a problem whose tiles are full."""
+    """The counts of a kernel beside its formula, for a problem whose tiles are full."""
     kernel, gpu = registry.load(name), device.named(gpu)
     drawn = {"dtype": gpu.fp8} if "dtype" in kernel.problem.__dataclass_fields__ else {}
     sizes = sizes or kernel_facts.read(name).count

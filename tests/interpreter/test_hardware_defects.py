@@ -1,4 +1,4 @@
-"""What a GPU does and Triton's interpreter hides: each planted defect is named, and its right form is accepted."""
+"""Defects that a GPU shows and the interpreter hides: each planted one is named, and its right form is accepted."""
 
 import pytest
 import small_kernels

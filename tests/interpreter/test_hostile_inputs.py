@@ -1,4 +1,4 @@
-"""What engines send beside nice inputs: NaN, infinities, any bits, experts of other ranks, nothing at all."""
+"""Inputs that engines send beside nice ones: NaN, infinities, any bits, experts of other ranks, nothing at all."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 def call(name, *args, gpu=GPU, **parameters):
-    """What the sanitized kernel returns, all of it written, by its default config with `parameters` put over it."""
+    """Return the outputs of the sanitized kernel, all written, by its default config with `parameters` put over it."""
     kernel = registry.load(name)
     config = Config({**kernel.default(kernel.problem_of(args, gpu), gpu), **parameters})
     with sanitized() as sanitizer:

@@ -134,7 +134,7 @@ OWNED = {
 
 
 def reported(name):
-    """What torch reports of one of OWNED, where the driver tells no more than it must."""
+    """Properties that torch reports of one of OWNED, where the driver tells no more than it must."""
     arch, units, memory_gb = OWNED[name]
     amd = arch.startswith("gfx")
     version = {"gcnArchName": f"{arch}:sramecc+"} if amd else {"major": int(arch[3:-1]), "minor": int(arch[-1])}

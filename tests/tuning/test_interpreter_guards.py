@@ -1,4 +1,4 @@
-"""What the interpreter lacks is told before any config is blamed for it."""
+"""Names that the interpreter lacks are told before any config is blamed for them."""
 
 import pytest
 import triton

@@ -30,7 +30,7 @@ class Terms:
     addresses: Any
     values: Any
     before: Any
-    """What lay at the addresses."""
+    """Values at the addresses before the addition."""
 
 
 @dataclass

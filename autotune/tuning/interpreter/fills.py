@@ -1,4 +1,4 @@
-"""What lanes hold that a load masks off without naming `other`: on a GPU anything, here one of three fills.
+"""Values of lanes that a load masks off without naming `other`: on a GPU anything, here one of three fills.
 
 NaN (all bits set in integers) shows in sums and products; `max`, `min` and other reductions pass over it, so a result
 must also be the same with the largest and with the lowest finite value.

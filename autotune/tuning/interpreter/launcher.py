@@ -111,7 +111,7 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:  # noqa: AN
 
 
 def _device_value(name: str, value: Any, bases: dict[str, int]) -> Any:  # noqa: ANN401
-    """What device code gets for an argument, with pointers that begin at `bases`."""
+    """Return an argument as device code gets it, with pointers that begin at `bases`."""
     from triton.runtime import interpreter
 
     if isinstance(value, Tensor):

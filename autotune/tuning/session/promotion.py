@@ -185,8 +185,7 @@ def superseded(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
 def _covers(new: Row, old: Row) -> bool:
     if not new.serves or new.rank > old.rank or new.problem == old.problem:
         return False
-    ends = {name: (low, high) for name, low, high in new.serves}
-    here, there = dict(new.problem), dict(old.problem)
+    ends, here, there = new.intervals, dict(new.problem), dict(old.problem)
     same = here.keys() == there.keys() and all(here[n] == there[n] for n in here if n not in ends)
     return same and all(low <= int(there[name]) <= high for name, (low, high) in ends.items())
 

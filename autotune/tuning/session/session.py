@@ -75,7 +75,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Past:
-    """What a session begins with: where its trials are kept, the table's sound rows, and trials on other devices."""
+    """The beginnings of a session: where its trials are kept, the table's sound rows, and trials on other devices."""
 
     trials: BaseStorage
     rows: Sequence[Row]

@@ -108,7 +108,7 @@ def cut_journal(text, folder):
 
 
 def read_journal(text, folder):
-    """Of a damaged journal the lines before the damage are kept, and the whole file lies beside it."""
+    """The lines of a damaged journal before its damage are kept, and the whole file lies beside it."""
     for old in folder.glob("damaged.log*"):
         old.unlink()
     path = folder / "damaged.log"
