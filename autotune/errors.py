@@ -19,9 +19,23 @@ import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
+TROUBLESHOOTING = "docs/troubleshooting.md"
+
 
 class AutotuneError(Exception):
     """Any error that this package raises on purpose; the command line prints it and exits with 2."""
+
+    section: ClassVar[str] = "commands-and-names"
+    """Anchor of the part of the troubleshooting page that explains errors of this class."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.add_note(self.help())  # Python shows it below a traceback
+
+    @classmethod
+    def help(cls) -> str:
+        """Return the line that names the page; the command line prints it below the message."""
+        return f"See {TROUBLESHOOTING}#{cls.section}"
 
 
 class UsageError(AutotuneError):
@@ -29,23 +43,25 @@ class UsageError(AutotuneError):
 
 
 class DeviceError(AutotuneError):
-    pass
+    section = "devices"
 
 
 class ToolchainError(AutotuneError):
-    pass
+    section = "compilers"
 
 
 class SpaceError(AutotuneError):
-    pass
+    section = "search-spaces"
 
 
 class TableError(AutotuneError):
-    pass
+    section = "tables"
 
 
 class MachineError(AutotuneError):
     """Ends a session, which keeps nothing of it: after the repair the same command tunes as if nothing had been."""
+
+    section = "this-machine"
 
     @classmethod
     def of(cls, error: OSError, place: object = None) -> "MachineError":
@@ -56,6 +72,7 @@ class MachineError(AutotuneError):
 
 
 class CandidateFailed(AutotuneError):
+    section = "configs-that-fail"
     stage: ClassVar[str] = "candidate"
 
 
@@ -81,6 +98,12 @@ class Defect(WrongResult):
     def __init__(self, kind: str, place: str, program: tuple[int, ...], argument: str, offset: int, more: str) -> None:
         self.kind, self.place, self.program, self.argument, self.offset = kind, place, program, argument, offset
         super().__init__(f"{place}: program {program}: {kind}: {argument}[{offset}], {more}")
+
+
+def told(error: AutotuneError | OSError, about: str = "") -> str:
+    """Return what a command prints of an error: `about`, the message, and below it the page that explains it."""
+    explained = type(error) if isinstance(error, AutotuneError) else MachineError
+    return f"error: {about}{error}\n{explained.help()}"
 
 
 def _remedy(error: OSError) -> str:

@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 from typing import Any, NoReturn
 
 from autotune.cli import completion
-from autotune.errors import AutotuneError
+from autotune.errors import AutotuneError, MachineError, told
 from autotune.toolchain import compiler_environment
 
 BEGIN = """where to begin:
@@ -45,14 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except AutotuneError as error:
-        _tell(error, str(error), arguments)
+        _tell(error, told(error), arguments)
         return 2
     except BrokenPipeError:
         # The reader of a pipe left; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a path that no file system takes, a full disk
-        _tell(error, f"{error}; name another file or folder", arguments)
+        _tell(error, told(MachineError(f"{error}; name another file or folder")), arguments)
         return 2
     except KeyboardInterrupt:
         print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tell(error: Exception, message: str, arguments: argparse.Namespace) -> None:
     if arguments.verbose:
         traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+    print(message, file=sys.stderr)
 
 
 class _Version(argparse.Action):

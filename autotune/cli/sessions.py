@@ -16,7 +16,7 @@ from autotune.cli.output import show_rows
 from autotune.cli.progress import progress_bar
 from autotune.config import Problem
 from autotune.device import Device
-from autotune.errors import AutotuneError
+from autotune.errors import AutotuneError, told
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
@@ -82,7 +82,7 @@ def _ended_well(name: str, step: Callable[[], _T]) -> _T | None:
     try:
         return step()
     except (AutotuneError, OSError) as error:
-        print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+        print(told(error, f"{name}: "), file=sys.stderr, flush=True)
         return None
 
 

@@ -24,7 +24,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from autotune.errors import AutotuneError, UsageError, did_you_mean
+from autotune.errors import AutotuneError, UsageError, did_you_mean, told
 from benchmarks.gpu_run.context import device_of, kernels_of
 from benchmarks.gpu_run.plan import SECONDS, STEPS, chosen
 from benchmarks.gpu_run.read import written
@@ -52,7 +52,7 @@ def main() -> int:
             if arguments.out.is_dir():
                 print(f"page: {written(arguments.out)}")
     except AutotuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(told(error), file=sys.stderr)
         return 2
     return 0
 

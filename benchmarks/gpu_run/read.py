@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from autotune.errors import AutotuneError
+from autotune.errors import AutotuneError, told
 from autotune.files import write
 from benchmarks.gpu_run.page import page
 from benchmarks.gpu_run.results import load
@@ -25,7 +25,7 @@ def main() -> int:
     try:
         print(written(parser.parse_args().folder))
     except AutotuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(told(error), file=sys.stderr)
         return 2
     return 0
 
