@@ -1,8 +1,8 @@
-"""Writes docs/reference/command_line.md from the parsers of the command line.
+"""Writes docs/reference/command_line.md and the pages of docs/reference/commands/ from the parsers.
 
 python -m tools.write_cli_reference
 
-`tests/docs/test_reference.py` fails where the page is not what this would write.
+`tests/docs/test_reference.py` fails where a page is not what this would write.
 """
 
 from __future__ import annotations
@@ -14,11 +14,23 @@ from pathlib import Path
 
 from autotune import cli
 
-PAGE = Path(__file__).parents[1] / "docs/reference/command_line.md"
+REFERENCE = Path(__file__).parents[1] / "docs/reference"
+
+GROUPS = {
+    "looking": ("Commands that look", ("doctor", "list", "devices", "explain", "show", "completion")),
+    "tuning": ("Commands that tune and rank", ("tune", "predict", "compile", "learn", "compare-model")),
+    "tables": ("Commands for tables", ("lint", "merge", "import", "export", "bundle")),
+    "proving": ("Commands that prove and check", ("validate", "check", "bisect")),
+}
+"""Title and commands of each page of `commands/`. Every command is on one page."""
 
 _INTRODUCTION = """# Command line
 
 Generated from the parsers by `python -m tools.write_cli_reference`; `autotune COMMAND --help` says the same.
+
+| command | what it does |
+|---|---|
+{commands}
 
 Results go to stdout; progress and errors go to stderr. Every command takes `--json`, which prints all that a table
 shows and more, `-q` for no progress, and `-v` for all progress, all reasons, and the place where an error was raised.
@@ -49,20 +61,44 @@ A problem is written as `name=value` pairs joined by commas, such as `m=64,n=204
 left out, and `dtype` is the device's own FP8 where it is. `autotune list --wide` shows the fields of each kernel.
 """
 
+_ABOUT_PAGES = """Generated from the parsers. What all commands share, such as `--json` and exit codes, is on
+[Command line](../command_line.md).
+"""
+
 _EVERYWHERE = {"help", "json", "quiet", "verbose"}
 
 
-def page() -> str:
-    """Return the text of the page."""
-    (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
-    parts = [_command(name, parser) for name, parser in commands.choices.items()]
-    return "\n".join([_INTRODUCTION, *parts])
+def pages() -> dict[Path, str]:
+    """Return the text of each page. Raises ValueError where `GROUPS` and the commands differ."""
+    (parsers,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    grouped = [name for _, names in GROUPS.values() for name in names]
+    if sorted(grouped) != sorted(parsers.choices):
+        differ = ", ".join(sorted(set(grouped) ^ set(parsers.choices))) or "a command stands twice"
+        raise ValueError(f"GROUPS must name each command once: {differ}")
+    rows = [
+        f"| [`{name}`](commands/{page}.md#autotune-{name}) | {_in_short(parsers.choices[name])} |"
+        for page, (_, names) in GROUPS.items()
+        for name in names
+    ]
+    written = {REFERENCE / "command_line.md": _INTRODUCTION.replace("{commands}", "\n".join(rows))}
+    for page, (title, names) in GROUPS.items():
+        parts = [f"# {title}\n\n{_ABOUT_PAGES}", *(_command(name, parsers.choices[name]) for name in names)]
+        written[REFERENCE / "commands" / f"{page}.md"] = "\n".join(parts)
+    return written
+
+
+def _about(parser: argparse.ArgumentParser) -> str:
+    about = parser.description or ""
+    return f"{about[0].upper()}{about[1:].rstrip('.')}."
+
+
+def _in_short(parser: argparse.ArgumentParser) -> str:
+    return re.split("[;:]", _about(parser))[0].rstrip(".")
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> str:
     rows = [_row(action) for action in parser._actions if action.dest not in _EVERYWHERE]
-    about = parser.description or ""
-    lines = [f"## autotune {name}", f"{about[0].upper()}{about[1:].rstrip('.')}.", ""]
+    lines = [f"## autotune {name}", _about(parser), ""]
     if rows:
         lines += ["| argument | meaning |", "|---|---|", *rows, ""]
     examples = (parser.epilog or "").removeprefix("examples:\n").rstrip()
@@ -99,4 +135,6 @@ def _dedented(examples: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Code blocks of README and docs/, with what their pages say of testing them.
+"""Code blocks and headings of README and docs/, with what their pages say of testing them.
 
 A comment in the line before a block changes how it is tested; the reason after the comma is for the reader:
     <!-- test: slow -->             run in the slow suite only
@@ -60,6 +60,12 @@ def blocks(page: Path) -> list[Block]:
         found.append(Block(page, line, match["language"], "\n".join(lines) + "\n", how))
     # An included file, as `--8<--` writes it, is run by its own test.
     return [block for block in found if block.language in RUNNABLE and not block.text.startswith("--8<--")]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the site and GitHub give to the headings of `page`."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def without_numbers(text: str) -> str:

@@ -4,7 +4,7 @@ import re
 from importlib import import_module
 
 import pytest
-from markdown_blocks import ROOT
+from markdown_blocks import ROOT, anchors
 
 from autotune import cli
 from autotune.errors import TROUBLESHOOTING, AutotuneError, Defect, TableError
@@ -16,12 +16,6 @@ for name in ("tuning.measurement.bench", "tuning.validation.row_batches"):
 
 def classes(parent=AutotuneError):
     return [parent, *(below for child in parent.__subclasses__() for below in classes(child))]
-
-
-def anchors(page):
-    """The anchors that the site and GitHub give to the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
