@@ -121,9 +121,11 @@ def _trials(arguments: argparse.Namespace) -> list[Trials]:
     kernels = map(registry.load, kernel_names(arguments.kernels))
     found = [one for kernel in kernels for one in trials.read(state_root(), filed, kernel)]
     if not found:
-        raise UsageError(
-            f"no trials of {filed} under {state_root()} for the present kernels; tune first, or name its AUTOTUNE_STATE"
+        rehearsed = sorted(path.name for path in (state_root() / "journal").glob(f"{filed}.*"))
+        remedy = (
+            f"name --device {rehearsed[0]}, which has some" if rehearsed else "tune first, or name its AUTOTUNE_STATE"
         )
+        raise UsageError(f"no trials of {filed} under {state_root()} for the present kernels; {remedy}")
     return found
 
 

@@ -1,5 +1,6 @@
 """Every example runs as it stands."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +29,16 @@ def test_engine_example_serves_and_records_one_miss():
     said = run(PYTHON, "examples/engine/engine.py", AUTOTUNE_TABLES=str(ROOT / "tuned_configs"))
     assert said.count("BLOCK_M") == 4
     assert "1 shapes without a row" in said
+
+
+@pytest.mark.thorough
+def test_notebook_runs_from_its_first_cell_to_its_last(tmp_path):
+    """Without Jupyter: the cells hold plain Python, and assert what their text says."""
+    cells = json.loads((EXAMPLES / "session_report.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert not [cell for cell in cells if cell.get("outputs")], "results differ from machine to machine: clear them"
+    script = tmp_path / "notebook.py"
+    script.write_text("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+    run(PYTHON, str(script))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from autotune.errors import UsageError
 from autotune.tuning.interpreter.sanitizer import sanitized
 
 
+@pytest.mark.thorough
 def test_shared_alignment_gives_same_result():
     gpu = device.named("mi355x")
     align, gemm = registry.load("moe/align"), registry.load("moe/bf16_grouped_gemm")

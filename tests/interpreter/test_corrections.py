@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from bf16_arithmetic import conversions, dots, operations
 
 from autotune.tuning.interpreter.corrections import correct_interpreter
@@ -15,6 +16,7 @@ def test_corrected_interpreter_agrees_with_torch():
     assert (dots(1000), operations(1000), conversions()) == (0, 0, 0)
 
 
+@pytest.mark.thorough
 def test_interpreter_as_it_comes_is_wrong():
     """In a process of its own: corrections last as long as the process."""
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("bf16_arithmetic.py"))]

@@ -117,6 +117,7 @@ SERVED = [
 """GPU, kernel, problem and parameters: the layouts, formats and splits that the workload asks for."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("gpu", "name", "sizes", "parameters"), SERVED)
 def test_formula_of_served_layout_is_within_5_percent(gpu, name, sizes, parameters):
     row = counted(gpu, name, sizes, parameters)

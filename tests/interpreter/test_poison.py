@@ -100,6 +100,7 @@ def check(kernel):
     return poisoned
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in registry.names()]
 )

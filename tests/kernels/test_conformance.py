@@ -175,6 +175,15 @@ def check_right(provers, tried):
     assert all(0 <= result["error"] <= 1 for _, result in results)
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_default_is_right_on_smallest_problem(name, provers):
+    """One proof of each kernel; all check problems are in the thorough test below."""
+    kernel, gpu = registry.load(name), device.named("mi355x")
+    problem = min(space.load(kernel, gpu).check, key=lambda problem: problem.bytes_moved)
+    check_right(provers, [Job(name, key(problem), kernel.default(problem, gpu), gpu.name)])
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize(("gpu_name", "first"), [("mi355x", 0), ("mi300x", 1)], ids=["mi355x", "mi300x"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_sampled_configs_are_right(name, gpu_name, first, provers):

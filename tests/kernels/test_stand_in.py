@@ -24,6 +24,7 @@ def job(kernel, problem, device):
     return Job(kernel.name, key(problem), kernel.default(problem, device), device.name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", registry.names())
 def test_check_runs_on_one_device_and_finds_what_is_unwritten(name):
     """Launches do nothing, so that every output is what the allocator gave; nothing may be of the CPU before that."""

@@ -43,6 +43,7 @@ def test_identity_ignores_comments_docstrings_and_formatting(folder):
     assert read(folder, GEMM) == before
 
 
+@pytest.mark.thorough
 def test_constant_of_device_helper_changes_its_readers(folder):
     edited(folder / "_quant.py", "AMAX_FLOOR = ", "AMAX_FLOOR = 2 * ")
     after, before = everywhere(folder), everywhere(KERNELS)

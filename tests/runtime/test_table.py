@@ -81,6 +81,7 @@ def test_damage_is_named(change, message):
         table.loads(json.dumps(data), "place.json")
 
 
+@pytest.mark.thorough
 @given(
     st.text()
     | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)).map(

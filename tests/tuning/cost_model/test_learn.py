@@ -70,6 +70,7 @@ def tables(tmp_path, monkeypatch):
     return tmp_path / "tables"
 
 
+@pytest.mark.thorough
 def test_measurements_move_prior_on_other_problems(state, capsys):
     *seen, unseen = PROBLEMS[0], PROBLEMS[1], PROBLEMS[3]
     for problem in seen:

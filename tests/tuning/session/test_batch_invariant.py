@@ -220,6 +220,7 @@ def rows_of(provers, kernel, problems, pair, gpu):
     return provers.submit(rows_job, RowsJob(kernel.name, tuple(map(key, problems)), tuple(pair), gpu.name)).result()
 
 
+@pytest.mark.thorough
 def test_another_order_has_other_bits(provers):
     problem = [GEMM.problem(3, 16, 256)]
     small = {"BLOCK_M": 16, "BLOCK_N": 32, "num_warps": 4}
@@ -265,6 +266,7 @@ def test_configs_of_one_order_give_rows_same_bits(name, gpu_name, provers):
 TUNE = ["tune", "norm/layer_norm", "--device", "mi355x", "--problem", "rows=3,cols=256"]
 
 
+@pytest.mark.thorough
 def test_rows_of_one_order_have_tables_of_their_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AUTOTUNE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "tables"))

@@ -23,6 +23,8 @@ from autotune.tuning.session.crash_log import Crash, CrashLog
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Job, Limits
 
+pytestmark = pytest.mark.thorough
+
 KERNEL, DEVICE = "quant/fp8_group_quant", "mi355x"
 SIZES = (64, 1024)
 FAULTS = Faults(hang=0.15, segfault=0.1, sticky=0.1, wrong=0.2, out_of_memory=0.05)

@@ -107,11 +107,15 @@ def disk_that_is_full(tmp_path, state):
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-FAULTS = (assembler_that_crashes, assembler_that_does_not_run, cache_that_cannot_be_written, disk_that_is_full)
+RARER = (assembler_that_crashes, assembler_that_does_not_run, cache_that_cannot_be_written)
 
 
 @pytest.mark.usefixtures("tables", "unproved")
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault",
+    [disk_that_is_full, *(pytest.param(fault, marks=pytest.mark.thorough) for fault in RARER)],
+    ids=lambda fault: fault.__name__,
+)
 def test_machine_fault_is_named_and_gone_once_repaired(fault, tmp_path, state, undisturbed, capsys):
     with fault(tmp_path, state) as message:
         assert main(TUNE) == 2
@@ -165,7 +169,10 @@ def outcomes(folder, bench):
 
 
 @pytest.mark.usefixtures("unproved")
-@pytest.mark.parametrize(("healthy", "message"), [(0, "the default config failed"), (3, "which ran before")])
+@pytest.mark.parametrize(
+    ("healthy", "message"),
+    [(0, "the default config failed"), pytest.param(3, "which ran before", marks=pytest.mark.thorough)],
+)
 def test_driver_that_raises_ends_session(tmp_path, healthy, message):
     bench = Simulated(3, Driver(tmp_path / "broken", healthy))
     (tmp_path / "broken").touch()
