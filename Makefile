@@ -12,7 +12,7 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install -q "$(TORCH)" "$(TRITON)"
-	$(BIN)/python -m pip install -q -e . --group test --group check
+	$(BIN)/python -m pip install -q -e ".[tune]" --group test --group check
 	touch $@
 
 tune: setup  # the three kernels of the first release; `autotune tune` without names takes every kernel

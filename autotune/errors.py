@@ -4,6 +4,7 @@ AutotuneError
 ├── UsageError            a command, argument or call that cannot be meant
 ├── DeviceError           an unknown device, or none present
 ├── ToolchainError        the Triton installed here cannot do what was asked; no config is to blame
+├── PackageError          a package that was asked for is not installed; also an ImportError
 ├── SpaceError            a search-space YAML that cannot be read whole
 ├── TableError            a tuned table that cannot be read whole
 ├── MachineError          a disk, compiler, driver or process of this machine failed: no config is to blame
@@ -48,6 +49,10 @@ class DeviceError(AutotuneError):
 
 class ToolchainError(AutotuneError):
     section = "compilers"
+
+
+class PackageError(AutotuneError, ImportError):
+    pass
 
 
 class SpaceError(AutotuneError):

@@ -26,11 +26,11 @@ def check(name: str) -> None:
 
 
 def load(name: str) -> Kernel[Any]:
-    """The kernel `family/kernel`. Raises UsageError."""
+    """The kernel `family/kernel`. Raises UsageError; PackageError where torch or Triton is not installed."""
     check(name)
-    from autotune.kernel import Kernel
-
     family, stem = name.split("/")
     kernel = getattr(import_module(f"autotune.kernels.{family}.{stem}"), stem)
+    from autotune.kernel import Kernel
+
     assert isinstance(kernel, Kernel), f"{name}: the public name of the file must be made by @tunable"
     return kernel

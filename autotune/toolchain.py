@@ -26,26 +26,33 @@ NEWEST = TRIED[-1]
 """The release that the Makefile installs and that messages recommend."""
 
 OLDEST_TORCH = "2.11.0"
-"""The oldest torch on which the quick tests have passed."""
+"""The oldest torch on which the quick tests have passed: what every use but serving needs."""
 
 _FP_FUSION = "TRITON_DEFAULT_FP_FUSION"
 
 
 @dataclass(frozen=True)
 class Use:
-    """Something that an environment is for, and the oldest Triton release that can do it."""
+    """Something that an environment is for: the oldest releases that can do it, and the extra that it needs."""
 
     name: str
     oldest: str
+    """Triton release."""
     lacks: str
     """Words that end a refusal: what an older release does not have."""
+    extra: str = "tune"
+    """One of `packages.EXTRAS`; empty where torch and Triton are enough."""
+    oldest_torch: str = OLDEST_TORCH
 
 
-SERVE = Use("serve tuned configs", TRIED[0], "older releases were never tried")
+SERVE = Use("serve tuned configs", TRIED[0], "older releases were never tried", extra="")
 TUNE = Use("compile and tune", TRIED[0], "older releases were never tried")
 PROVE = Use("prove configs in the interpreter", TRIED[0], "older interpreters were never tried")
 PROVE_FP4 = Use("prove native FP4 in the interpreter", "3.8.0", "older interpreters have no tl.dot_scaled")
-USES = (SERVE, TUNE, PROVE, PROVE_FP4)
+CLUSTER = Use("tune on a cluster", TRIED[0], "older releases were never tried", extra="ray")
+SHARE = Use("share trials in PostgreSQL", TRIED[0], "older releases were never tried", extra="postgresql")
+LEARN = Use("learn from measured trials", TRIED[0], "older releases were never tried", extra="learn")
+USES = (SERVE, TUNE, PROVE, PROVE_FP4, CLUSTER, SHARE, LEARN)
 
 
 def release(version: str) -> tuple[int, int]:

@@ -6,6 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from autotune import packages
+
+packages.require_launchers()  # in words, before a kernel's own import fails
+
 
 class Family(ModuleType):
     """A family folder, whose attributes are its kernels: `norm.rms_norm(...)` is a plain call."""

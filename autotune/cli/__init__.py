@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module, metadata
 from typing import Any, NoReturn
 
+from autotune import packages
 from autotune.cli import completion
 from autotune.errors import AutotuneError, MachineError, told
 from autotune.toolchain import compiler_environment
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     arguments = _parser().parse_args(words)
     try:
+        if arguments.extra:
+            packages.require(arguments.extra)
         code: int = arguments.run(arguments)
     except AutotuneError as error:
         _tell(error, told(error), arguments)
@@ -71,7 +74,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:  # noqa: ANN401
         try:
-            version = metadata.version("deepseek-autotune")
+            version = metadata.version(packages.DISTRIBUTION)
         except metadata.PackageNotFoundError:
             version = "of a checkout that is not installed"
         print(f"autotune {version}")

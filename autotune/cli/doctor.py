@@ -11,21 +11,25 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import registry, runtime, table
+from autotune import packages, registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
-from autotune.errors import AutotuneError, DeviceError
+from autotune.errors import AutotuneError, DeviceError, ToolchainError
 from autotune.state import state_root
 from autotune.toolchain import (
+    CLUSTER,
+    LEARN,
     PROVE,
     PROVE_FP4,
+    SHARE,
     TUNE,
     USES,
     Use,
     back_end,
     compilers_for,
+    order,
     remedy,
-    supports,
+    require,
     triton_version,
     was_tried,
 )
@@ -40,9 +44,10 @@ Diagnosis = tuple[str, bool, str]
 _BACK_ENDS = {"nvidia": ("compile for NVIDIA", "sm_100"), "amd": ("compile for AMD", "gfx950")}
 _MEASURE = "measure on a GPU"
 _RECORD = "device record"
-_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_MEASURE, _RECORD, PROVE_FP4.name}
+_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_MEASURE, _RECORD}
+_OPTIONAL |= {use.name for use in (PROVE_FP4, CLUSTER, SHARE, LEARN)}
 """Worth saying, no failure: a machine with no GPU tunes to the model, a Triton may be built for one vendor,
-a record may round."""
+a record may round, an extra serves who asks for it."""
 
 
 def add(commands: Commands) -> None:
@@ -52,6 +57,7 @@ def add(commands: Commands) -> None:
         "what this machine can do, and what is missing; with --timing, the smallest gain that its GPUs can tell",
         "  autotune doctor\n  autotune doctor --timing\n"
         "  autotune doctor --timing --bench simulated:0 --device mi355x   # a rehearsal",
+        extra="",
     )
     parser.add_argument("--timing", action="store_true", help="race a kernel against itself and print the noise floor")
     parser.add_argument("--bench", metavar="BENCH", help="gpu (default) or simulated:SEED; with --timing")
@@ -64,10 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
         return _timing(arguments)
     rows = [{"check": name, "ok": "yes" if fine else "NO", "detail": detail} for name, fine, detail in _findings()]
     show_rows(rows, arguments.json)
-    return 1 if any(row["ok"] == "NO" and row["check"] not in _OPTIONAL for row in rows) else 0
+    # An engine's image serves and need not tune.
+    optional = _OPTIONAL | ({TUNE.name, PROVE.name} if packages.absent(packages.EXTRAS["tune"]) else set())
+    return 1 if any(row["ok"] == "NO" and row["check"] not in optional for row in rows) else 0
 
 
 def _timing(arguments: argparse.Namespace) -> int:
+    packages.require(TUNE.extra)
     from autotune.tuning.measurement import gpu, hardware, simulated
     from autotune.tuning.session.noise import noise
 
@@ -103,16 +112,14 @@ def _noise_row(bench: Bench, device: Device, slot: int, noise_floor: Noise) -> d
 
 
 def _findings() -> Iterator[Diagnosis]:
-    import torch
-
-    triton = triton_version()
-    versions = {"torch": torch.__version__, "triton": triton, "optuna": importlib.metadata.version("optuna")}
-    yield "packages", True, ", ".join(f"{name} {version}" for name, version in versions.items())
-    for name, arch in _BACK_ENDS.values():
-        yield name, *_attempt(partial(compilers_for, arch))
-    yield from (_use(use, triton) for use in USES)
-    yield _MEASURE, *_attempt(_gpus)
-    yield _RECORD, *_attempt(_record)
+    yield "packages", *_attempt(_versions)
+    if not packages.absent(packages.LAUNCHERS):
+        for name, arch in _BACK_ENDS.values():
+            yield name, *_attempt(partial(_compilers, arch))
+        for use in USES:
+            yield use.name, *_attempt(partial(_use, use))
+        yield _MEASURE, *_attempt(_gpus)
+        yield _RECORD, *_attempt(_record)
     yield "kernels", True, f"{len(registry.names())}; `autotune list` names them"
     yield "tables", *_attempt(_tables)
     state = state_root()
@@ -122,17 +129,41 @@ def _findings() -> Iterator[Diagnosis]:
     yield "state folder", writable, f"{state}, {free_gb:.0f} GB free (AUTOTUNE_STATE names another)"
 
 
-def _use(use: Use, triton: str) -> Diagnosis:
-    if not supports(use, triton):
-        return use.name, False, f"{use.lacks}; {remedy(use)}"
+def _versions() -> str:
+    """Raises PackageError where torch or Triton is absent."""
+    packages.require_launchers()
+    import torch
+
+    versions = {"torch": torch.__version__, "triton": triton_version()}
+    if not packages.absent(["optuna"]):
+        versions["optuna"] = importlib.metadata.version("optuna")
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _compilers(arch: str) -> str:
+    """Raises PackageError or ToolchainError where nothing can be compiled for `arch`."""
+    packages.require(TUNE.extra)
+    return compilers_for(arch)
+
+
+def _use(use: Use) -> str:
+    """The compiler that does it. Raises PackageError or ToolchainError with what is lacking, and its remedy."""
+    import torch
+
+    triton = triton_version()
+    require(use, triton)
+    if order(torch.__version__) < order(use.oldest_torch):
+        raise ToolchainError(f"torch {torch.__version__} is older than any tried: {use.oldest_torch} is the oldest")
+    if use.extra:
+        packages.require(use.extra)
     if use is PROVE:
         from autotune.tuning.interpreter.releases import missing_names
 
         if missing := missing_names():
-            return use.name, False, f"the interpreter of triton {triton} has no {', '.join(missing)}; {remedy(use)}"
+            raise ToolchainError(f"the interpreter of triton {triton} has no {', '.join(missing)}; {remedy(use)}")
     if use is TUNE and not any(map(back_end, _BACK_ENDS)):
-        return use.name, False, f"triton {triton} was built without a back end for either vendor; {remedy()}"
-    return use.name, True, f"triton {triton}{'' if was_tried(triton) else f', newer than any tried; {remedy()}'}"
+        raise ToolchainError(f"triton {triton} was built without a back end for either vendor; {remedy()}")
+    return f"triton {triton}{'' if was_tried(triton) else f', newer than any tried; {remedy()}'}"
 
 
 def _gpus() -> str:

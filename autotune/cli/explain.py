@@ -20,6 +20,7 @@ def add(commands: Commands) -> None:
         "explain",
         "which config serves a problem, and why",
         "  autotune explain gemm/fp8_block_scaled m=50,n=2048,k=7168 --device mi355x",
+        extra="",
     )
     parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
     parser.add_argument("problem", help="name=value pairs joined by commas")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autotune import registry
+from autotune import packages, registry
 from autotune.config import Problem, parse
 from autotune.device import Device
 
@@ -25,8 +25,8 @@ WIDTH = 100
 """Columns of a table where no terminal says how wide it is."""
 
 
-def command(commands: Commands, name: str, about: str, examples: str) -> argparse.ArgumentParser:
-    """Add a subcommand with `--json`, `-v`, `-q`, and examples in its help."""
+def command(commands: Commands, name: str, about: str, examples: str, extra: str = "tune") -> argparse.ArgumentParser:
+    """Add a subcommand with `--json`, `-v`, `-q`, and examples in its help; `extra` has the packages that it needs."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=re.split("[;:]", about)[0],
@@ -34,6 +34,7 @@ def command(commands: Commands, name: str, about: str, examples: str) -> argpars
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(extra=extra)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="show no progress")
@@ -57,12 +58,15 @@ def show_rows(
     if not rows:
         print("nothing to show")
         return
+    shown = [name for name in rows[0] if any(row[name] not in (None, "", {}) for row in rows)]
+    if packages.absent(["rich"]):
+        print("\n".join(_aligned([shown, *([_cell(row[name]) for name in shown] for row in rows)])))
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = [name for name in rows[0] if any(row[name] not in (None, "", {}) for row in rows)]
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for name in shown:
         right = all(isinstance(row[name], int | float) for row in rows)
@@ -81,6 +85,12 @@ def show_rows(
         pydoc.pager(text)
     else:
         print(text)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for an environment that only serves, without rich."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401

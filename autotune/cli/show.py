@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
         "  autotune show gemm/fp8_block_scaled --device mi355x\n"
         "  autotune show --device b200 --wide            a line for each row, with tier, toolchain and code hash\n"
         "  autotune show --device b200 --csv > b200.csv",
+        extra="",
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")

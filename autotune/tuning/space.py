@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from autotune import arch as archs
 from autotune.config import Config, Problem, Scalar, build
 from autotune.device import Device
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from autotune.kernel import Kernel
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ten times as fast where PyYAML came with libyaml."""
 
 KEYS = frozenset({"params", "per_arch", "reduction", "check", "compile"}) | {
     *("hot_paths", "not_called", "count", "large", "largest_index")  # read by `kernel_facts`
@@ -102,8 +97,11 @@ def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
 
 def read_file(path: Path) -> dict[str, Any]:
     """Return what a search space's file holds, its keys checked. Raises SpaceError."""
+    import yaml  # `--help` and the commands of an environment that only serves do without
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML came with libyaml
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
     _keys(data, KEYS, str(path))

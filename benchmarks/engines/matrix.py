@@ -23,9 +23,10 @@ from pathlib import Path
 from types import ModuleType
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from autotune import device as devices
-from autotune import registry, table
+from autotune import registry, table, toolchain
 from autotune.check import engine_lint, engine_source
 from autotune.check.engine_source import Release
 from autotune.config import Config, build, key
@@ -124,14 +125,17 @@ def exports(release: Release) -> None:
 
 
 def dependencies(release: Release) -> None:
-    """No version that the engine pins is outside what we ask for."""
-    ours = {one.name: one for one in map(Requirement, OURS["dependencies"])}
+    """No version that the engine pins is outside what we ask for, with the extra `tune` or without."""
+    floors = (f"torch>={toolchain.SERVE.oldest_torch}", f"triton>={toolchain.SERVE.oldest}")
+    asked = (*floors, *OURS["dependencies"], *OURS["optional-dependencies"]["tune"])
+    ours = {canonicalize_name(one.name): one for one in map(Requirement, asked)}
     (metadata,) = release.folder.glob("*.dist-info/METADATA")
     lines = (line.partition(":")[2] for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist:"))
     for theirs in map(Requirement, lines):
         pinned = [one.version for one in theirs.specifier if one.operator == "=="]
-        if theirs.name in ours and pinned and not (theirs.marker and "extra" in str(theirs.marker)):
-            assert ours[theirs.name].specifier.contains(pinned[0]), f"{theirs} and our {ours[theirs.name]}"
+        name = canonicalize_name(theirs.name)
+        if name in ours and pinned and not (theirs.marker and "extra" in str(theirs.marker)):
+            assert ours[name].specifier.contains(pinned[0]), f"{theirs} and our {ours[name]}"
 
 
 CHECKS: dict[str, Check] = {

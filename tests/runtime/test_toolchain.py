@@ -99,7 +99,7 @@ def test_messages_name_no_range_of_releases_of_their_own():
 
 
 def test_floors_of_package_are_what_was_tried():
-    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cpu"]
     floors = dict(requirement.split(">=") for requirement in requirements)
     assert floors["torch"] == toolchain.OLDEST_TORCH.removesuffix(".0")
     assert floors["triton"] == toolchain.TRIED[0].removesuffix(".0")
@@ -112,7 +112,8 @@ def test_doctor_says_which_uses_release_has(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "triton_version", lambda: "3.7.1+git4cff872c")
     main(["doctor", "--json"])
     rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
-    assert [rows[use.name]["ok"] for use in toolchain.USES] == ["yes", "yes", "yes", "NO"]
+    uses = (toolchain.SERVE, toolchain.TUNE, toolchain.PROVE, toolchain.PROVE_FP4)
+    assert [rows[use.name]["ok"] for use in uses] == ["yes", "yes", "yes", "NO"]
     assert "pip install triton==" in rows[toolchain.PROVE_FP4.name]["detail"]
 
 

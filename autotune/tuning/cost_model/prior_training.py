@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autotune import packages
 from autotune.errors import UsageError
 from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model import prior
@@ -48,7 +49,7 @@ def trained(problems: Sequence[MeasuredProblem], seed: int = 0) -> tuple[float, 
     try:
         from sklearn.ensemble import GradientBoostingClassifier
     except ImportError as error:
-        raise UsageError("learning needs scikit-learn: pip install 'deepseek-autotune[learn]'") from error
+        raise UsageError(f"learning needs scikit-learn: {packages.remedy('learn')}") from error
     rng = np.random.default_rng(seed)
     drawn = [_sample(problem, rng) for problem in problems]
     rows = np.concatenate([rows for rows, _ in drawn])

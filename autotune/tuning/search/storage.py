@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalStorageReplayResult
 
-from autotune import files
+from autotune import files, packages
 from autotune.errors import UsageError
 
 _LONGEST_NAME = 512
@@ -168,7 +168,7 @@ def database(url: str) -> BaseStorage:
         return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
         raise UsageError(
-            f"--storage {shown}: its driver is not installed; pip install 'deepseek-autotune[postgresql]'"
+            f"--storage {shown}: its driver is not installed; {packages.remedy('postgresql')}"
         ) from error
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from autotune import packages
 from autotune.errors import DeviceError, UsageError
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session.executors import Executors, Start, lane
@@ -56,7 +57,7 @@ def _connected(address: str) -> Any:  # noqa: ANN401 - Ray is an optional extra 
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--ray: Ray is not installed; pip install 'deepseek-autotune[ray]'") from error
+        raise UsageError(f"--ray: Ray is not installed; {packages.remedy('ray')}") from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:
