@@ -52,7 +52,7 @@ class ToolchainError(AutotuneError):
 
 
 class PackageError(AutotuneError, ImportError):
-    pass
+    section = "this-machine"
 
 
 class SpaceError(AutotuneError):
