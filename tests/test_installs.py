@@ -25,7 +25,14 @@ RELEASES = {
 }
 """Engine releases, and the Triton that their torch pins."""
 
-COMMON = {"numpy": "1.26.4", "pandas": "2.2.3", "scipy": "1.13.1", "PyYAML": "6.0.2", "networkx": "3.3", "rich": "13.9.4"}
+COMMON = {
+    "numpy": "1.26.4",
+    "pandas": "2.2.3",
+    "scipy": "1.13.1",
+    "PyYAML": "6.0.2",
+    "networkx": "3.3",
+    "rich": "13.9.4",
+}
 """What images have beside the pins, in old versions: pip would take newer ones if our floors asked for them."""
 
 ROCM = {

@@ -9,7 +9,9 @@ from autotune.cli.output import Commands, command, show_rows
 
 
 def add(commands: Commands) -> None:
-    parser = command(commands, "devices", "known GPUs, with source and confidence", "  autotune devices --json", extra="")
+    parser = command(
+        commands, "devices", "known GPUs, with source and confidence", "  autotune devices --json", extra=""
+    )
     parser.set_defaults(run=run)
 
 

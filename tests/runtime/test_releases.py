@@ -46,7 +46,9 @@ def python(request, tmp_path):
     pip = ("-m", "pip", "install", "-q", "--disable-pip-version-check")
     run(*pip, f"torch=={TORCH}")
     run(*pip, "--no-deps", f"triton=={request.param}")
-    run(*pip, "-e", f"{ROOT}[tune]", "pytest", "hypothesis")  # refuses where the package's floors are above these releases
+    run(
+        *pip, "-e", f"{ROOT}[tune]", "pytest", "hypothesis"
+    )  # refuses where the package's floors are above these releases
     yield run
     shutil.rmtree(folder, ignore_errors=True)
 

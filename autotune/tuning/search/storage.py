@@ -167,9 +167,7 @@ def database(url: str) -> BaseStorage:
     try:
         return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
-        raise UsageError(
-            f"--storage {shown}: its driver is not installed; {packages.remedy('postgresql')}"
-        ) from error
+        raise UsageError(f"--storage {shown}: its driver is not installed; {packages.remedy('postgresql')}") from error
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UsageError(f"--storage {shown}: {reason}; start the server or correct the URL") from None
