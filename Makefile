@@ -5,7 +5,7 @@ TRITON ?= triton==3.9.0
 BIN := .venv/bin
 KERNELS := gemm/fp8_block_scaled moe/mxfp4_grouped_gemm norm/rms_norm_quant
 
-.PHONY: setup tune test test-all test-slow check docs bench clean
+.PHONY: setup tune test test-all test-slow oracle check docs bench clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml
@@ -24,7 +24,11 @@ test: setup  # every kernel, in less than five minutes on two cores
 test-all: setup  # what CI runs
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
 
-test-slow: setup
+oracle: setup  # DeepSeek's layers and quantisers as others wrote them, which tests hold ours against
+	$(BIN)/python -m pip install -q "transformers>=5.24"
+	$(BIN)/python -m pip install -q --no-deps tile_kernels==1.0.0
+
+test-slow: oracle
 	$(BIN)/python -m pytest -m slow
 
 check: setup
