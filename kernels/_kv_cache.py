@@ -7,6 +7,10 @@ padded to a multiple of 576 B. A slot is page * page_size + row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 import triton
 import triton.language as tl
@@ -16,12 +20,24 @@ from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
 from autotune.kernels._launch import require
+from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import decode_e8m0, expect_fp8_within, fp8_groups
 
 WIDTH = 512
 PLAIN = 448
 """Columns before the rotary 64."""
 LAYOUTS = ("bf16", "fp8", "fp8_584")
+
+
+@dataclass(frozen=True)
+class Cached(Sizes):
+    """A problem whose keys lie in a cache. Subclasses add the fields `layout`, `page_size` and `dtype`."""
+
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, layout=LAYOUTS)
 
 
 @triton.jit
@@ -170,6 +186,12 @@ def decode_cache(cache: Tensor, cache_scale: Tensor | None, page_size: int, dtyp
     q = plain.contiguous().view(FP8[dtype]).double()
     wide = q * decode_e8m0(scale, 64)
     return torch.cat((wide, rope.double()), -1).flatten(0, 1)
+
+
+def decode_written(written: Sequence[Tensor], page_size: int, dtype: str) -> Tensor:
+    """float64 [slots, 512] of the cache that a launcher returned, with its scales if it has any."""
+    cache, *scales = written
+    return decode_cache(cache, scales[0] if scales else None, page_size, dtype)
 
 
 def expect_stored(before: Tensor, y: Tensor, error: Tensor, slots: Tensor, layout: str, dtype: str) -> Expected:

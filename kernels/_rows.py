@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from autotune.config import Config, Scalar
+import triton
+
+from autotune.config import Config, Problem, Scalar
 from autotune.device import Device
+from autotune.kernel import Work
 
 
 def row_config(shared: dict[str, Scalar], device: Device) -> Config:
@@ -20,6 +23,38 @@ def row_reject(rows: int, cols: int, config: Config, device: Device, most: int =
     if rows * cols < threads:
         return f"{threads} threads for {rows * cols} values leave threads idle"
     return None
+
+
+def block_reject(cols: int, config: Config, device: Device, most: int = 128) -> str | None:
+    """Reason why tiles of ROWS x BLOCK in rows of `cols` do not suit the config, or None; `most` as in `row_reject`."""
+    block = config.size("BLOCK")
+    if block >= 2 * cols:
+        return f"BLOCK={block} is at least twice the row of {cols}: half the lanes would idle"
+    return row_reject(config.size("ROWS"), block, config, device, most)
+
+
+def row_work(
+    problem: Problem, rows: int, config: Config, *, flops: float, row_bytes: float, program_bytes: int = 0
+) -> Work:
+    """Work of programs that own ROWS of `rows`: `flops` and `row_bytes` a row, `program_bytes` whatever ROWS is."""
+    own = config.size("ROWS")
+    return Work(
+        programs=triton.cdiv(rows, own),
+        flops_per_program=own * flops,
+        bytes_per_program=own * row_bytes + program_bytes,
+        unique_bytes=problem.bytes_moved,
+    )
+
+
+def block_work(problem: Problem, rows: int, cols: int, config: Config, *, flops: float, element_bytes: float) -> Work:
+    """Work of programs that own tiles of ROWS x BLOCK: `flops` and `element_bytes` an element."""
+    own, block = config.size("ROWS"), config.size("BLOCK")
+    return Work(
+        programs=triton.cdiv(rows, own) * triton.cdiv(cols, block),
+        flops_per_program=flops * own * block,
+        bytes_per_program=element_bytes * (own * block),
+        unique_bytes=problem.bytes_moved,
+    )
 
 
 def fp8_reject(dtype: str, device: Device) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 
 from autotune.config import Config
+from autotune.kernel import Work
 
 
 def steps_of_split(k: int, config: Config) -> int:
@@ -16,3 +17,33 @@ def steps_of_split(k: int, config: Config) -> int:
 def leaves_empty(steps: int, split: int) -> bool:
     """True if the last of `split` equal parts of `steps` would have nothing to do."""
     return split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps
+
+
+def split_work(
+    m: int,
+    n: int,
+    k: int,
+    config: Config,
+    *,
+    groups: int = 1,
+    depth_bytes: float,
+    tile_bytes: float,
+    unique_bytes: int,
+    dtype: str,
+) -> Work:
+    """Work of `groups` products [m, k] x [n, k] in tiles of BLOCK_M x BLOCK_N, each cut into SPLIT_K parts.
+
+    `depth_bytes` of operands are loaded a column of k, `tile_bytes` stored; partials are fp32, written and read.
+    """
+    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
+    steps = steps_of_split(k, config)
+    return Work(
+        programs=triton.cdiv(m, block_m) * triton.cdiv(n, block_n) * groups * split,
+        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
+        bytes_per_program=depth_bytes * (k / split) + tile_bytes,
+        unique_bytes=unique_bytes,
+        iterations=steps,
+        dtype=dtype,
+        launches=1 if split == 1 else 2,
+        reduction_bytes=8 * groups * m * n * split if split > 1 else 0,
+    )

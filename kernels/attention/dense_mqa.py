@@ -20,15 +20,9 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
-from autotune.kernels.attention._softmax import (
-    LOG2E,
-    WIDTH,
-    Attention,
-    attention_reject,
-    expect_attention,
-    finish,
-    softmax_update,
-)
+from autotune.kernels.attention._problem import Attention, expect_attention
+from autotune.kernels.attention._rules import attention_reject
+from autotune.kernels.attention._softmax import LOG2E, WIDTH, finish, softmax_update
 
 SCALE = WIDTH**-0.5
 

@@ -8,7 +8,6 @@ the device idle, so keys are split over programs and combined in order by a seco
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -20,44 +19,20 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache, row_bytes
+from autotune.kernels._kv_cache import decode_cache, draw_cache, layout_of, require_cache, row_bytes
 from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.attention._softmax import (
-    LOG2E,
-    PATTERNS,
-    WIDTH,
-    Attention,
-    attend_list,
-    attention_reject,
-    draw_indices,
-    epilogue,
-    expect_attention,
-    partial_buffers,
-    reduce_partials,
-)
-
-SCALE = WIDTH**-0.5
+from autotune.kernels.attention._listed import SCALE, Listed, listed_tile
+from autotune.kernels.attention._problem import draw_indices, expect_attention
+from autotune.kernels.attention._rules import attention_reject, split_for, split_reject, split_work
+from autotune.kernels.attention._softmax import LOG2E, WIDTH, attend_list, epilogue, partial_buffers, reduce_partials
 
 
 @dataclass(frozen=True)
-class Problem(Attention):
-    """`keys` of the first list a token, `extra_keys` of the second (0: none); `pattern` shapes the lists."""
+class Problem(Listed):
+    """Both lists name rows of caches, of one layout and perhaps pages of two sizes."""
 
-    extra_keys: int = 0
-    layout: str = "bf16"
-    page_size: int = 1
     extra_page_size: int = 1
-    dtype: str = "e4m3fn"
-    pattern: str = "full"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys", "extra_keys")
-    DRAWN: ClassVar[tuple[str, ...]] = ("pattern", "dtype")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, layout=LAYOUTS, pattern=PATTERNS)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -69,7 +44,7 @@ class Problem(Attention):
             extra,
             layout_of(args.cache),
             args.page_size,
-            args.extra_page_size,
+            extra_page_size=args.extra_page_size,
         )
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
@@ -85,10 +60,6 @@ class Problem(Attention):
             else:
                 sources += [None, None, None]
         return q, *sources, draw.normal((self.heads,), torch.float32), self.page_size, self.extra_page_size
-
-    @property
-    def flops(self) -> int:
-        return 4 * self.tokens * self.heads * (self.keys + self.extra_keys) * WIDTH
 
     @property
     def bytes_moved(self) -> int:
@@ -140,46 +111,29 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    plain = problem.layout == "bf16"
-    block_h = 16 if problem.heads <= 16 or not plain else 32
-    # Wider key tiles spill beside 32 rows, and where FP8 rows are widened; 64 rows spill 200 B and more on NVIDIA.
-    block_n = 32 if block_h == 16 and plain else 16
-    warps = 8 if block_h == 32 or not (plain or device.is_amd) else 4
-    programs = problem.tokens * triton.cdiv(problem.heads, block_h)
+    tile = listed_tile(problem.heads, problem.layout, device)
+    programs = problem.tokens * triton.cdiv(problem.heads, tile["BLOCK_H"])
     blocks = triton.cdiv(problem.keys, 32) + triton.cdiv(problem.extra_keys, 32)
-    split = 1
-    while split < 32 and programs * split * 2 <= 2 * device.compute_units and blocks >= 4 * split:
-        split *= 2
-    # Two stages where they spill nothing: bf16 rows on NVIDIA in wide tiles, FP8 rows on AMD.
-    stages = 2 if (not plain if device.is_amd else block_n == 32) else 1
-    shared = {"BLOCK_H": block_h, "BLOCK_N": block_n, "SPLIT_KV": split, "num_warps": warps}
-    return matrix_config(shared | {"num_stages": stages}, device)
+    return matrix_config({**tile, "SPLIT_KV": split_for(programs, blocks, device)}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    split, block_n = config.size("SPLIT_KV"), config.size("BLOCK_N")
+    block_n = config.size("BLOCK_N")
     blocks = triton.cdiv(problem.keys, block_n) + triton.cdiv(problem.extra_keys, block_n)
-    if split > blocks:
-        return f"SPLIT_KV={split} leaves splits of {blocks} blocks empty"
-    return attention_reject(problem.heads, config, device) or fp8_reject(problem.dtype, device)
+    rows_reject = attention_reject(problem.heads, config, device)
+    return split_reject(blocks, config) or rows_reject or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
-    keys = problem.keys + problem.extra_keys
-    rows = min(block_h, problem.heads)
-    tiles = triton.cdiv(problem.heads, block_h)
-    partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
-    out_bytes = 2 if split == 1 else 4
-    return Work(
-        programs=problem.tokens * tiles * split,
-        flops_per_program=4 * block_h * keys / split * WIDTH,
-        bytes_per_program=(row_bytes(problem.layout) + 4) * keys / split + rows * (2 + out_bytes) * WIDTH,
+    return split_work(
+        problem,
+        problem.keys + problem.extra_keys,
+        config,
+        rows=min(config.size("BLOCK_H"), problem.heads),
+        flops=4 * WIDTH,
+        key_bytes=row_bytes(problem.layout) + 4,
+        query_bytes=2 * WIDTH,
         unique_bytes=problem.bytes_moved,
-        iterations=max(1, triton.cdiv(keys, block_n * split)),
-        dtype="bf16",
-        launches=1 if split == 1 else 2,
-        reduction_bytes=2 * partials,
     )
 
 

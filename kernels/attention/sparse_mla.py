@@ -20,19 +20,9 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import one_of
-from autotune.kernels.attention._softmax import (
-    LOG2E,
-    PATTERNS,
-    WIDTH,
-    Attention,
-    attention_reject,
-    draw_indices,
-    epilogue,
-    expect_attention,
-    partial_buffers,
-    reduce_partials,
-    softmax_update,
-)
+from autotune.kernels.attention._problem import PATTERNS, Attention, draw_indices, expect_attention
+from autotune.kernels.attention._rules import attention_reject, split_for, split_reject, split_work
+from autotune.kernels.attention._softmax import LOG2E, WIDTH, epilogue, partial_buffers, reduce_partials, softmax_update
 
 ROPE = 64
 ROW = WIDTH + ROPE
@@ -123,33 +113,26 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _default(problem: Problem, device: Device) -> Config:
     programs = problem.tokens * triton.cdiv(problem.heads, 16)
     blocks = triton.cdiv(problem.keys, 32)
-    split = 1
-    while split < 32 and programs * split * 2 <= 2 * device.compute_units and blocks >= 4 * split:
-        split *= 2
+    split = split_for(programs, blocks, device)
     shared = {"BLOCK_H": 16, "BLOCK_N": 32, "SPLIT_KV": split, "num_warps": 4}
     return matrix_config(shared | {"num_stages": 1 if device.is_amd else 2}, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
     blocks = triton.cdiv(problem.keys, config.size("BLOCK_N"))
-    if config.size("SPLIT_KV") > blocks:
-        return f"SPLIT_KV={config['SPLIT_KV']} leaves splits of {blocks} blocks empty"
-    return attention_reject(problem.heads, config, device)
+    return split_reject(blocks, config) or attention_reject(problem.heads, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
-    partials = 4 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0
-    out_bytes = 2 if split == 1 else 4
-    return Work(
-        programs=problem.tokens * triton.cdiv(problem.heads, block_h) * split,
-        flops_per_program=2 * block_h * problem.keys / split * (ROW + WIDTH),
-        bytes_per_program=(2 * ROW + 4) * problem.keys / split + block_h * (2 * ROW + out_bytes * WIDTH),
+    return split_work(
+        problem,
+        problem.keys,
+        config,
+        rows=config.size("BLOCK_H"),
+        flops=2 * (ROW + WIDTH),
+        key_bytes=2 * ROW + 4,
+        query_bytes=2 * ROW,
         unique_bytes=problem.bytes_moved,
-        iterations=max(1, triton.cdiv(problem.keys, block_n * split)),
-        dtype="bf16",
-        launches=1 if split == 1 else 2,
-        reduction_bytes=2 * partials,
     )
 
 

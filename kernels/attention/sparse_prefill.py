@@ -7,7 +7,6 @@ window reaches back before the chunk, are rows of the cache. Many tokens fill th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -18,41 +17,18 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
-from autotune.kernels._kv_cache import LAYOUTS, decode_cache, draw_cache, layout_of, require_cache, row_bytes
+from autotune.kernels._kv_cache import decode_cache, draw_cache, layout_of, require_cache, row_bytes
 from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels._problem import one_of
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.attention._softmax import (
-    LOG2E,
-    PATTERNS,
-    WIDTH,
-    Attention,
-    attend_list,
-    attention_reject,
-    draw_indices,
-    epilogue,
-    expect_attention,
-)
-
-SCALE = WIDTH**-0.5
+from autotune.kernels.attention._listed import SCALE, Listed, listed_tile
+from autotune.kernels.attention._problem import draw_indices, expect_attention
+from autotune.kernels.attention._rules import attention_reject
+from autotune.kernels.attention._softmax import LOG2E, WIDTH, attend_list, epilogue
 
 
 @dataclass(frozen=True)
-class Problem(Attention):
-    """`keys` of the chunk's list a token, `extra_keys` of the cache's; `pattern` shapes the lists."""
-
-    extra_keys: int
-    layout: str = "bf16"
-    page_size: int = 1
-    dtype: str = "e4m3fn"
-    pattern: str = "full"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys", "extra_keys")
-    DRAWN: ClassVar[tuple[str, ...]] = ("pattern", "dtype")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, layout=LAYOUTS, pattern=PATTERNS)
+class Problem(Listed):
+    """The first list names rows of the chunk, the second rows of the cache."""
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -70,10 +46,6 @@ class Problem(Attention):
         in_chunk = draw_indices(draw, (self.tokens, self.keys), self.tokens, self.pattern)
         in_cache = draw_indices(draw, (self.tokens, self.extra_keys), slots, self.pattern)
         return q, chunk, in_chunk, *cache, in_cache, draw.normal((self.heads,), torch.float32), self.page_size
-
-    @property
-    def flops(self) -> int:
-        return 4 * self.tokens * self.heads * (self.keys + self.extra_keys) * WIDTH
 
     @property
     def bytes_moved(self) -> int:
@@ -117,15 +89,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    plain = problem.layout == "bf16"
-    block_h = 16 if problem.heads <= 16 or not plain else 32
-    # Wider key tiles spill beside 32 rows, and where FP8 rows are widened.
-    block_n = 32 if block_h == 16 and plain else 16
-    warps = 8 if block_h == 32 or not (plain or device.is_amd) else 4
-    # Two stages where they spill nothing: bf16 rows on NVIDIA in wide tiles, FP8 rows on AMD.
-    stages = 2 if (not plain if device.is_amd else block_n == 32) else 1
-    shared = {"BLOCK_H": block_h, "BLOCK_N": block_n, "num_warps": warps}
-    return matrix_config(shared | {"num_stages": stages}, device)
+    return matrix_config(listed_tile(problem.heads, problem.layout, device), device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:

@@ -1,18 +1,36 @@
-"""Parts of both stores of a compressed entry: its inputs and their checks, bf16, RMSNorm, and the rotation."""
+"""Parts of both stores of a compressed entry: inputs and their checks, bf16, RMSNorm, the rotation, and rules."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.config import Config, Problem
+from autotune.device import Device
 from autotune.inputs import Draw
+from autotune.kernel import Work
 from autotune.kernels._launch import require
-from autotune.kernels._rope import drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
+from autotune.kernels._problem import Sizes
+from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
+from autotune.kernels._rows import fp8_reject, row_reject, row_work
 
 EPS = 1e-6
 _THETA, _YARN = 160000.0, (16, 65536, 32, 1)
+
+
+@dataclass(frozen=True)
+class Entries(Sizes):
+    """Entries of `windows`, each stored in a slot of a cache. Subclasses add the cache's format and `dtype`."""
+
+    windows: int
+
+    VARYING: ClassVar[tuple[str, ...]] = ("windows",)
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
 
 def draw_entries(draw: Draw, windows: int, width: int) -> tuple[Tensor, ...]:
@@ -65,3 +83,14 @@ def require_entries(
     )
     require_rotation(name, pooled, table, positions, windows)
     return windows
+
+
+def entry_reject(width: int, dtype: str, config: Config, device: Device) -> str | None:
+    """Reason why rows of `width` columns do not suit the config, or FP8 of `dtype` the device; or None."""
+    return row_reject(config.size("ROWS"), width, config, device, 64) or fp8_reject(dtype, device)
+
+
+def entry_work(problem: Problem, windows: int, width: int, config: Config, *, flops: int, stored_bytes: int) -> Work:
+    """Work of entries of `width`: `flops` a column, 4 B read and `stored_bytes` written a column, and a rotation."""
+    row_bytes = (4 + stored_bytes) * width + 4 * ROPE_DIM
+    return row_work(problem, windows, config, flops=flops * width, row_bytes=row_bytes, program_bytes=4 * width)

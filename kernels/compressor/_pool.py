@@ -1,11 +1,4 @@
-"""Parts of the compressor's kernels: windows, their state, and the channel-wise softmax over a window's tokens.
-
-A window is `ratio` tokens. At ratio 4 windows overlap: every token makes 2 d channels, the first d for the next window
-and the second d for its own, and an entry pools 4 + 4 tokens. At ratio 128 they do not. The state of a request holds
-the open window's tokens (its last `ratio` rows) and, with overlap, the closed window before it (the first 4): keys, and
-scores with the positional term already added. Rows of windows before the first token may hold any bits, and those of
-the open window that its tokens have not reached: none is read. NaN in a token makes the entries that pool it NaN.
-"""
+"""Pooling of a window's tokens, a channel-wise softmax: device code, its reference, and the rules of tiles."""
 
 from __future__ import annotations
 
@@ -16,12 +9,9 @@ from torch import Tensor
 
 from autotune.config import Config, Problem
 from autotune.device import Device
-from autotune.inputs import Draw
-from autotune.kernel import Expected, Work
-from autotune.kernels._problem import at_least, power_of_two
+from autotune.kernel import Work
 from autotune.kernels._rows import row_config
-
-OVERLAP_RATIO = 4
+from autotune.kernels.compressor._windows import Windows, state_rows_of
 
 
 @triton.jit
@@ -31,38 +21,6 @@ def softmax_pool(kv, score):
     p = tl.exp(score - tl.where(peak == float("-inf"), 0.0, peak)[None, :])
     below = tl.sum(p, axis=0)
     return tl.sum(p * kv, axis=0) / tl.where(below > 0, below, 1.0)
-
-
-def check_window(problem: object) -> None:
-    """Raise ValueError unless `ratio` and `d` of a problem make a window."""
-    at_least(problem, ratio=2, d=16)
-    power_of_two(problem, "ratio")
-
-
-def window_of(ape: Tensor) -> tuple[int, int]:
-    """Return (ratio, d) of the positional terms [ratio, channels]."""
-    ratio, wide = ape.shape
-    return ratio, wide // 2 if ratio == OVERLAP_RATIO else wide
-
-
-def channels(ratio: int, d: int) -> int:
-    """Channels of a token's keys, and of its scores."""
-    return 2 * d if ratio == OVERLAP_RATIO else d
-
-
-def state_rows_of(ratio: int) -> int:
-    """Rows of a request's state."""
-    return 2 * ratio if ratio == OVERLAP_RATIO else ratio
-
-
-def draw_state(draw: Draw, positions: Tensor, ratio: int, d: int) -> tuple[Tensor, Tensor]:
-    """(kv_state, score_state) fp32 [n, rows, channels] of requests that are at `positions`."""
-    shape = (positions.shape[0], state_rows_of(ratio), channels(ratio, d))
-    kv, score = draw.normal(shape, torch.float32), draw.normal(shape, torch.float32)
-    if ratio == OVERLAP_RATIO and not kv.is_meta:
-        first = positions.long() < ratio  # no window was closed yet: whatever lies there
-        kv[first, :ratio], score[first, :ratio] = float("nan"), float("inf")
-    return kv, score
 
 
 def expect_pooled(kv: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +34,14 @@ def expect_pooled(kv: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
     return (weights * kv).sum(0), (weights * kv.abs()).sum(0) * relative
 
 
-def unchanged(name: str, state: Tensor) -> Expected:
-    """`state` as it was: to be changed where a kernel writes."""
-    value = state.double()
-    return Expected(name, value, torch.zeros_like(value))
+def entry_default(problem: Windows, device: Device) -> Config:
+    """Default config of programs that pool a window over a stretch of the entry's channels."""
+    return pool_config(state_rows_of(problem.ratio), problem.d, device)
+
+
+def entry_reject(problem: Windows, config: Config, device: Device) -> str | None:
+    """Reason why the config cannot pool the problem's windows, or None."""
+    return pool_reject(state_rows_of(problem.ratio), problem.d, config, device)
 
 
 def pool_config(rows: int, columns: int, device: Device) -> Config:

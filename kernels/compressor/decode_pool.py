@@ -19,37 +19,21 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
-from autotune.kernels._problem import Sizes, one_of
-from autotune.kernels.compressor._pool import (
-    OVERLAP_RATIO,
-    channels,
-    check_window,
-    draw_state,
-    expect_pooled,
-    pool_config,
-    pool_reject,
-    pool_work,
-    softmax_pool,
-    state_rows_of,
-    unchanged,
-    window_of,
-)
+from autotune.kernels._problem import one_of
+from autotune.kernels.compressor._pool import entry_default, entry_reject, expect_pooled, pool_work, softmax_pool
+from autotune.kernels.compressor._windows import OVERLAP_RATIO, Windows, require_tokens, unchanged, window_of
 
 
 @dataclass(frozen=True)
-class Problem(Sizes):
+class Problem(Windows):
     """`tokens` requests with one token each; `pattern`: positions at random, or all closing a window."""
 
-    tokens: int
-    ratio: int
-    d: int
     pattern: str = "any"
 
     DRAWN: ClassVar[tuple[str, ...]] = ("pattern",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_window(self)
         one_of(self, pattern=("any", "closing"))
 
     @classmethod
@@ -58,34 +42,26 @@ class Problem(Sizes):
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
-        wide = channels(self.ratio, self.d)
         positions = draw.integers((self.tokens,), 0, 4 * self.ratio, torch.int32)
         if self.pattern == "closing":
             positions = positions // self.ratio * self.ratio + self.ratio - 1
         else:  # the first token of all, and one before, at and after the end of the first window
             edges = [0, self.ratio - 2, self.ratio, self.ratio - 1][: self.tokens]
             positions[: len(edges)] = torch.tensor(edges, dtype=torch.int32, device=device)
-        states = draw_state(draw, positions, self.ratio, self.d)
+        states = self.draw_state(draw, positions)
         # Requests do not lie in the order of the batch; the fifth token is padding.
         rows = torch.arange(self.tokens - 1, -1, -1, dtype=torch.int32, device=device)
         rows[4:5] = -1
-        return (
-            draw.normal((self.tokens, 2 * wide), torch.float32),
-            draw.normal((self.ratio, wide), torch.float32),
-            positions,
-            rows,
-            *(state.flip(0).contiguous() for state in states),
-        )
+        return *self.draw_tokens(draw), positions, rows, *(state.flip(0).contiguous() for state in states)
 
     @property
     def flops(self) -> int:
-        return self.tokens * 8 * channels(self.ratio, self.d)
+        return self.tokens * 8 * self.channels
 
     @property
     def bytes_moved(self) -> int:
-        wide = channels(self.ratio, self.d)
-        closing = state_rows_of(self.ratio) * wide * 2 * 4 / self.ratio
-        return int(self.tokens * (4 * wide * 4 + self.d * 4 + closing))
+        closing = self.state_rows * self.channels * 2 * 4 / self.ratio
+        return int(self.tokens * (4 * self.channels * 4 + self.d * 4 + closing))
 
 
 @triton.jit
@@ -175,19 +151,11 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     return Expected("pooled", pooled, bound), kv_after, score_after
 
 
-def _default(problem: Problem, device: Device) -> Config:
-    return pool_config(state_rows_of(problem.ratio), problem.d, device)
-
-
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return pool_reject(state_rows_of(problem.ratio), problem.d, config, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     return pool_work(problem, problem.tokens, problem.d, config)
 
 
-@tunable(Problem, jit=_decode_pool, reference=_reference, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_decode_pool, reference=_reference, default=entry_default, reject=entry_reject, work=_work)
 def decode_pool(
     x: Tensor,
     ape: Tensor,
@@ -206,16 +174,12 @@ def decode_pool(
     where no window closes. No tokens are no launch. Raises UsageError.
     """
     name = "decode_pool"
-    require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))
-    tokens, (ratio, wide) = x.shape[0], ape.shape
-    rows = state_rows_of(ratio)
+    ratio, tokens = require_tokens(name, x, ape, kv_state, score_state), x.shape[0]
     require(
         name,
-        x=(x, x.dtype, (tokens, 2 * wide)),
+        home=x,
         positions=(positions, torch.int32, (tokens,)),
         state_rows=(state_rows, torch.int32, (tokens,)),
-        kv_state=(kv_state, torch.float32, (None, rows, wide)),
-        score_state=(score_state, torch.float32, kv_state.shape),
     )
     overlap = ratio == OVERLAP_RATIO
     d = window_of(ape)[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -16,11 +15,18 @@ from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
-from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within, expect_mx, hadamard_matrix
-from autotune.kernels._rope import ROPE_DIM
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
-from autotune.kernels.compressor._entry import EPS, draw_entries, load_entries, reference_entries, require_entries
+from autotune.kernels._rows import row_config
+from autotune.kernels.compressor._entry import (
+    EPS,
+    Entries,
+    draw_entries,
+    entry_reject,
+    entry_work,
+    load_entries,
+    reference_entries,
+    require_entries,
+)
 from autotune.kernels.indexer._index_cache import (
     KEY,
     decode,
@@ -33,14 +39,10 @@ from autotune.kernels.indexer._index_cache import (
 
 
 @dataclass(frozen=True)
-class Problem(Sizes):
-    windows: int
+class Problem(Entries):
     fp4: bool = False
     page_size: int = 64
     dtype: str = "e4m3fn"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("windows",)
-    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -92,17 +94,11 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return row_reject(config.size("ROWS"), KEY, config, device, 64) or fp8_reject(problem.dtype, device)
+    return entry_reject(KEY, problem.dtype, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.windows, rows),
-        flops_per_program=20 * rows * KEY,
-        bytes_per_program=rows * (5 * KEY + 4 * ROPE_DIM) + 4 * KEY,
-        unique_bytes=problem.bytes_moved,
-    )
+    return entry_work(problem, problem.windows, KEY, config, flops=20, stored_bytes=1)
 
 
 @tunable(

@@ -6,7 +6,6 @@ An entry is rotated to the position of its window's first token, in the last 64 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import triton
 import triton.language as tl
@@ -17,9 +16,10 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._kv_cache import (
-    LAYOUTS,
     WIDTH,
+    Cached,
     decode_cache,
+    decode_written,
     draw_cache,
     expect_stored,
     layout_of,
@@ -27,26 +27,25 @@ from autotune.kernels._kv_cache import (
     store_rows,
 )
 from autotune.kernels._launch import launch, options
-from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import FP8_MAX
-from autotune.kernels._rope import ROPE_DIM
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
-from autotune.kernels.compressor._entry import EPS, draw_entries, load_entries, reference_entries, require_entries
+from autotune.kernels._rows import row_config
+from autotune.kernels.compressor._entry import (
+    EPS,
+    Entries,
+    draw_entries,
+    entry_reject,
+    entry_work,
+    load_entries,
+    reference_entries,
+    require_entries,
+)
 
 
 @dataclass(frozen=True)
-class Problem(Sizes):
-    windows: int
+class Problem(Entries, Cached):
     layout: str = "bf16"
     page_size: int = 1
     dtype: str = "e4m3fn"
-
-    VARYING: ClassVar[tuple[str, ...]] = ("windows",)
-    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, layout=LAYOUTS)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -84,8 +83,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    cache, *scale = outputs
-    return (decode_cache(cache, scale[0] if scale else None, problem.page_size, problem.dtype),)
+    return (decode_written(outputs, problem.page_size, problem.dtype),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -93,17 +91,11 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return row_reject(config.size("ROWS"), WIDTH, config, device, 64) or fp8_reject(problem.dtype, device)
+    return entry_reject(WIDTH, problem.dtype, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.windows, rows),
-        flops_per_program=6 * rows * WIDTH,
-        bytes_per_program=rows * (6 * WIDTH + 4 * ROPE_DIM) + 4 * WIDTH,
-        unique_bytes=problem.bytes_moved,
-    )
+    return entry_work(problem, problem.windows, WIDTH, config, flops=6, stored_bytes=2)
 
 
 @tunable(

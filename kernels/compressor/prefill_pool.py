@@ -19,67 +19,41 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import is_zero, launch, options, require
-from autotune.kernels._problem import Sizes
-from autotune.kernels.compressor._pool import (
-    OVERLAP_RATIO,
-    channels,
-    check_window,
-    draw_state,
-    expect_pooled,
-    pool_config,
-    pool_reject,
-    pool_work,
-    softmax_pool,
-    state_rows_of,
-    window_of,
-)
+from autotune.kernels.compressor._pool import entry_default, entry_reject, expect_pooled, pool_work, softmax_pool
+from autotune.kernels.compressor._windows import OVERLAP_RATIO, Windows, require_tokens, state_rows_of, window_of
 
 
 @dataclass(frozen=True)
-class Problem(Sizes):
+class Problem(Windows):
     """`tokens` of all chunks together, room for `windows`; `start` is how far into a sequence the chunks begin."""
 
-    tokens: int
     windows: int
-    ratio: int
-    d: int
     start: int = 0
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens", "windows")
     DRAWN: ClassVar[tuple[str, ...]] = ("start",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_window(self)
-
     @classmethod
     def of(cls, args: Arguments) -> Problem:
-        return cls(args.x.shape[0], args.plan.shape[0], *window_of(args.ape))
+        return cls(args.x.shape[0], *window_of(args.ape), args.plan.shape[0])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
-        wide = channels(self.ratio, self.d)
         starts = torch.full((1,), self.start, dtype=torch.int32, device=device)
         closing = range(self.start // self.ratio, (self.start + self.tokens) // self.ratio)
         rows = [[0, window, window * self.ratio - self.start] for window in closing]
         rows = (rows + [[-1, -1, -1]] * self.windows)[: self.windows]
-        state = draw_state(draw, starts if device != "meta" else torch.zeros(1), self.ratio, self.d)
-        return (
-            draw.normal((self.tokens, 2 * wide), torch.float32),
-            draw.normal((self.ratio, wide), torch.float32),
-            torch.tensor(rows, dtype=torch.int32, device=device),
-            starts,
-            *state,
-            torch.zeros((1,), dtype=torch.int32, device=device),
-        )
+        state = self.draw_state(draw, starts if device != "meta" else torch.zeros(1))
+        plan = torch.tensor(rows, dtype=torch.int32, device=device)
+        return *self.draw_tokens(draw), plan, starts, *state, torch.zeros((1,), dtype=torch.int32, device=device)
 
     @property
     def flops(self) -> int:
-        return 4 * self.windows * state_rows_of(self.ratio) * self.d
+        return 4 * self.windows * self.state_rows * self.d
 
     @property
     def bytes_moved(self) -> int:
-        return self.windows * (state_rows_of(self.ratio) * self.d * 2 * 4 + 4 * self.d + 12)
+        return self.windows * (self.state_rows * self.d * 2 * 4 + 4 * self.d + 12)
 
 
 @triton.jit
@@ -159,21 +133,13 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     return (Expected("pooled", pooled, bound),)
 
 
-def _default(problem: Problem, device: Device) -> Config:
-    return pool_config(state_rows_of(problem.ratio), problem.d, device)
-
-
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return pool_reject(state_rows_of(problem.ratio), problem.d, config, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     # The terms of positions: every window adds them.
     terms = 4 * state_rows_of(problem.ratio) * problem.d
     return pool_work(problem, problem.windows, problem.d, config, terms)
 
 
-@tunable(Problem, jit=_prefill_pool, reference=_reference, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_prefill_pool, reference=_reference, default=entry_default, reject=entry_reject, work=_work)
 def prefill_pool(
     x: Tensor,
     ape: Tensor,
@@ -193,17 +159,9 @@ def prefill_pool(
     No tokens or windows are no launch. Raises UsageError for anything else.
     """
     name = "prefill_pool"
-    require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))
-    ratio, wide = ape.shape
-    require(name, x=(x, x.dtype, (None, 2 * wide)), starts=(starts, torch.int32, (None,)))
-    require(
-        name,
-        home=x,
-        plan=(plan, torch.int32, (None, 3)),
-        kv_state=(kv_state, torch.float32, (None, state_rows_of(ratio), wide)),
-        score_state=(score_state, torch.float32, kv_state.shape),
-        state_rows=(state_rows, torch.int32, starts.shape),
-    )
+    ratio = require_tokens(name, x, ape, kv_state, score_state)
+    require(name, home=x, plan=(plan, torch.int32, (None, 3)), starts=(starts, torch.int32, (None,)))
+    require(name, home=x, state_rows=(state_rows, torch.int32, starts.shape))
     overlap = ratio == OVERLAP_RATIO
     d = window_of(ape)[1]
     # No tokens close no window, whatever the plan says.

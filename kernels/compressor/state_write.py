@@ -19,29 +19,16 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import is_zero, launch, options, require
-from autotune.kernels._problem import Sizes, at_least
-from autotune.kernels.compressor._pool import (
-    OVERLAP_RATIO,
-    channels,
-    check_window,
-    draw_state,
-    pool_config,
-    pool_reject,
-    pool_work,
-    state_rows_of,
-    unchanged,
-    window_of,
-)
+from autotune.kernels._problem import at_least
+from autotune.kernels.compressor._pool import pool_config, pool_reject, pool_work
+from autotune.kernels.compressor._windows import OVERLAP_RATIO, Windows, channels, require_tokens, unchanged, window_of
 
 
 @dataclass(frozen=True)
-class Problem(Sizes):
+class Problem(Windows):
     """`tokens` of all chunks, in equal parts but for the last; `start` is how far in each begins."""
 
-    tokens: int
     requests: int
-    ratio: int
-    d: int
     start: int = 0
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens", "requests")
@@ -49,41 +36,31 @@ class Problem(Sizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_window(self)
         if self.tokens:
             at_least(self, tokens=self.requests)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
-        return cls(args.x.shape[0], args.starts.shape[0], *window_of(args.ape))
+        return cls(args.x.shape[0], *window_of(args.ape), args.starts.shape[0])
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
-        wide = channels(self.ratio, self.d)
         index = torch.arange(self.requests, dtype=torch.int32, device=device)
         share = self.tokens // self.requests
         lengths = torch.full_like(index, share)
         if device != "meta":
             lengths[-1] = self.tokens - share * (self.requests - 1)
         starts = index * 3 + self.start
-        state = draw_state(draw, starts, self.ratio, self.d)
-        return (
-            draw.normal((self.tokens, 2 * wide), torch.float32),
-            draw.normal((self.ratio, wide), torch.float32),
-            starts,
-            lengths,
-            index * share,
-            self.requests - 1 - index,
-            *(part.flip(0).contiguous() for part in state),
-        )
+        state = (part.flip(0).contiguous() for part in self.draw_state(draw, starts))
+        return *self.draw_tokens(draw), starts, lengths, index * share, self.requests - 1 - index, *state
 
     @property
     def flops(self) -> int:
-        return self.requests * state_rows_of(self.ratio) * channels(self.ratio, self.d)
+        return self.requests * self.state_rows * self.channels
 
     @property
     def bytes_moved(self) -> int:
-        return 4 * 4 * self.requests * state_rows_of(self.ratio) * channels(self.ratio, self.d)
+        return 4 * 4 * self.requests * self.state_rows * self.channels
 
 
 @triton.jit
@@ -179,17 +156,14 @@ def state_write(
     no tokens are no launch. Raises UsageError.
     """
     name = "state_write"
-    require(name, x=(x, torch.float32, (None, None)), ape=(ape, torch.float32, (None, None)))
-    ratio, wide = ape.shape
-    require(name, x=(x, x.dtype, (None, 2 * wide)), starts=(starts, torch.int32, (None,)))
+    ratio, wide = require_tokens(name, x, ape, kv_state, score_state), ape.shape[1]
+    require(name, home=x, starts=(starts, torch.int32, (None,)))
     require(
         name,
         home=x,
         lengths=(lengths, torch.int32, starts.shape),
         offsets=(offsets, torch.int32, starts.shape),
         state_rows=(state_rows, torch.int32, starts.shape),
-        kv_state=(kv_state, torch.float32, (None, state_rows_of(ratio), wide)),
-        score_state=(score_state, torch.float32, kv_state.shape),
     )
     grid = (0 if is_zero(x.shape[0]) else starts.shape[0], triton.cdiv(wide, config.size("BLOCK_D")))
     launch(_state_write, grid)(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 import triton
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
+from autotune.kernel import Work
 from autotune.kernels._launch import launch
-from autotune.kernels._problem import Sizes, multiple_of
-from autotune.kernels._split import leaves_empty
+from autotune.kernels._problem import Sizes, at_least, multiple_of
+from autotune.kernels._rows import fp8_reject
+from autotune.kernels._split import leaves_empty, split_work
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class GroupedProduct(Sizes):
     k: int
 
     VARYING: ClassVar[tuple[str, ...]] = ("m",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, k=16)
 
     @property
     def flops(self) -> int:
@@ -101,10 +107,47 @@ def split_for(tiles: int, steps: int, device: Device, choices: tuple[int, ...]) 
     return max(fitting, default=1)
 
 
-def bf16_tile_reject(k: int, config: Config, device: Device) -> str | None:
+def grouped_work(problem: GroupedProduct, config: Config, width: int, dtype: str, unique_bytes: int) -> Work:
+    """Work of `problem` with operands of `width` bytes an element."""
+    m, block_m, block_n = problem.m, config.size("BLOCK_M"), config.size("BLOCK_N")
+    return split_work(
+        m,
+        problem.n,
+        problem.k,
+        config,
+        groups=problem.groups,
+        depth_bytes=width * (min(block_m, m) + block_n),
+        tile_bytes=4 * block_m * block_n,
+        unique_bytes=unique_bytes,
+        dtype=dtype,
+    )
+
+
+class _Sum(Protocol):
+    """A problem whose products are summed over `k` columns."""
+
+    @property
+    def k(self) -> int: ...
+
+
+class _Fp8Sum(_Sum, Protocol):
+    @property
+    def dtype(self) -> str: ...
+
+
+def bf16_reject(problem: _Sum, config: Config, device: Device) -> str | None:
     """`tile_reject` of products of two bf16 operands."""
     stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
-    return tile_reject(config, device, k, stage_bytes)
+    return tile_reject(config, device, problem.k, stage_bytes)
+
+
+def fp8_group_reject(problem: _Fp8Sum, config: Config, device: Device) -> str | None:
+    """`tile_reject` of products of two FP8 operands, scaled by 128 columns."""
+    block_k = config.size("BLOCK_K")
+    if 128 % block_k:
+        return f"BLOCK_K={block_k} must divide the scale group of 128"
+    stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
+    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
 
 
 def tile_reject(config: Config, device: Device, k: int, stage_bytes: float) -> str | None:

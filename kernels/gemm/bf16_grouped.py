@@ -18,19 +18,20 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels._problem import at_least
-from autotune.kernels._split import steps_of_split
-from autotune.kernels.gemm._tiles import GroupedProduct, bf16_tile_reject, output_buffer, reduce_partials, split_for
+from autotune.kernels.gemm._tiles import (
+    GroupedProduct,
+    bf16_reject,
+    grouped_work,
+    output_buffer,
+    reduce_partials,
+    split_for,
+)
 
 SPLITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Problem(GroupedProduct):
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, k=16)
-
     @classmethod
     def of(cls, args: Arguments) -> Problem:
         return cls(args.x.shape[0], *args.w.shape)
@@ -96,23 +97,8 @@ def _default(problem: Problem, device: Device) -> Config:
     return matrix_config({**shared, "num_warps": warps}, device)
 
 
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return bf16_tile_reject(problem.k, config, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    depth, steps = problem.k / split, steps_of_split(problem.k, config)
-    return Work(
-        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups * split,
-        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
-        bytes_per_program=2 * (min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
-        unique_bytes=problem.bytes_moved,
-        iterations=steps,
-        dtype="bf16",
-        launches=1 if split == 1 else 2,
-        reduction_bytes=8 * problem.groups * problem.m * problem.n * split if split > 1 else 0,
-    )
+    return grouped_work(problem, config, 2, "bf16", problem.bytes_moved)
 
 
 @tunable(
@@ -120,7 +106,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     jit=_grouped,
     reference=_reference,
     default=_default,
-    reject=_reject,
+    reject=bf16_reject,
     work=_work,
     library=Library("torch.bmm", _torch),
 )

@@ -20,8 +20,8 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
-from autotune.kernels._split import steps_of_split
-from autotune.kernels.gemm._tiles import Product, bf16_tile_reject, output_buffer, reduce_partials, split_for
+from autotune.kernels._split import split_work
+from autotune.kernels.gemm._tiles import Product, bf16_reject, output_buffer, reduce_partials, split_for
 
 SPLITS = (1, 2, 4, 7, 8, 14, 28)
 
@@ -94,22 +94,17 @@ def _default(problem: Problem, device: Device) -> Config:
     return matrix_config({**shared, "num_warps": warps}, device)
 
 
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return bf16_tile_reject(problem.k, config, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    depth, steps = problem.k / split, steps_of_split(problem.k, config)
-    return Work(
-        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * split,
-        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
-        bytes_per_program=2 * (min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
+    m, block_m, block_n = problem.m, config.size("BLOCK_M"), config.size("BLOCK_N")
+    return split_work(
+        m,
+        problem.n,
+        problem.k,
+        config,
+        depth_bytes=2 * (min(block_m, m) + block_n),
+        tile_bytes=4 * block_m * block_n,
         unique_bytes=problem.bytes_moved,
-        iterations=steps,
         dtype="bf16",
-        launches=1 if split == 1 else 2,
-        reduction_bytes=8 * problem.m * problem.n * split if split > 1 else 0,
     )
 
 
@@ -118,7 +113,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     jit=_linear,
     reference=_reference,
     default=_default,
-    reject=_reject,
+    reject=bf16_reject,
     work=_work,
     library=Library("torch.mm", _torch),
 )

@@ -18,16 +18,15 @@ from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import multiple_of
 from autotune.kernels._quant import fp8_name
-from autotune.kernels._rows import fp8_reject
-from autotune.kernels._split import steps_of_split
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._tiles import (
     GroupedProduct,
     fewest_fp8_rows,
+    fp8_group_reject,
+    grouped_work,
     output_buffer,
     reduce_partials,
     split_for,
-    tile_reject,
 )
 
 GROUP = 128
@@ -123,30 +122,11 @@ def _default(problem: Problem, device: Device) -> Config:
     return matrix_config({**shared, "num_warps": warps}, device)
 
 
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    block_k = config.size("BLOCK_K")
-    if GROUP % block_k:
-        return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
-    stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
-    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    depth, steps = problem.k / split, steps_of_split(problem.k, config)
-    return Work(
-        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups * split,
-        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
-        bytes_per_program=(min(block_m, problem.m) + block_n) * depth + 4 * block_m * block_n,
-        unique_bytes=problem.bytes_moved,
-        iterations=steps,
-        dtype="fp8",
-        launches=1 if split == 1 else 2,
-        reduction_bytes=8 * problem.groups * problem.m * problem.n * split if split > 1 else 0,
-    )
+    return grouped_work(problem, config, 1, "fp8", problem.bytes_moved)
 
 
-@tunable(Problem, jit=_grouped, reference=_reference, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)
 def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """x FP8 [m, groups, k], w FP8 [groups, n, k] -> bf16 [m, groups, n].
 

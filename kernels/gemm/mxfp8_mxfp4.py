@@ -21,7 +21,7 @@ from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode, fp8_name
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels._split import steps_of_split
+from autotune.kernels._split import split_work
 from autotune.kernels.gemm._tiles import Fp8Product, output_buffer, reduce_partials, split_for, tile_reject
 
 GROUP = 32
@@ -112,20 +112,18 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
-    depth, steps = problem.k / split, steps_of_split(problem.k, config)
-    rows, columns, out_bytes = min(block_m, problem.m), min(block_n, problem.n), 2 if split == 1 else 4
-    # A byte and half a byte, each with an e8m0 scale a group.
-    loaded = ((1 + 1 / GROUP) * rows + (1 / 2 + 1 / GROUP) * block_n) * depth
-    return Work(
-        programs=triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * split,
-        flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
-        bytes_per_program=loaded + out_bytes * rows * columns,
+    m, n, block_n = problem.m, problem.n, config.size("BLOCK_N")
+    rows, out_bytes = min(config.size("BLOCK_M"), m), 2 if config.size("SPLIT_K") == 1 else 4
+    return split_work(
+        m,
+        n,
+        problem.k,
+        config,
+        # A byte and half a byte, each with an e8m0 scale a group.
+        depth_bytes=(1 + 1 / GROUP) * rows + (1 / 2 + 1 / GROUP) * block_n,
+        tile_bytes=out_bytes * rows * min(block_n, n),
         unique_bytes=problem.bytes_moved,
-        iterations=steps,
         dtype="fp8" if device.has_native_fp4 else "bf16",
-        launches=1 if split == 1 else 2,
-        reduction_bytes=8 * problem.m * problem.n * split if split > 1 else 0,
     )
 
 

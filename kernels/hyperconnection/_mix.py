@@ -7,20 +7,17 @@ few tokens there are; the second adds them in order and applies sigmoids, Sinkho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from autotune.config import Config
-from autotune.device import Device
 from autotune.inputs import Draw
-from autotune.kernel import Arguments, Expected, Work
-from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels._problem import Sizes, at_least, multiple_of
-from autotune.kernels._split import leaves_empty, steps_of_split
+from autotune.kernel import Arguments, Expected
+from autotune.kernels._launch import launch
+from autotune.kernels._problem import Sizes, at_least
 
 STREAMS = 4
 MIXES = 24
@@ -43,49 +40,6 @@ class Streams(Sizes):
     @classmethod
     def of(cls, args: Arguments) -> Self:
         return cls(args.o.shape[0], args.o.shape[1])
-
-
-@dataclass(frozen=True)
-class Projection(Streams):
-    """A projection of four streams onto OUTPUTS mixes with SCALES scales; the first 4 mixes weigh the streams' sum."""
-
-    OUTPUTS: ClassVar[int]
-    SCALES: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        multiple_of(self, dim=16)
-
-    @classmethod
-    def of(cls, args: Arguments) -> Self:
-        return cls(args.residual.shape[0], args.residual.shape[2])
-
-    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
-        draw = Draw(seed, device)
-        streams = draw.normal((self.tokens, STREAMS, self.dim), torch.bfloat16)
-        return streams, *draw_projection(draw, self.dim, self.OUTPUTS, self.SCALES)
-
-    @property
-    def k(self) -> int:
-        """Columns of the concatenated streams."""
-        return STREAMS * self.dim
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.tokens * self.OUTPUTS * self.k
-
-    @property
-    def bytes_moved(self) -> int:
-        streams = 2 * self.tokens * self.k
-        mixes = 4 * self.tokens * (self.OUTPUTS - STREAMS)
-        return streams + streams // STREAMS + 4 * self.OUTPUTS * self.k + mixes
-
-
-def draw_projection(draw: Draw, dim: int, outputs: int, scales: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return fn fp32 [outputs, 4 dim], scale fp32 [scales] and base fp32 [outputs]."""
-    k = STREAMS * dim
-    fn = draw.normal((outputs, k), torch.float32, k**-0.5)
-    return fn, draw.uniform((scales,), 0.5, 1.5), draw.normal((outputs,), torch.float32, 0.5)
 
 
 def draw_mixed(draw: Draw, tokens: int, dim: int) -> tuple[Tensor, ...]:
@@ -190,31 +144,6 @@ def apply_mixes(
         tl.store(y_ptr + token * dim + offs, y.to(tl.bfloat16), mask=offs < dim)
 
 
-def reference_projection(problem: Projection, args: Arguments) -> tuple[Expected, ...]:
-    streams = args.residual.double()
-    return expect_mixed(streams, args.fn, args.scale, args.base, torch.zeros_like(streams))
-
-
-def launch_projection(
-    kernel: str, residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, outputs: int, scales: int, config: Config
-) -> tuple[Tensor, ...]:
-    """Check the arguments and launch `project` and `apply_mixes`: (y, post, comb), or y alone. Raises UsageError."""
-    require(kernel, residual=(residual, torch.bfloat16, (None, STREAMS, None)))
-    tokens, k = residual.shape[0], STREAMS * residual.shape[2]
-    require(
-        kernel,
-        home=residual,
-        fn=(fn, torch.float32, (outputs, k)),
-        scale=(scale, torch.float32, (scales,)),
-        base=(base, torch.float32, (outputs,)),
-    )
-    split = config.size("SPLIT_K")
-    parts = partials(tokens, split, residual.device)
-    grid = (triton.cdiv(tokens, config.size("BLOCK_M")), split)
-    launch(project, grid)(residual, fn, *parts, tokens, k, OUT=outputs, **options(config))
-    return launch_mixes(residual, parts, scale, base, head=outputs == STREAMS)
-
-
 def launch_mixes(
     x: Tensor, partials: tuple[Tensor, Tensor], scale: Tensor, base: Tensor, *, head: bool = False
 ) -> tuple[Tensor, ...]:
@@ -279,45 +208,3 @@ def _sinkhorn(logits: Tensor) -> Tensor:
 def _sigmoid_off(off: Tensor, at: Tensor) -> Tensor:
     """The slope is a quarter at most; fp32 sigmoid is good to a few units of 2^-24 of its argument and value."""
     return off / 4 + at.abs() * 2.0**-24 + 2.0**-21
-
-
-def projection_default(problem: Projection, device: Device) -> Config:
-    tokens, k = problem.tokens, problem.k
-    split = largest_split(28 if tokens <= 16 else 14 if tokens <= 64 else 7 if tokens <= 2048 else 2, k // 128)
-    shared = {"BLOCK_M": 16 if tokens <= 64 else 32, "BLOCK_K": 128, "SPLIT_K": split, "num_warps": 4}
-    return matrix_config(shared, device)
-
-
-def largest_split(most: int, steps: int) -> int:
-    """The largest split of the search spaces, up to `most`, that leaves none empty: 28672 = 2^12 x 7, 16384 = 2^14."""
-    return next(split for split in (28, 16, 14, 7, 4, 2, 1) if split <= most and not leaves_empty(steps, split))
-
-
-def projection_reject(problem: Projection, config: Config, device: Device) -> str | None:
-    block_m, block_k, split = config.size("BLOCK_M"), config.size("BLOCK_K"), config.size("SPLIT_K")
-    threads = config.size("num_warps") * device.warp_size
-    steps = triton.cdiv(problem.k, block_k)
-    if leaves_empty(steps, split):
-        return f"SPLIT_K={split} leaves a split of {steps} steps empty"
-    if block_m * block_k > 64 * threads:
-        return f"{block_m * block_k // threads} values of a tile a thread do not fit beside their squares"
-    stage = block_m * block_k * 2 + 32 * block_k * 4
-    if stage * max(1, config.size("num_stages") - 1) > device.shared_bytes_per_block:
-        return f"{config['num_stages']} stages of {stage} B exceed {device.shared_bytes_per_block} B of shared memory"
-    return None
-
-
-def projection_work(problem: Projection, config: Config, device: Device) -> Work:
-    """Work of `project` and of the launch that adds up its splits."""
-    block_m, split, tokens = config.size("BLOCK_M"), config.size("SPLIT_K"), problem.tokens
-    depth, steps = problem.k / split, steps_of_split(problem.k, config)
-    return Work(
-        programs=triton.cdiv(tokens, block_m) * split,
-        flops_per_program=2 * 2 * block_m * 32 * steps * config.size("BLOCK_K"),
-        bytes_per_program=(2 * min(block_m, tokens) + 4 * problem.OUTPUTS) * depth + 4 * 33 * block_m,
-        unique_bytes=problem.bytes_moved,
-        iterations=steps,
-        dtype="bf16",
-        launches=2,
-        reduction_bytes=2 * 4 * 33 * tokens * split + 2 * problem.k * tokens,
-    )

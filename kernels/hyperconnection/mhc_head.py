@@ -9,16 +9,8 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import tunable
-from autotune.kernels.hyperconnection._mix import (
-    STREAMS,
-    Projection,
-    launch_projection,
-    project,
-    projection_default,
-    projection_reject,
-    projection_work,
-    reference_projection,
-)
+from autotune.kernels.hyperconnection._mix import STREAMS, project
+from autotune.kernels.hyperconnection._projection import Projection, default, launch_projection, reference, reject, work
 
 
 @dataclass(frozen=True)
@@ -27,14 +19,7 @@ class Problem(Projection):
     SCALES = 1
 
 
-@tunable(
-    Problem,
-    jit=project,
-    reference=reference_projection,
-    default=projection_default,
-    reject=projection_reject,
-    work=projection_work,
-)
+@tunable(Problem, jit=project, reference=reference, default=default, reject=reject, work=work)
 def mhc_head(residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, *, config: Config, device: Device) -> Tensor:
     """Streams bf16 [tokens, 4, dim] -> bf16 [tokens, dim]; fn fp32 [4, 4 dim], scale fp32 [1], base fp32 [4].
 

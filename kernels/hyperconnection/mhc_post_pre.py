@@ -25,13 +25,12 @@ from autotune.kernels.hyperconnection._mix import (
     Streams,
     accumulate,
     draw_mixed,
-    draw_projection,
     expect_mixed,
-    largest_split,
     launch_mixes,
     partials,
     reference_streams,
 )
+from autotune.kernels.hyperconnection._projection import draw_projection, largest_split
 
 
 @dataclass(frozen=True)

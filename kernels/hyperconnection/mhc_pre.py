@@ -13,16 +13,8 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import tunable
-from autotune.kernels.hyperconnection._mix import (
-    MIXES,
-    Projection,
-    launch_projection,
-    project,
-    projection_default,
-    projection_reject,
-    projection_work,
-    reference_projection,
-)
+from autotune.kernels.hyperconnection._mix import MIXES, project
+from autotune.kernels.hyperconnection._projection import Projection, default, launch_projection, reference, reject, work
 
 
 @dataclass(frozen=True)
@@ -31,14 +23,7 @@ class Problem(Projection):
     SCALES = 3
 
 
-@tunable(
-    Problem,
-    jit=project,
-    reference=reference_projection,
-    default=projection_default,
-    reject=projection_reject,
-    work=projection_work,
-)
+@tunable(Problem, jit=project, reference=reference, default=default, reject=reject, work=work)
 def mhc_pre(
     residual: Tensor, fn: Tensor, scale: Tensor, base: Tensor, *, config: Config, device: Device
 ) -> tuple[Tensor, ...]:

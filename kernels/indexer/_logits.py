@@ -1,16 +1,12 @@
-"""Parts of indexer logits, whether keys lie in one tensor or in pages: sum over heads of relu(q_h . k) w_h.
-
-Keys are the rows of the products and all heads of a few tokens their columns: whole matrix instructions of 128 rows
-even for one token, and sums over heads that stay within a row.
-"""
+"""Host parts of indexer logits, sum over heads of relu(q_h . k) w_h: queries, their checks, the reference, rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from autotune.arch import Accumulation
@@ -20,8 +16,8 @@ from autotune.errors import UsageError
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
 from autotune.kernels._launch import matrix_config, require
-from autotune.kernels._problem import Sizes, at_least, power_of_two
-from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
+from autotune.kernels._problem import Sizes, at_least, one_of, power_of_two
+from autotune.kernels._quant import decode_e8m0, decode_fp4
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import combined, dot_truncation
 
@@ -30,53 +26,22 @@ KEY = 128
 
 @dataclass(frozen=True)
 class Queries(Sizes):
-    """Queries of `tokens` with `heads`, a power of two from 8: the columns of the products."""
+    """Queries of `tokens` with `heads`, a power of two from 8: the columns of the products.
+
+    Subclasses add the keys, `fp4`, `dtype`, and `pattern`, one of PATTERNS: which keys are valid.
+    """
 
     tokens: int
     heads: int
 
+    DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
+    PATTERNS: ClassVar[tuple[str, ...]]
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of(self, pattern=self.PATTERNS)
         at_least(self, heads=8)
         power_of_two(self, "heads")
-
-
-@triton.jit
-def load_queries(q_ptr, q_scale_ptr, row, inside, N: tl.constexpr, FP4: tl.constexpr, NATIVE: tl.constexpr):
-    """Rows [N] as columns: FP8 [128, N]; FP4 packed [64, N] with scales [N, 4], or widened to bf16 [128, N]."""
-    row = tl.where(inside, row, 0)
-    if FP4:
-        scale = tl.load(q_scale_ptr + row[:, None] * 4 + tl.arange(0, 4)[None, :])
-        half = tl.arange(0, 64)
-        if NATIVE:
-            return tl.load(q_ptr + row[None, :] * 64 + half[:, None]), scale
-        else:
-            packed = tl.load(q_ptr + row[:, None] * 64 + half[None, :])
-            wide = (fp4_decode(packed, N, 128) * e8m0_broadcast(scale, N, 128)).to(tl.bfloat16)
-            return tl.trans(wide), scale
-    else:
-        return tl.load(q_ptr + row[None, :] * 128 + tl.arange(0, 128)[:, None]), 0
-
-
-@triton.jit
-def tile_logits(
-    k, k_scale, q, q_scale, weight,
-    BLOCK_N: tl.constexpr, BLOCK_T: tl.constexpr, HEADS: tl.constexpr, FP4: tl.constexpr, NATIVE: tl.constexpr,
-):  # fmt: skip
-    """fp32 [BLOCK_N, BLOCK_T] of keys [BLOCK_N, 128] and the queries that `load_queries` brought."""
-    if FP4:
-        if NATIVE:
-            dots = tl.dot_scaled(k, k_scale, "e2m1", q, q_scale, "e2m1")
-        else:
-            wide = (fp4_decode(k, BLOCK_N, 128) * e8m0_broadcast(k_scale, BLOCK_N, 128)).to(tl.bfloat16)
-            dots = tl.dot(wide, q)
-    else:
-        dots = tl.dot(k, q)
-    weighted = tl.maximum(dots, 0.0) * weight[None, :]
-    logits = tl.sum(tl.reshape(weighted, (BLOCK_N, BLOCK_T, HEADS)), axis=2)
-    if not FP4:
-        logits *= k_scale[:, None]
-    return logits
 
 
 def draw_rows(draw: Draw, shape: tuple[int, ...], fp4: bool, dtype: str) -> Tensor:
@@ -111,8 +76,9 @@ def wide_rows(rows: Tensor, scale: Tensor | None) -> Tensor:
     return rows.double() if scale is None else decode_fp4(rows) * decode_e8m0(scale)
 
 
-def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor, fp4: bool) -> Expected:
-    """From float64 q [tokens, heads, 128], k [keys or tokens, keys, 128] scaled, valid bool [tokens, keys]."""
+def expect_logits(q: Tensor, q_scale: Tensor | None, weights: Tensor, k: Tensor, valid: Tensor) -> Expected:
+    """Expected logits of the queries and float64 k [keys or tokens, keys, 128] scaled, valid bool [tokens, keys]."""
+    q = wide_rows(q, q_scale)
     # A product that is NaN counts as 0: maxima of GPUs leave NaN out, here as in DeepGEMM.
     q, k = (torch.where(rows.isnan().any(-1, keepdim=True), 0.0, rows) for rows in (q, k))
     keys = k if k.ndim == 3 else k.expand(q.shape[0], -1, -1)
@@ -127,23 +93,22 @@ def expect_logits(q: Tensor, weights: Tensor, k: Tensor, valid: Tensor, fp4: boo
         error = combined((square * heads.square()).sum(1), (worst * heads.abs()).sum(1), independent)
         return torch.where(valid, error, 0.0)
 
-    in_fp8 = None if fp4 else cut
+    in_fp8 = cut if q_scale is None else None
     return Expected("logits", torch.where(valid, value, float("-inf")), torch.where(valid, rounded, 0.0), in_fp8)
 
 
-def logits_config(shared: dict[str, Scalar], columns: int, device: Device) -> Config:
-    """`shared` with the options for tiles of 128 keys by `columns` queries."""
-    return matrix_config({**shared, "num_warps": 4 if columns <= 64 else 8}, device)
+def logits_config(tokens: int, keys: int, heads: int, device: Device, *, block_t: int = 1, **shared: Scalar) -> Config:
+    """Default config: tiles of 128 keys by the heads of `block_t` tokens, and the tiles that a program walks (STEPS).
+
+    STEPS is the largest that leaves two programs for every compute unit.
+    """
+    rows, tiles, enough = triton.cdiv(tokens, block_t), triton.cdiv(keys, 128), 2 * device.compute_units
+    walks = (s for s in (1, 2, 4, 8, 16) if s <= tiles and rows * triton.cdiv(tiles, s) >= enough)
+    warps = 4 if block_t * heads <= 64 else 8
+    return matrix_config({**shared, "BLOCK_N": 128, "STEPS": max(walks, default=1), "num_warps": warps}, device)
 
 
-def steps_for(tokens: int, tiles: int, device: Device) -> int:
-    """Most of `tiles` of keys that a program may walk while two programs are left for every compute unit."""
-    enough = 2 * device.compute_units
-    walks = (s for s in (1, 2, 4, 8, 16) if s <= tiles and tokens * triton.cdiv(tiles, s) >= enough)
-    return max(walks, default=1)
-
-
-def logits_reject(keys: int, columns: int, fp4: bool, config: Config, device: Device) -> str | None:
+def logits_reject(keys: int, columns: int, fp4: bool, dtype: str, config: Config, device: Device) -> str | None:
     """Why tiles of BLOCK_N keys by `columns` queries cannot run, or would certainly be slow."""
     block, threads = config.size("BLOCK_N"), config.size("num_warps") * device.warp_size
     if block * columns > 128 * threads:
@@ -158,8 +123,9 @@ def logits_reject(keys: int, columns: int, fp4: bool, config: Config, device: De
     needed = max(columns, block) * wide + block * row * max(0, config.size("num_stages") - 2)
     if needed > device.shared_bytes_per_block:
         return f"{needed} B of queries and keys exceed {device.shared_bytes_per_block} B of shared memory"
-    return None
+    return format_reject(fp4, dtype, device)
 
 
 def format_reject(fp4: bool, dtype: str, device: Device) -> str | None:
+    """Reason why keys in FP8 of `dtype` cannot be read on the device, or None; FP4 is read everywhere."""
     return None if fp4 else fp8_reject(dtype, device)

@@ -19,7 +19,7 @@ from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import FP8_MAX, expect_fp8_within
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, require_rotation
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels._rows import fp8_reject, row_config, row_reject, row_work
 from autotune.kernels.indexer._index_cache import (
     KEY,
     decode,
@@ -121,13 +121,8 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.tokens, rows),
-        flops_per_program=25 * rows * KEY,
-        bytes_per_program=rows * (3 * KEY + 4 * ROPE_DIM + 8) + 8 * KEY,
-        unique_bytes=problem.bytes_moved,
-    )
+    row_bytes = 3 * KEY + 4 * ROPE_DIM + 8
+    return row_work(problem, problem.tokens, config, flops=25 * KEY, row_bytes=row_bytes, program_bytes=8 * KEY)
 
 
 @tunable(Problem, jit=_key_prep, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)

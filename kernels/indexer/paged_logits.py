@@ -20,7 +20,6 @@ from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
-from autotune.kernels._problem import one_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._index_cache import decode_keys, draw_pages, page_bytes
 from autotune.kernels.indexer._logits import (
@@ -28,17 +27,11 @@ from autotune.kernels.indexer._logits import (
     Queries,
     draw_queries,
     expect_logits,
-    format_reject,
-    load_queries,
     logits_config,
     logits_reject,
     require_queries,
-    steps_for,
-    tile_logits,
-    wide_rows,
 )
-
-PATTERNS = ("full", "ragged")
+from autotune.kernels.indexer._tile_logits import load_queries, tile_logits
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,7 @@ class Problem(Queries):
     pattern: str = "full"
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens", "pages")
-    DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, pattern=PATTERNS)
+    PATTERNS = ("full", "ragged")
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -143,17 +132,15 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     keys = decode_keys(args.cache, args.page_size, problem.fp4, problem.dtype).unflatten(0, (-1, args.page_size))
     wide_k = keys[args.page_table.long().clamp_min(0)].flatten(1, 2)
     valid = torch.arange(problem.keys, device=args.q.device)[None, :] < args.lengths[:, None]
-    return (expect_logits(wide_rows(args.q, args.q_scale), args.weights, wide_k, valid, problem.fp4),)
+    return (expect_logits(args.q, args.q_scale, args.weights, wide_k, valid),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    steps = steps_for(problem.tokens, triton.cdiv(problem.keys, 128), device)
-    return logits_config({"BLOCK_N": 128, "STEPS": steps}, problem.heads, device)
+    return logits_config(problem.tokens, problem.keys, problem.heads, device)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    refusal = logits_reject(problem.keys, max(16, problem.heads), problem.fp4, config, device)
-    return refusal or format_reject(problem.fp4, problem.dtype, device)
+    return logits_reject(problem.keys, max(16, problem.heads), problem.fp4, problem.dtype, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:

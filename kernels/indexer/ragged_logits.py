@@ -19,7 +19,6 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
-from autotune.kernels._problem import one_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels.indexer._logits import (
     KEY,
@@ -27,17 +26,12 @@ from autotune.kernels.indexer._logits import (
     draw_queries,
     draw_rows,
     expect_logits,
-    format_reject,
-    load_queries,
     logits_config,
     logits_reject,
     require_queries,
-    steps_for,
-    tile_logits,
     wide_rows,
 )
-
-PATTERNS = ("causal", "ragged")
+from autotune.kernels.indexer._tile_logits import load_queries, tile_logits
 
 
 @dataclass(frozen=True)
@@ -50,11 +44,7 @@ class Problem(Queries):
     pattern: str = "causal"
 
     VARYING: ClassVar[tuple[str, ...]] = ("tokens", "keys")
-    DRAWN: ClassVar[tuple[str, ...]] = ("dtype", "pattern")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, pattern=PATTERNS)
+    PATTERNS = ("causal", "ragged")
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -133,13 +123,12 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     wide_k = wide_rows(args.k, args.k_scale) if problem.fp4 else args.k.double() * args.k_scale.double()[:, None]
     key = torch.arange(problem.keys, device=args.q.device)[None, :]
     valid = (key >= args.starts[:, None]) & (key < args.ends[:, None])
-    return (expect_logits(wide_rows(args.q, args.q_scale), args.weights, wide_k, valid, problem.fp4),)
+    return (expect_logits(args.q, args.q_scale, args.weights, wide_k, valid),)
 
 
 def _default(problem: Problem, device: Device) -> Config:
     block_t = 2 if problem.heads < 16 or (problem.tokens > 64 and problem.heads <= 64) else 1
-    steps = steps_for(triton.cdiv(problem.tokens, block_t), triton.cdiv(problem.keys, 128), device)
-    return logits_config({"BLOCK_T": block_t, "BLOCK_N": 128, "STEPS": steps}, block_t * problem.heads, device)
+    return logits_config(problem.tokens, problem.keys, problem.heads, device, block_t=block_t, BLOCK_T=block_t)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
@@ -148,8 +137,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
         return f"BLOCK_T={config['BLOCK_T']} makes {columns} columns, fewer than a product has"
     if config.size("BLOCK_T") >= 2 * problem.tokens and columns > 16:
         return f"BLOCK_T={config['BLOCK_T']} is at least twice the {problem.tokens} tokens"
-    refusal = logits_reject(problem.keys, columns, problem.fp4, config, device)
-    return refusal or format_reject(problem.fp4, problem.dtype, device)
+    return logits_reject(problem.keys, columns, problem.fp4, problem.dtype, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:

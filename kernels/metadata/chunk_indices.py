@@ -20,7 +20,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
-from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels._rows import row_config, row_reject, row_work
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.tokens, rows),
-        flops_per_program=6 * rows * problem.window,
-        bytes_per_program=8 * rows * (problem.window + 1),
-        unique_bytes=problem.bytes_moved,
-    )
+    return row_work(problem, problem.tokens, config, flops=6 * problem.window, row_bytes=8 * (problem.window + 1))
 
 
 @tunable(Problem, jit=_chunk_indices, reference=_reference, default=_default, reject=_reject, work=_work)

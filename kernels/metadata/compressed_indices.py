@@ -19,7 +19,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
-from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels._rows import block_work, row_config, row_reject
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,8 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    tile = config.size("ROWS") * config.size("BLOCK")
-    return Work(
-        programs=triton.cdiv(problem.tokens, config.size("ROWS")) * triton.cdiv(problem.width, config.size("BLOCK")),
-        flops_per_program=4 * tile,
-        bytes_per_program=4 * tile * (1 + 1 / problem.page_size),
-        unique_bytes=problem.bytes_moved,
-    )
+    element_bytes = 4 * (1 + 1 / problem.page_size)
+    return block_work(problem, problem.tokens, problem.width, config, flops=4, element_bytes=element_bytes)
 
 
 @tunable(Problem, jit=_compressed_indices, reference=_reference, default=_default, reject=_reject, work=_work)

@@ -15,7 +15,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
-from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels._rows import row_config, row_reject, row_work
 
 EDGE = 3
 """Positions are drawn below EDGE windows, so that some lists are short."""
@@ -78,13 +78,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.tokens, rows),
-        flops_per_program=4 * rows * problem.window,
-        bytes_per_program=4 * rows * (problem.window + 2),
-        unique_bytes=problem.bytes_moved,
-    )
+    return row_work(problem, problem.tokens, config, flops=4 * problem.window, row_bytes=4 * (problem.window + 2))
 
 
 @tunable(Problem, jit=_window_indices, reference=_reference, default=_default, reject=_reject, work=_work)

@@ -17,7 +17,7 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels.gemm._tiles import bf16_tile_reject
+from autotune.kernels.gemm._tiles import bf16_reject
 from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Slots, check_rows, grouped_work
 
@@ -74,15 +74,11 @@ def _default(problem: Problem, device: Device) -> Config:
     return matrix_config({"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4}, device)
 
 
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    return bf16_tile_reject(problem.k, config, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     return grouped_work(problem, config, problem.bytes_moved, (2.0, 2.0), "bf16")
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=bf16_reject, work=_work)
 def bf16_grouped_gemm(
     a: Tensor,
     w: Tensor,

@@ -16,7 +16,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes
-from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels._rows import block_work, row_config, row_reject
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,8 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    tile = config.size("ROWS") * config.size("BLOCK")
-    return Work(
-        programs=triton.cdiv(problem.tokens, config.size("ROWS")) * triton.cdiv(problem.dim, config.size("BLOCK")),
-        flops_per_program=2 * tile * problem.topk,
-        bytes_per_program=2 * tile * (problem.topk + 1 + problem.shared),
-        unique_bytes=problem.bytes_moved,
-    )
+    flops, element_bytes = 2 * problem.topk, 2 * (problem.topk + 1 + problem.shared)
+    return block_work(problem, problem.tokens, problem.dim, config, flops=flops, element_bytes=element_bytes)
 
 
 @tunable(Problem, jit=_combine, reference=_reference, default=_default, reject=_reject, work=_work)

@@ -18,9 +18,8 @@ from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels._rows import fp8_reject
 from autotune.kernels._truncation import truncation
-from autotune.kernels.gemm._tiles import fewest_fp8_rows, tile_reject
+from autotune.kernels.gemm._tiles import fewest_fp8_rows, fp8_group_reject
 from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
@@ -107,19 +106,11 @@ def _default(problem: Problem, device: Device) -> Config:
     return config if fits else Config(config, num_stages=1)
 
 
-def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    block_k = config.size("BLOCK_K")
-    if GROUP % block_k:
-        return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
-    stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
-    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
-
-
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     return grouped_work(problem, config, problem.bytes_moved, (1 + 4 / GROUP, 1.0), "fp8")
 
 
-@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)
+@tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)
 def fp8_grouped_gemm(
     a: Tensor,
     a_scale: Tensor,

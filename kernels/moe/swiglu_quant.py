@@ -30,7 +30,7 @@ from autotune.kernels._quant import (
     fp8_groups,
     mx_groups,
 )
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels._rows import block_reject, block_work, fp8_reject, row_config
 
 LIMIT = 10.0
 
@@ -122,20 +122,11 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    rows, block = config.size("ROWS"), config.size("BLOCK")
-    if block >= 2 * problem.inner:
-        return f"BLOCK={block} is at least twice the row of {problem.inner}: half the lanes would idle"
-    return row_reject(rows, block, config, device, 64) or fp8_reject(problem.dtype, device)
+    return block_reject(problem.inner, config, device, 64) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    tile = config.size("ROWS") * config.size("BLOCK")
-    return Work(
-        programs=triton.cdiv(problem.rows, config.size("ROWS")) * triton.cdiv(problem.inner, config.size("BLOCK")),
-        flops_per_program=8 * tile,
-        bytes_per_program=5 * tile,
-        unique_bytes=problem.bytes_moved,
-    )
+    return block_work(problem, problem.rows, problem.inner, config, flops=8, element_bytes=5)
 
 
 @tunable(Problem, jit=_swiglu_quant, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)

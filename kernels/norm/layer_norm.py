@@ -17,7 +17,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, at_least, at_most
-from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels._rows import row_config, row_reject, row_work
 
 EPS = 1e-6
 WIDEST = 8192
@@ -97,13 +97,8 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.rows, rows),
-        flops_per_program=7 * rows * problem.cols,
-        bytes_per_program=4 * rows * problem.cols + 8 * problem.cols,
-        unique_bytes=problem.bytes_moved,
-    )
+    cols = problem.cols
+    return row_work(problem, problem.rows, config, flops=7 * cols, row_bytes=4 * cols, program_bytes=8 * cols)
 
 
 @tunable(

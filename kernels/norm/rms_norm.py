@@ -20,7 +20,7 @@ from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, at_least
-from autotune.kernels._rows import row_config, row_reject
+from autotune.kernels._rows import block_reject, row_config
 from autotune.kernels.norm._residual import add_residual, load_sum
 
 EPS = 1e-6
@@ -108,9 +108,7 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    if config.size("BLOCK") >= 2 * problem.cols:
-        return f"BLOCK={config['BLOCK']} is at least twice the row of {problem.cols}: half the lanes would idle"
-    return row_reject(config.size("ROWS"), config.size("BLOCK"), config, device)
+    return block_reject(problem.cols, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:

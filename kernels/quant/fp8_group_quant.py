@@ -17,7 +17,7 @@ from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, multiple_of, one_of
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels._rows import block_reject, block_work, fp8_reject, row_config
 
 GROUPS = (64, 128)
 
@@ -85,20 +85,12 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    rows, block = config.size("ROWS"), config.size("BLOCK")
-    if block >= 2 * problem.cols:
-        return f"BLOCK={block} is at least twice the row of {problem.cols}: half the lanes would idle"
-    return row_reject(rows, block, config, device) or fp8_reject(problem.dtype, device)
+    return block_reject(problem.cols, config, device) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    tile = config.size("ROWS") * config.size("BLOCK")
-    return Work(
-        programs=triton.cdiv(problem.rows, config.size("ROWS")) * triton.cdiv(problem.cols, config.size("BLOCK")),
-        flops_per_program=3 * tile,
-        bytes_per_program=3 * tile + 4 * tile // problem.group,
-        unique_bytes=problem.bytes_moved,
-    )
+    element_bytes = 3 + 4 / problem.group
+    return block_work(problem, problem.rows, problem.cols, config, flops=3, element_bytes=element_bytes)
 
 
 @tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)

@@ -30,7 +30,7 @@ from autotune.kernels._quant import (
     hadamard_matrix,
     mx_groups,
 )
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels._rows import block_reject, block_work, fp8_reject, row_config
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,13 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    rows, block = config.size("ROWS"), config.size("BLOCK")
-    if block >= 2 * problem.cols:
-        return f"BLOCK={block} is at least twice the row of {problem.cols}: half the lanes would idle"
-    return row_reject(rows, block, config, device, 64) or fp8_reject(problem.dtype, device)
+    return block_reject(problem.cols, config, device, 64) or fp8_reject(problem.dtype, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    tile = config.size("ROWS") * config.size("BLOCK")
-    return Work(
-        programs=triton.cdiv(problem.rows, config.size("ROWS")) * triton.cdiv(problem.cols, config.size("BLOCK")),
-        flops_per_program=(17 if problem.hadamard else 3) * tile,
-        bytes_per_program=problem.bytes_moved / (problem.rows * problem.cols) * tile,
-        unique_bytes=problem.bytes_moved,
-    )
+    flops = 17 if problem.hadamard else 3
+    element_bytes = problem.bytes_moved / (problem.rows * problem.cols)
+    return block_work(problem, problem.rows, problem.cols, config, flops=flops, element_bytes=element_bytes)
 
 
 @tunable(Problem, jit=_quantise, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)

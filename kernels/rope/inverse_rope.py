@@ -21,7 +21,7 @@ from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Sizes
 from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
-from autotune.kernels._rows import fp8_reject, row_config, row_reject
+from autotune.kernels._rows import fp8_reject, row_config, row_reject, row_work
 
 WIDTH = 512
 GROUP = 128
@@ -109,13 +109,8 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    rows = config.size("ROWS")
-    return Work(
-        programs=triton.cdiv(problem.tokens * problem.heads, rows),
-        flops_per_program=6 * rows * ROPE_DIM,
-        bytes_per_program=rows * (WIDTH * (3 if problem.quantised else 4) + 4 * ROPE_DIM),
-        unique_bytes=problem.bytes_moved,
-    )
+    row_bytes = WIDTH * (3 if problem.quantised else 4) + 4 * ROPE_DIM
+    return row_work(problem, problem.tokens * problem.heads, config, flops=6 * ROPE_DIM, row_bytes=row_bytes)
 
 
 @tunable(Problem, jit=_inverse_rope, reference=_reference, decode=_decode, default=_default, reject=_reject, work=_work)

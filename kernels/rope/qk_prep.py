@@ -8,7 +8,6 @@ programs of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import triton
@@ -20,9 +19,10 @@ from autotune.device import Device
 from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._kv_cache import (
-    LAYOUTS,
     WIDTH,
+    Cached,
     decode_cache,
+    decode_written,
     draw_cache,
     expect_stored,
     layout_of,
@@ -30,7 +30,6 @@ from autotune.kernels._kv_cache import (
     store_rows,
 )
 from autotune.kernels._launch import launch, options, require
-from autotune.kernels._problem import Sizes, one_of
 from autotune.kernels._quant import FP8_MAX
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
@@ -40,18 +39,12 @@ THETA, YARN = 160000.0, (16, 65536, 32, 1)
 
 
 @dataclass(frozen=True)
-class Problem(Sizes):
+class Problem(Cached):
     tokens: int
     heads: int
     layout: str = "bf16"
     page_size: int = 1
     dtype: str = "e4m3fn"
-
-    DRAWN: ClassVar[tuple[str, ...]] = ("dtype",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, layout=LAYOUTS)
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
@@ -124,8 +117,8 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    q, cache, *scale = outputs
-    return q.double(), decode_cache(cache, scale[0] if scale else None, problem.page_size, problem.dtype)
+    q, *written = outputs
+    return q.double(), decode_written(written, problem.page_size, problem.dtype)
 
 
 def _default(problem: Problem, device: Device) -> Config:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autotune.inputs import Draw, captured, shares
-from autotune.kernels.attention._softmax import RUN, draw_indices
+from autotune.kernels.attention._problem import RUN, draw_indices
 from autotune.kernels.moe.fp8_grouped_gemm import Problem
 
 

@@ -65,7 +65,7 @@ def test_device_function_changes_exactly_its_callers(folder):
     [
         (GEMM, f"{GEMM}.py", "value = wide_a @ wide_b.T", "value = 1.0 * (wide_a @ wide_b.T)", "proof"),
         (GEMM, f"{GEMM}.py", "0.01, 0.1", "0.01, 0.2", "proof"),
-        (MHC, "hyperconnection/_mix.py", "torch.float32, k**-0.5)", "torch.float32, k**-0.4)", "proof"),
+        (MHC, "hyperconnection/_projection.py", "torch.float32, k**-0.5)", "torch.float32, k**-0.4)", "proof"),
         (GEMM, f"{GEMM}.py", "reduction_bytes=2 * partials", "reduction_bytes=3 * partials", "work"),
     ],
     ids=["reference", "drawn inputs", "inputs of a shared base", "work"],

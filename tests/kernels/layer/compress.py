@@ -11,7 +11,7 @@ from layer.pool import poisoned
 from torch import Tensor
 
 from autotune.kernels import compressor, gemm, metadata
-from autotune.kernels.compressor._pool import state_rows_of
+from autotune.kernels.compressor._windows import state_rows_of
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ def test_another_order_has_other_bits(provers):
     [
         ("attention/dense_mqa", (3, 8, 20)),
         ("compressor/decode_pool", (5, 4, 96)),
-        ("compressor/prefill_pool", (37, 9, 4, 96)),
+        ("compressor/prefill_pool", (37, 4, 96, 9)),
         ("metadata/chunk_indices", (11, 3, 64, 0)),
     ],
 )
