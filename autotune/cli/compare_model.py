@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
 from autotune.cli.output import Commands, command, print_json, show_rows
+from autotune.cli.storage_option import add_storage, database
 from autotune.state import state_root
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--device", help="default: every device of which something was measured")
     parser.add_argument("--bench", metavar="BENCH", help="simulated:SEED: the trials of that rehearsal (default: gpu)")
+    add_storage(parser)
     parser.set_defaults(run=run)
 
 
@@ -35,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     names = [devices.named(arguments.device).name] if arguments.device else devices.names()
     bench = None if arguments.bench in (None, "gpu") else simulated.parse(arguments.bench)
-    times = measured(state_root(), names) if bench is None else rehearsed(state_root(), bench, names)
+    state, held = state_root(), database(arguments)
+    times = measured(state, names, held) if bench is None else rehearsed(state, bench, names, held)
     tier = "measured" if bench is None else bench.tier
     judged = {name: agreement(problems) for name, problems in sorted(by_family(times).items())}
     if arguments.json:
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         what = "measured here" if bench is None else f"simulated, of the bench {bench.name} and of no device"
         _tell(judged, what)
     else:
-        print(f"nothing {tier} under {state_root()} nor in the tables; run autotune tune where a GPU is")
+        print(f"nothing {tier} under {state} nor in the tables; run autotune tune where a GPU is")
     return 0 if judged else 1
 
 

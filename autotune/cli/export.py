@@ -12,6 +12,7 @@ from autotune import device as devices
 from autotune import files, registry, row_check, runtime, table
 from autotune.cli.import_ import show
 from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.cli.storage_option import add_storage, database
 from autotune.config import describe_key
 from autotune.device import Device
 from autotune.errors import UsageError
@@ -40,6 +41,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--trials", action="store_true", help="all that sessions here tried (t4, cachefile)")
+    add_storage(parser)
     parser.add_argument("--overwrite", action="store_true", help="also files that are there with other content")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of `trials`: one file")
     parser.set_defaults(run=run)
@@ -118,8 +120,8 @@ def _whole(loaded: Table, device: Device) -> Table:
 def _trials(arguments: argparse.Namespace) -> list[Trials]:
     filed = arguments.device
     devices.named(filed.partition(".")[0])  # a rehearsal's trials are filed under mi355x.simulated-7
-    kernels = map(registry.load, kernel_names(arguments.kernels))
-    found = [one for kernel in kernels for one in trials.read(state_root(), filed, kernel)]
+    kernels, held = map(registry.load, kernel_names(arguments.kernels)), database(arguments)
+    found = [one for kernel in kernels for one in trials.read(state_root(), filed, kernel, held)]
     if not found:
         rehearsed = sorted(path.name for path in (state_root() / "journal").glob(f"{filed}.*"))
         remedy = (

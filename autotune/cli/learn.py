@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import files
 from autotune.cli.output import Commands, command, show_rows
+from autotune.cli.storage_option import add_storage, database
 from autotune.state import state_root
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ def add(commands: Commands) -> None:
         "learn",
         "train the prior and calibrate `predict` with what was measured here: trials on GPUs, and measured rows of the "
         "tables",
-        "  autotune learn\n  rm ~/.cache/autotune/prior.json   # back to the packaged prior",
+        "  autotune learn\n  autotune learn --storage postgresql://tuner@db/trials   # what a cluster measured\n"
+        "  rm ~/.cache/autotune/prior.json   # back to the packaged prior",
     )
+    add_storage(parser)
     parser.set_defaults(run=run)
 
 
@@ -33,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from autotune.tuning.session.history import calibrations, lessons, measured
 
     state = state_root()
-    found = measured(state)
+    found = measured(state, database=database(arguments))
     taught, fits = lessons(found), calibrations(found)
     if taught:
         files.write(prior.learned_path(state), written(taught))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalStorageReplayResult
@@ -23,6 +24,8 @@ from autotune.errors import UsageError
 
 _LONGEST_NAME = 512
 """Characters of a study's name that Optuna's database schema holds; a captured load of 384 experts alone has 768."""
+_FULL_NAME = "name"
+"""Attribute of a study whose name a database could not hold."""
 
 
 @contextmanager
@@ -142,6 +145,21 @@ def alone(shared: BaseStorage, name: str) -> Iterator[None]:
             yield
         finally:
             connection.exec_driver_sql(f"SELECT pg_advisory_unlock({lock})")  # the pool keeps the connection
+
+
+def study_called(name: str, held: BaseStorage) -> optuna.Study:
+    """The study called `name`, new or resumed. A database gets a shorter name where it must, and keeps the full one."""
+    stored = database_name(name) if isinstance(held, RDBStorage) else name
+    study = optuna.create_study(storage=held, study_name=stored, load_if_exists=True)
+    if stored != name and _FULL_NAME not in study.user_attrs:
+        study.set_user_attr(_FULL_NAME, name)
+    return study
+
+
+def full_name(study: optuna.Study) -> str:
+    """The name by which `study_called` opens `study`."""
+    name: str = study.user_attrs.get(_FULL_NAME, study.study_name)
+    return name
 
 
 def database_name(name: str) -> str:

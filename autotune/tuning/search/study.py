@@ -16,6 +16,7 @@ from autotune.config import Config
 from autotune.tuning.search.acquisition import RemainingGain
 from autotune.tuning.search.feasible_set import INTERRUPTED, FeasibleSetSampler
 from autotune.tuning.search.sampler import FeasibleSampler, RandomSampler
+from autotune.tuning.search.storage import study_called
 from autotune.tuning.space import Lists
 
 Outcomes = Mapping[Config, dict[str, Any]]
@@ -149,7 +150,7 @@ def _study(storage: BaseStorage, name: str) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
     try:
-        return optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        return study_called(name, storage)
     finally:
         optuna.logging.set_verbosity(verbosity)
 

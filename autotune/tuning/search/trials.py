@@ -1,4 +1,4 @@
-"""Trials that sessions leave on disk: names of studies, and the trials of one kernel in a journal."""
+"""Trials that sessions leave behind: names of studies, and the trials of one kernel in a journal and in a database."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from autotune.config import Config, Problem, parse
 from autotune.errors import UsageError
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
     from autotune.kernel import Kernel
@@ -103,31 +104,56 @@ def lock_path(journal: Path) -> Path:
     return journal.with_suffix(".session")
 
 
-def read(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
-    """All studies of `kernel` as its source is now, for `device`, by name: trials of an earlier source are of another
-    kernel, whose problems may have had another form. Raises UsageError where a session is writing them."""
+def prefix(kernel: str, device: str) -> str:
+    """The words before a study's name in a database, which holds all kernels and devices; a journal, those of one."""
+    return f"{kernel} {device} "
+
+
+def read(state: Path, device: str, kernel: Kernel[Any], database: BaseStorage | None = None) -> Iterator[Trials]:
+    """All studies of `kernel` as its source is now, for `device`: those of the journal, then those of `database`.
+
+    Trials of an earlier source are of another kernel, whose problems may have had another form. Raises UsageError where
+    a session is writing the journal, and where a trial has no outcome.
+    """
+    yield from read_journal(state, device, kernel)
+    if database is not None:
+        yield from read_database(database, device, kernel)
+
+
+def read_journal(state: Path, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
+    """Yield what `read` finds in the journal under `state`. Raises UsageError."""
+    from autotune.tuning.search import storage
+
+    path = journal_path(state, device, kernel.name)
+    if path.is_file():
+        with storage.exclusive(lock_path(path)):
+            yield from _studies(storage.journal(path), device, kernel, str(path), "")
+
+
+def read_database(database: BaseStorage, device: str, kernel: Kernel[Any]) -> Iterator[Trials]:
+    """Yield what `read` finds in a database, also while sessions write it. Raises UsageError."""
+    yield from _studies(database, device, kernel, "--storage", prefix(kernel.name, device))
+
+
+def _studies(held: BaseStorage, device: str, kernel: Kernel[Any], place: str, before: str) -> Iterator[Trials]:
     import optuna
 
     from autotune.tuning.search import storage
 
-    path, source = journal_path(state, device, kernel.name), kernel.identity.kernel
-    if not path.is_file():
-        return
-    with storage.exclusive(lock_path(path)):
-        held = storage.journal(path)
-        for summary in sorted(optuna.get_all_study_summaries(held), key=lambda held_study: held_study.study_name):
-            study = Study.named(summary.study_name)
-            if study is None or study.source != source:
-                continue
-            trials = optuna.load_study(study_name=summary.study_name, storage=held).get_trials(deepcopy=False)
-            ended = tuple(_outcome(trial, path) for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE)
-            if ended:
-                yield Trials(kernel.name, device, study, parse(kernel.problem, study.problem), ended)
+    for stored in sorted(name for name in optuna.get_all_study_names(held) if name.startswith(before)):
+        opened = optuna.load_study(study_name=stored, storage=held)
+        study = Study.named(storage.full_name(opened).removeprefix(before))
+        if study is None or study.source != kernel.identity.kernel:
+            continue
+        trials = opened.get_trials(deepcopy=False)
+        ended = tuple(_outcome(trial, place) for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE)
+        if ended:
+            yield Trials(kernel.name, device, study, parse(kernel.problem, study.problem), ended)
 
 
-def _outcome(trial: FrozenTrial, path: Path) -> tuple[Config, dict[str, Any]]:
+def _outcome(trial: FrozenTrial, place: str) -> tuple[Config, dict[str, Any]]:
     try:
         outcome = json.loads(trial.user_attrs["outcome"])
     except (KeyError, ValueError) as error:
-        raise UsageError(f"{path}: trial {trial.number} has no outcome ({error!r}); the journal is damaged") from error
+        raise UsageError(f"{place}: trial {trial.number} has no outcome ({error!r}); its study is damaged") from error
     return Config(trial.params), outcome

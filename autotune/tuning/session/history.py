@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.storages import BaseStorage
 
 from autotune import device as devices
 from autotune import registry, runtime
@@ -28,9 +30,8 @@ from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.cost_model.prior_training import MeasuredProblem
 from autotune.tuning.measurement.bench import Bench
-from autotune.tuning.search import trials
 from autotune.tuning.search.study import Outcomes
-from autotune.tuning.search.trials import Trials, read
+from autotune.tuning.search.trials import Trials, read_database, read_journal
 
 ConfigTimes = Mapping[Config, float]
 
@@ -50,23 +51,26 @@ class Measured:
     times: ConfigTimes
 
 
-def measured(state: Path, names: Sequence[str] = ()) -> list[Measured]:
-    """Return measurements of every kernel on the devices called `names` (default: all), in the order of names."""
+def measured(state: Path, names: Sequence[str] = (), database: BaseStorage | None = None) -> list[Measured]:
+    """Return measurements of every kernel on the devices called `names` (default: all), in the order of names.
+
+    They are of the journals under `state`, of the runtime's tables, and of `database`.
+    """
     return [
         Measured(kernel, device, problem, times)
         for kernel in map(registry.load, registry.names())
         for device in map(devices.named, names or devices.names())
-        for problem, times in _measured(state, kernel, device).items()
+        for problem, times in _measured(state, kernel, device, database).items()
     ]
 
 
-def rehearsed(state: Path, bench: Bench, names: Sequence[str]) -> list[Measured]:
+def rehearsed(state: Path, bench: Bench, names: Sequence[str], database: BaseStorage | None = None) -> list[Measured]:
     """The trials of a simulated bench, whose times are of no device: for looking at, never for lessons."""
     return [
         Measured(kernel, device, problem, times)
         for kernel in map(registry.load, registry.names())
         for device in map(devices.named, names)
-        for problem, times in _of_trials(state, kernel, bench.table_device(device.name), bench.name)
+        for problem, times in _of_trials(state, kernel, bench.table_device(device.name), bench.name, database)
         if times
     ]
 
@@ -107,24 +111,24 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
     return {name: calibration.fitted(np.array(modeled[name]), np.array(us[name])) for name in enough}
 
 
-def _measured(state: Path, kernel: Kernel[Any], device: Device) -> dict[Problem, ConfigTimes]:
+def _measured(
+    state: Path, kernel: Kernel[Any], device: Device, database: BaseStorage | None
+) -> dict[Problem, ConfigTimes]:
     """ConfigTimes by config of each problem; of a table's row alone, only its own."""
     found: dict[Problem, ConfigTimes] = {}
     for row in runtime.rows(kernel, device):
         if row.tier == "measured":
             problem = build(kernel.problem, dict(row.problem), kernel.name)
             found[problem] = {row.config: float(row.evidence["us"])}
-    tried = _of_trials(state, kernel, device.name, _BENCH)
+    tried = _of_trials(state, kernel, device.name, _BENCH, database)
     return found | {problem: times for problem, times in tried if len(times) >= _FEWEST}
 
 
-def _of_trials(state: Path, kernel: Kernel[Any], filed: str, bench: str) -> Iterator[tuple[Problem, ConfigTimes]]:
+def _of_trials(
+    state: Path, kernel: Kernel[Any], filed: str, bench: str, database: BaseStorage | None
+) -> Iterator[tuple[Problem, ConfigTimes]]:
     """ConfigTimes of each study of `bench` among the trials filed under the device name `filed`."""
-    try:
-        studies = list(trials.read(state, filed, kernel))
-    except UsageError:  # another session is writing it, or it is damaged: its own session says so
-        return
-    for study in studies:
+    for study in _read(state, filed, kernel, database):
         if study.study.bench == bench:
             yield study.problem, {config: outcome["us"] for config, outcome in study.outcomes if "us" in outcome}
 
@@ -146,7 +150,7 @@ def _lesson(kernel: Kernel[Any], problem: Problem, device: Device, times: Config
 
 
 def measured_by_siblings(
-    state: Path, kernel: Kernel[Any], device: Device, bench: Bench | None
+    state: Path, kernel: Kernel[Any], device: Device, bench: Bench | None, database: BaseStorage | None = None
 ) -> dict[Problem, list[Outcomes]]:
     """Trials of the same kernel measured on other devices of the vendor, one entry per device: for `Search.transfer`.
 
@@ -157,14 +161,17 @@ def measured_by_siblings(
     by_problem: dict[Problem, list[Outcomes]] = defaultdict(list)
     others = [devices.named(name) for name in devices.names() if name != device.name]
     for filed in (bench.table_device(other.name) for other in others if other.vendor == device.vendor):
-        for past in _read(state, filed, kernel):
+        for past in _read(state, filed, kernel, database):
             if past.study.bench == bench.name:
                 by_problem[past.problem].append(dict(past.outcomes))
     return by_problem
 
 
-def _read(state: Path, name: str, kernel: Kernel[Any]) -> list[Trials]:
-    try:
-        return list(read(state, name, kernel))
-    except UsageError:  # another session is writing it, or it is damaged: its own session says so, and we do without
-        return []
+def _read(state: Path, filed: str, kernel: Kernel[Any], database: BaseStorage | None) -> list[Trials]:
+    """Return the trials filed under the device name `filed`, less those of a journal that cannot be read now."""
+    studies: list[Trials] = []
+    with suppress(UsageError):  # another session is writing it, or it is damaged: its own session says so
+        studies += read_journal(state, filed, kernel)
+    if database is not None:
+        studies += read_database(database, filed, kernel)
+    return studies

@@ -28,7 +28,7 @@ from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
-from autotune.tuning.search.trials import Study, journal_path, lock_path
+from autotune.tuning.search.trials import Study, journal_path, lock_path, prefix
 from autotune.tuning.session import executors
 from autotune.tuning.session.baseline import LibraryComparison
 from autotune.tuning.session.batch_invariant import OneOrder, price
@@ -138,7 +138,8 @@ class Session:
 
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan
-        siblings = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench)
+        database = trials if plan.storage else None
+        siblings = measured_by_siblings(plan.state, self._kernel, self._device, plan.bench, database)
         sound, _ = row_check.whole(old.rows, self._kernel, self._device)
         past = _Past(trials, sound, siblings)
         with plan.start(plan.limits, plan.state, plan.bench) as started:
@@ -205,8 +206,7 @@ class Session:
         terms = (subject.identity.kernel, subject.toolchain, plan.seed, bench, self._crash_log.epoch)
         order = describe_order(only) if only is not None else ""
         name = Study(describe(problem), *terms, order, self._opener.digest).name
-        # A database holds all kernels and devices, a journal those of one.
-        return storage.database_name(f"{self._kernel.name} {self._filed} {name}") if plan.storage else name
+        return prefix(self._kernel.name, self._filed) + name if plan.storage else name
 
     def _search(
         self, problems: Collection[Problem], open_: Callable[[Problem], Search], evaluator: Evaluator

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
@@ -19,7 +18,7 @@ from autotune.tuning.cost_model.call_batch import calls_of
 from autotune.tuning.cost_model.model import predict_all
 from autotune.tuning.cost_model.prior import predicted_times
 from autotune.tuning.search import storage
-from autotune.tuning.search.trials import Study, journal_path
+from autotune.tuning.search.trials import Study, journal_path, prefix
 from autotune.tuning.session.history import calibrations, lessons, measured
 
 GPU = device.named("h100")
@@ -36,15 +35,16 @@ def odd(config):
     return 10.0 * (1 + (config["BLOCK_N"] != 32)) * (1 + (config["num_warps"] != 2)) + 0.001 * config["BLOCK_K"]
 
 
-def measure(state, problem, bench="gpu", count=40, time_us=odd):
-    """Finished trials, as a session leaves them."""
+def measure(state, problem, bench="gpu", count=40, time_us=odd, database=None):
+    """Finished trials, as a session leaves them in a journal or in `database`."""
     everything = configs(problem)
     tried = [everything[at] for at in np.random.default_rng(problem.m + problem.n).permutation(len(everything))[:count]]
     tried += [config for config in everything if odd(config) < 11][:2]
-    study = optuna.create_study(
-        storage=storage.journal(journal_path(state, GPU.name, KERNEL.name)),
-        study_name=Study(describe(problem), KERNEL.identity.kernel, "triton 3.9.0", 0, bench).name,
-    )
+    name = Study(describe(problem), KERNEL.identity.kernel, "triton 3.9.0", 0, bench).name
+    if database is None:
+        study = storage.study_called(name, storage.journal(journal_path(state, GPU.name, KERNEL.name)))
+    else:
+        study = storage.study_called(prefix(KERNEL.name, GPU.name) + name, database)
     lists = space.load(KERNEL, GPU).lists
     for config in dict.fromkeys(tried):
         study.add_trial(
@@ -86,6 +86,16 @@ def test_measurements_move_prior_on_other_problems(state, capsys):
     assert trained_on["winners"] == prior.load().trained_on["winners"]
     text = path.read_text()
     assert main(["learn"]) == 0 and path.read_text() == text
+
+
+def test_trials_of_database_teach_prior(state, tmp_path, capsys):
+    url = f"sqlite:///{tmp_path}/trials.db"
+    database = storage.database(url)
+    for problem in PROBLEMS[:2]:
+        measure(state, problem, database=database)
+    assert main(["learn"]) == 1
+    assert main(["learn", "--storage", url]) == 0
+    assert "gemm/bf16_linear h100: 2 problems" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bench", ["model:0123abcd", "simulated-h100"])

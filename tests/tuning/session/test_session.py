@@ -19,7 +19,7 @@ from autotune.config import Config, build, describe
 from autotune.inputs import captured
 from autotune.tuning.search import storage
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.search.trials import Study, Trials, journal_path, read
+from autotune.tuning.search.trials import Study, Trials, journal_path, prefix, read
 from autotune.tuning.session import session as session_module
 from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits
@@ -219,3 +219,17 @@ def test_captured_loads_of_384_experts_fit_a_file_name(tmp_path):
     assert len(long) == len(other) == 512
     assert long != other
     assert storage.database_name("short") == "short"
+
+
+def test_long_study_name_is_read_back_from_database(tmp_path):
+    kernel, database = registry.load("moe/mxfp4_grouped_gemm"), storage.database(f"sqlite:///{tmp_path}/trials.db")
+    fields = {"tokens": 64, "topk": 6, "experts": 384, "n": 512, "k": 7168, "routing": captured(list(range(1, 385)))}
+    problem = build(kernel.problem, fields, "test")
+    name = Study(describe(problem), kernel.identity.kernel, "triton 3.9.0", 0, "gpu").name
+    study = storage.study_called(prefix(kernel.name, "mi355x") + name, database)
+    trial = study.ask({"BLOCK_M": optuna.distributions.CategoricalDistribution((16,))})
+    trial.set_user_attr("outcome", '{"us": 1.0}')
+    study.tell(trial, 1.0)
+    (trials,) = read(tmp_path, "mi355x", kernel, database)
+    assert trials.problem == problem
+    assert not list(read(tmp_path, "mi350x", kernel, database))
