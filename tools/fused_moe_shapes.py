@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layers:
-    """Of one model, or of two of like experts, however it was split over devices."""
+    """MoE layers of one model, or of two with like experts, however they were split over devices."""
 
     model: str
     dtype: str
@@ -69,7 +69,7 @@ LAYERS = (
 
 
 def hidden_and_top_k(dtype: str, experts: int, intermediate: int) -> tuple[int, int]:
-    """Of the layer that a file of this name is for; of FP8 scaled after the sum mostly that of bf16."""
+    """Hidden size and top-k of the layer that a file of this name is for; FP8 scaled after the sum mostly as bf16."""
     dtypes = (dtype,) if dtype != "fp8_tensor" else (dtype, "bf16")
     for known in LAYERS:
         if known.dtype in dtypes and experts in known.experts and intermediate in known.intermediate:

@@ -81,7 +81,7 @@ class Winner:
         return space(self.family, self.device, self.dtype, self.fewest_rows)
 
     def predicted(self) -> tuple[CallBatch, Predictions]:
-        """Of its whole space, in the space's order, as tuners measure it that repeat a call and flush no cache."""
+        """Predictions for the whole space, in its order, as tuners measure that repeat a call and flush no cache."""
         device = devices.named(self.device)
         if self.family == "moe":
             experts, width = self.shape
@@ -131,7 +131,7 @@ def _family(row: dict[str, str]) -> str:
 
 
 def _dtype(row: dict[str, str]) -> str:
-    """Of the operands, as in `Work`; "" for what the model knows nothing of."""
+    """Dtype of the operands, as in `Work`; "" for those that the model does not know."""
     block = row["block_shape"].replace(" ", "")
     return {("", ""): "bf16", ("fp8_w8a8", ""): "fp8_tensor", ("fp8_w8a8", "[128,128]"): "fp8"}.get(
         (row["dtype"], block), ""
@@ -161,7 +161,7 @@ def _config(device: Device, block_m: int, block_n: int, block_k: int, warps: int
 
 @cache
 def space(family: str, device_name: str, dtype: str, fewest_rows: int) -> tuple[Config, ...]:
-    """What vLLM's and SGLang's tuners searched, GROUP_M merged, less what shared memory cannot hold.
+    """Configs that vLLM's and SGLang's tuners searched, GROUP_M merged, less those that shared memory cannot hold.
 
     Tuners of GEMM drop a BLOCK_K that does not divide the scale group of 128, tuners of fused MoE what is no multiple.
     """

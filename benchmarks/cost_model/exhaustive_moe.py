@@ -98,7 +98,7 @@ def merged(by_config: dict[Config, float]) -> np.ndarray:
 
 
 def ceiling(times: Sequence[np.ndarray], noise: float, rng: np.random.Generator) -> list[float]:
-    """Of winners that tunings with `noise` find, a log-normal factor on every time: how often two agree, and the
+    """Ceiling for winners of tunings with `noise`, a log-normal factor on every time: how often two agree, and the
     figures of their ranks in the true order, as `shipped_winners.py` shows them."""
     agree, ranks = [], []
     for us in times:

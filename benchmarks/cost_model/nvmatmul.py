@@ -52,7 +52,7 @@ def _layout() -> Any:  # noqa: ANN401
 
 
 def knows(device: str) -> bool:
-    """Whether the package is installed and describes `device`."""
+    """True if the package is installed and describes `device`."""
     try:
         import nvMatmulHeuristics  # noqa: F401
     except (ImportError, OSError):

@@ -78,7 +78,7 @@ def ranks(chosen: Sequence[winners.Winner], rows: dict[Any, Floats], score: Scor
 
 
 def show(title: str, found: Sequence[Ranks], buckets: Sequence[str]) -> None:
-    """Of ranks by scores trained anew, the mean of each figure, and how far the median strays (standard deviation)."""
+    """Print the mean of each figure of ranks by scores trained anew, and the standard deviation of the median."""
     for bucket in buckets:
         low, high = BUCKETS[bucket]
         here = [[(rank, size) for m, rank, size in ranks if low <= m <= high] for ranks in found]
@@ -95,7 +95,7 @@ def show(title: str, found: Sequence[Ranks], buckets: Sequence[str]) -> None:
 
 
 def figures(ranks: Sequence[tuple[float, int]]) -> tuple[float, ...]:
-    """Of (rank, size of the space): median, mean and 90 % of the ranks in percent, shares of the first 16 and 32."""
+    """Median, mean and 90 % quantile of the ranks in percent of their spaces, and shares within the first 16 and 32."""
     rank, size = np.array(ranks).T
     share = 100 * rank / size
     return np.median(share), share.mean(), np.quantile(share, 0.9), np.mean(rank < 16), np.mean(rank < 32)

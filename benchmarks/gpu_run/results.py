@@ -1,4 +1,4 @@
-"""What a folder of results holds, read for a page."""
+"""Contents of a folder of results, read for a page."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Results:
 
     @property
     def is_measured(self) -> bool:
-        """Whether a GPU took these times; else a bench that stands for one made them up."""
+        """True if a GPU took these times; else a bench that stands for one made them up."""
         return self.bench == "gpu"
 
     @property
     def has_times(self) -> bool:
-        """Whether the bench has times at all; the stand-in's are none."""
+        """True if the bench has times; the stand-in has none."""
         return self.bench != stand_in.NAME
 
     @property

@@ -29,7 +29,7 @@ CLOCKS_FILE = "clocks.csv"
 
 @dataclass(frozen=True)
 class Run:
-    """What all steps of a folder of results have in common."""
+    """Settings that all steps of a folder of results share."""
 
     folder: Path
     bench: str
@@ -45,7 +45,7 @@ class Running:
     ends: float
 
     def over(self) -> bool:
-        """Whether it ended; kills it where it should have long ago."""
+        """Return True once the process has ended; past its deadline it is killed."""
         if self.process.poll() is None and time.monotonic() > self.ends:
             self.kill()
         return self.process.poll() is not None
@@ -134,7 +134,7 @@ def _note(folder: Path, step: RunStep, state: str, why: str) -> None:
 
 
 def _finished(folder: Path, step: RunStep) -> bool:
-    """Whether nothing of the step is left to ask: failed units, and failed steps, are asked again."""
+    """True if no unit of the step is left to run: failed units, and failed steps, are run again."""
     told = lines.read(folder / "steps.jsonl").get(step.name, {})
     failed = any("failed" in line for line in lines.read(folder / f"{step.name}.jsonl").values())
     return told.get("state") in ("done", "skipped") and not failed

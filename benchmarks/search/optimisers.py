@@ -33,7 +33,7 @@ Elsewhere = list[list[tuple[dict[str, Any], float]]]
 
 
 def release(optimiser: str) -> str:
-    """Of which code a run is: a run of other code is not comparable."""
+    """Identifier of an optimiser's code: runs of other code are not comparable."""
     if optimiser in (OURS, DRAWN, SIBLINGS):
         files = sorted(Path(str(search.__file__)).parent.glob("*.py"))
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

@@ -53,11 +53,11 @@ class Run:
     optimiser: str
     seed: int
     evaluations: int
-    """As many as were asked for: some optimisers plan by them."""
+    """Evaluations that were asked for: some optimisers plan by them."""
     release: str
     tried: Tried
     seconds: tuple[float, ...]
-    """Of each suggestion; empty where the optimiser owns its loop."""
+    """Seconds of each suggestion; empty where the optimiser owns its loop."""
 
 
 def jobs(names: list[str], optimisers: list[str], seeds: range) -> Iterator[Job]:

@@ -59,7 +59,7 @@ class Found:
     good: int
     """Configs within 1 % of the best."""
     share: float
-    """Of the space, tried when the first of them was; infinite where a fifth was not enough."""
+    """Fraction of the space that was tried when the first good config was; infinite where a fifth was not enough."""
     by_model: float
     """optimum / time of the model's own first choice."""
     knowing: float | None

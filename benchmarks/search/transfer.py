@@ -1,4 +1,4 @@
-"""What problems searched side by side teach each other: fused MoE on an H100, all measured at nine token counts.
+"""Transfer between problems that are searched side by side: fused MoE on an H100, measured at nine token counts.
 
     python -m benchmarks.search.transfer --data FOLDER [--repeats 10]
 

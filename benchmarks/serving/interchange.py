@@ -113,7 +113,7 @@ def engine_folders(archive: Path, folder: Path) -> None:
 
 
 def surveys(data: Path, folder: Path) -> Iterator[tuple[str, Survey]]:
-    """Of the archives that lie in `data`; `folder` is an empty one to unpack them in."""
+    """Surveys of the archives in `data`; `folder` is an empty one to unpack them in."""
     best, configs = data / "vllm_sglang_best.csv.xz", data / "aiter_configs.tar.xz"
     if best.exists():
         engine_folders(best, folder)

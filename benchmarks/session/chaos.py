@@ -91,7 +91,7 @@ def session(given: argparse.Namespace, folder: Path, calm: bool, progress: Progr
 
 @dataclass
 class Kills:
-    """What lay on disk when the session was killed."""
+    """Trials and jobs on disk when the session was killed."""
 
     count: int = 0
     trials: dict[str, str] = field(default_factory=dict)

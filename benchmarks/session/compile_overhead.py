@@ -26,7 +26,7 @@ KERNEL = "gemm/fp8_block_scaled"
 
 
 def _bare(jobs: list[Job], cache: str) -> float:
-    """What a user would write: one warmup per config, arguments spelled out; returns seconds, imports excluded."""
+    """Seconds of a user's own loop, imports excluded: one warmup per config, arguments spelled out."""
     os.environ["TRITON_CACHE_DIR"] = cache
     import torch
     from triton.runtime import driver

@@ -1,4 +1,4 @@
-"""What compiling each thing once saves: equal binaries between problems; equal code and equal stages within one.
+"""Compilations saved by compiling each thing once: equal binaries between problems, equal code and stages within one.
 
     python -m benchmarks.session.deduplication [--device mi300x] [--kernels gemm/bf16_linear] [--configs 4]
 

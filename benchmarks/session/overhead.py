@@ -48,7 +48,7 @@ class _Done(Exception):
 
 
 def another() -> Job:
-    """Of another kernel: whoever compiles it has imported the compiler."""
+    """Job of another kernel: a worker that has compiled it has imported the compiler."""
     kernel, device = registry.load("quant/fp8_group_quant"), devices.named(DEVICE)
     other = build(kernel.problem, {"rows": 64, "cols": 1536, "dtype": device.fp8}, "overhead")
     return Subject.of(kernel, device).job(other, kernel.default(other, device))
@@ -82,7 +82,7 @@ class Noting:
 
 @dataclass(frozen=True)
 class Times:
-    """Of a search, in wall seconds but for `cpu`, those of this process: to the first told trial, and of all others."""
+    """Seconds of a search: wall time, and `cpu` time of this process to the first told trial and for all others."""
 
     seconds: float
     cpu: tuple[float, float]
@@ -148,7 +148,7 @@ def problem() -> Problem:
 
 
 def bare(given: argparse.Namespace, folder: Path, configs: list[Config]) -> float:
-    """What a user would write: compile in a process, wait for the GPU, next."""
+    """Seconds of a user's own loop: compile in a process, wait for the GPU, next."""
     subject = Subject.of(registry.load(KERNEL), devices.named(DEVICE))
     with Workers(Limits(processes=1), folder) as workers:
         workers.submit(compile_job, another()).result()

@@ -67,7 +67,7 @@ def plain(kernel: Kernel[Any], problem: Problem, case: Case, outputs: list[Tenso
 
 
 def stored_as(output: Tensor, problem: Problem) -> torch.dtype:
-    """Of an output's numbers; bytes hold what the problem says."""
+    """Dtype of an output's numbers; the problem names that of packed bytes."""
     if output.dtype.is_floating_point:
         return output.dtype
     fp4 = getattr(problem, "fp4", False) or getattr(problem, "kind", "") == "e2m1"

@@ -518,7 +518,7 @@ def test_triton_of_another_environment_is_checked(tmp_path, monkeypatch, capsys)
 
 
 def test_triton_without_backends_is_refused(tmp_path):
-    """As where somebody copied the package and not its entry points: no row is to blame."""
+    """The package was copied without its entry points: no row is to blame."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     (folder,) = tmp_path.glob("lib/*/site-packages")
     for package in Path(torch.__file__).parents[1].iterdir():

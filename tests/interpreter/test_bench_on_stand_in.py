@@ -34,7 +34,7 @@ JOB = job(KERNEL, {"rows": 8, "cols": 256})
 
 
 class Stage:
-    """What a GPU was asked: launches, and replays of graphs of so many of them."""
+    """Log of what a GPU was asked: launches, and replays of graphs of so many of them."""
 
     def __init__(self):
         self.log, self.graph, self.lost, self.launch = [], None, False, KERNEL.launch
@@ -75,7 +75,7 @@ CUDA = {
 
 
 class Cold:
-    """What is read before each sample."""
+    """Buffer that is read before each sample."""
 
     def sum(self):
         STAGE.log.append("cold")
@@ -220,7 +220,7 @@ def two_ulps(output):
 
 
 def unwritten(output):
-    """As if the kernel had never run: what the allocator hands out."""
+    """Output of a kernel that never ran: memory as the allocator hands it out."""
     return torch.empty_like(output)
 
 

@@ -1,4 +1,4 @@
-"""What the interpreter counts: of a GEMM exactly what its sizes say, and of every kernel what its formula says."""
+"""Counts of the interpreter: a GEMM's are exactly those of its sizes, and every kernel's are those of its formula."""
 
 import pytest
 

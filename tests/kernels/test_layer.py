@@ -19,7 +19,7 @@ pytestmark = pytest.mark.thorough
 
 KINDS = ("csa", "hca", "window", "full")
 GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
-"""Of OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
+"""A GPU with OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
 
 
 def run(folder, device, *kinds):

@@ -1,4 +1,4 @@
-"""What a GPU would be asked, on a stand-in that refuses what CUDA refuses: inputs, references, checks, launchers."""
+"""Inputs, references, checks and launchers run on a stand-in for a GPU that refuses what CUDA refuses."""
 
 from functools import partial
 

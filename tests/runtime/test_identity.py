@@ -1,4 +1,4 @@
-"""What changes a kernel's identity: its meaning, never its comments, docstrings or formatting."""
+"""Identities of kernels change with their meaning, never with comments, docstrings or formatting."""
 
 import shutil
 from dataclasses import asdict

@@ -71,7 +71,7 @@ def test_release_tunes_and_proves_in_fresh_environment(release, python, tmp_path
 
 
 def uses(python):
-    """What doctor says of each use of the environment."""
+    """Doctor's verdict on each use of the environment."""
     said = {row["check"]: row["ok"] == "yes" for row in json.loads(python("-m", "autotune", "doctor", "--json"))}
     return {use.name: said[use.name] for use in toolchain.USES}
 

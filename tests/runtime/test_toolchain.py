@@ -1,4 +1,4 @@
-"""What is known of compilers, in one place; and that every other place that names a release agrees with it."""
+"""Facts of compilers lie in one place, and every other place that names a release agrees with it."""
 
 import importlib.metadata
 import json
@@ -92,7 +92,7 @@ def test_every_triton_named_elsewhere_was_tried(pattern):
 
 
 def test_messages_name_no_range_of_releases_of_their_own():
-    """What is not `triton==X` in a command: `Triton 3.6 to 3.9`, `(3, 8)`, a look into a distribution's metadata."""
+    """Ranges are `Triton 3.6 to 3.9`, `(3, 8)`, or a look into metadata; `triton==X` in a command is none."""
     pattern = re.compile(r"\b3\.\d (to|or|-) 3\.\d|[<>=] \(3, \d\)|metadata.version\(.triton")
     texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "autotune").rglob("*.py")}
     assert not [(name, found[0]) for name, text in texts.items() if (found := pattern.search(text))]

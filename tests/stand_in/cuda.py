@@ -32,11 +32,11 @@ NAMES = {"h200": "NVIDIA H200", "mi355x": "AMD Instinct MI355X"}
 
 
 class DeviceMismatch(RuntimeError):
-    """What torch says of tensors on two devices."""
+    """Torch's error for tensors on two devices."""
 
 
 class Capturing(RuntimeError):
-    """What CUDA says of an operation that a stream cannot capture."""
+    """CUDA's error for an operation that a stream cannot capture."""
 
 
 def _storage(tensor):

@@ -1,4 +1,4 @@
-"""What the hardware reaches: streaming, the last-level cache, cuBLAS, and the cost of one node of a graph."""
+"""Ceilings of the hardware: streaming, the last-level cache, cuBLAS, and the cost of one node of a graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.gpu_run.graphs import GraphTimer
 
 _STREAMED_BYTES = 4 * 2**30
 _L2_SHARE = 0.25
-"""Of the last-level cache, read over and over by one kernel whose start then counts for nothing."""
+"""Share of the last-level cache that one kernel reads over and over, so that its start counts for nothing."""
 _L2_READS = 64
 _REHEARSED_BYTES = 2**16
 

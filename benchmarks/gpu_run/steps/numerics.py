@@ -16,7 +16,7 @@ from benchmarks.gpu_run.fp8_probe import bits_kept, terms_aligned
 
 _K = (128, 256, 384, 512, 1024, 2048, 7168)
 _ROWS = (16, 64, 128)
-"""Of a tile: on Hopper 64 and more are wgmma's, fewer mma.sync's."""
+"""Rows of a tile: on Hopper 64 and more are wgmma's, fewer mma.sync's."""
 _HEADS = (8, 16, 32, 64)
 
 

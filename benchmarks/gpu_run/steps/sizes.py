@@ -38,7 +38,7 @@ def timed(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def modeled(default: Default, context: Context, used: dict[str, Any] | None) -> dict[str, Any]:
-    """What the model says of a call, with the resources of its binary where they are known, and its roofline."""
+    """Modeled time of a call, with the resources of its binary where they are known, and its roofline."""
     kernel, problem, config, device = default.kernel, default.problem, default.job.config, context.device
     work = kernel.work(problem, config, device)
     prediction = predict(work, config, device, Resources.from_json(used) if used else None)

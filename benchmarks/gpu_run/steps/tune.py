@@ -14,7 +14,7 @@ _PROBLEMS = {
 }
 _TRIALS = 40
 _SEARCHED = 0.6
-"""Of the time that is left: the rest is for imports before the search, and for proofs and the last race after it."""
+"""Share of the time left that the search gets: imports come before it, proofs and the last race after it."""
 
 
 def run(context: Context) -> None:
@@ -27,7 +27,7 @@ def run(context: Context) -> None:
 
 
 def session(context: Context, *words: str) -> dict[str, Any]:
-    """What `autotune tune WORDS --json` says of its session, or `failed`. Raises OutOfTime; its trials are kept."""
+    """Summary of `autotune tune WORDS --json`, or `failed`. Raises OutOfTime; its trials are kept."""
     minutes = f"--minutes={max(0.05, _SEARCHED * context.left() / 60):.2f}"
     bench = [f"--bench={context.bench_name}", f"--device={context.device.name}"]
     told = autotune(context, "tune", *words, *bench, minutes, "--json")

@@ -145,7 +145,7 @@ FAULTS = {
     "numerics": {"EXTRA": 1},
     "matrix": {},
 }
-"""What a faulty release does to a call, by the class of regression that it shall be found in."""
+"""Change that a faulty release makes to a call, by the class of regression in which it is found."""
 ROWS = {256 + 16 * i: fault for i, fault in enumerate(FAULTS)}
 """The m of the call that has each fault."""
 

@@ -1,4 +1,4 @@
-"""What an engine hands to every layer of a step: who the tokens are, where they are, and where their keys go."""
+"""Metadata that an engine hands to every layer of a step: owners and positions of tokens, and slots of their keys."""
 
 from __future__ import annotations
 

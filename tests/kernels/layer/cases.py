@@ -1,4 +1,4 @@
-"""What is compared: layers of one kind with their weights, a scene, and the streams that enter the first layer."""
+"""Cases to compare: layers of one kind with their weights, a scene, and the streams that enter the first layer."""
 
 from __future__ import annotations
 

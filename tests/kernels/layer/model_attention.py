@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def attention(ref: Reference, x: Tensor) -> Tensor:
-    """Of x [T, dim], the tokens of all requests."""
+    """Attention of x [T, dim], the tokens of all requests."""
     case, plan, sizes = ref.case, ref.plan, ref.case.sizes
     positions = case.scene.positions
     y, off = normed(x, ref.weight("attn_norm"))
@@ -99,7 +99,7 @@ def _attend(
 
 
 def _softmax(ref: Reference, q: Tensor, rows: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Of q [T, heads, 512] over keys = values rows [S, 512], where seen [T, S]; value and error."""
+    """Value and error of attention of q [T, heads, 512] over keys = values rows [S, 512], where seen [T, S]."""
     rows = torch.where(seen.any(0)[:, None], rows, 0.0)  # a row that nobody sees may hold anything
     scale = HEAD**-0.5 * ref.maths.mscale
     scores = torch.einsum("thd,sd->ths", q, rows) * scale

@@ -1,4 +1,4 @@
-"""What every part of a layer is built from, and where its results are recorded."""
+"""Building blocks of every part of a layer, and the record of its results."""
 
 from __future__ import annotations
 

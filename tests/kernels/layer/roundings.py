@@ -36,7 +36,7 @@ def fp8(dtype: str, group: int, power: bool = True) -> Rounding:
 
 
 def mx(kind: str) -> Rounding:
-    """As `fp8`, groups of 32, FP8 or e2m1, without a floor."""
+    """Groups of 32 in FP8 or e2m1, scaled as by `fp8` but without a floor."""
     return lambda low, high: _scaled(low, high, 32, kind, MOST[kind] * 2.0**-120, True)
 
 

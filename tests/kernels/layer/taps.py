@@ -1,4 +1,4 @@
-"""What the float64 model does where a kernel stores something: three ways to go on.
+"""Three ways in which the float64 model goes on where a kernel stores something.
 
 `Follow` holds the exact value, rounded as the kernel's format rounds it, against what our kernels stored, and goes on
 with theirs: every stage is checked from the inputs that it really had, as tightly as its own dtypes allow. `Exact` goes

@@ -56,7 +56,7 @@ def changed(data, chance):
 
 
 def parsed(text):
-    """What `text` says where it is JSON or YAML, else None."""
+    """Parsed `text` if it is JSON or YAML, else None."""
     for read in (json.loads, yaml.safe_load):
         try:
             found = read(text)

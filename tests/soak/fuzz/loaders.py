@@ -1,4 +1,4 @@
-"""What is fuzzed: valid texts to damage, and how each is read; a reader gets the text and a folder of its own."""
+"""Valid texts to damage, and how each is read: a reader gets the text and a folder of its own."""
 
 import json
 from functools import cache
@@ -150,7 +150,7 @@ def few_trees():
 
 
 def read_prior(text, folder):
-    """What is read scores every config with a number."""
+    """Read a prior and check that it scores every config with a number."""
     path = prior.learned_path(folder)
     raw = written(path, text)
     taught = prior.load.__wrapped__(path)

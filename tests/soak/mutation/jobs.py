@@ -40,5 +40,5 @@ def jobs(kernel):
 
 
 def shape(config):
-    """What changes the code that the interpreter runs."""
+    """Parameters that change the code that the interpreter runs."""
     return {(name, value) for name, value in config.items() if name not in _LAUNCH}

@@ -58,7 +58,7 @@ def measure(state, problem, bench="gpu", count=40, time_us=odd, database=None):
 
 
 def good_of_first(problem, believed):
-    """Of the first 32 configs that the prior at `believed` would try, the share that is good."""
+    """Share of good configs among the first 32 that the prior at `believed` would try."""
     everything = configs(problem)
     times = predicted_times(KERNEL, problem, everything, GPU, believed)[1]
     return np.mean([odd(everything[at]) < 11 for at in np.argsort(times, kind="stable")[:32]])

@@ -1,4 +1,4 @@
-"""What one problem's trials teach another: a good teacher saves trials, a bad one costs few."""
+"""Transfer of one problem's trials to another: a good source saves trials, a bad one costs few."""
 
 import math
 import random

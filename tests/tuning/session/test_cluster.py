@@ -182,7 +182,7 @@ def test_local_crew_has_lane_for_each_gpu(tmp_path):
 
 @pytest.mark.slow
 def test_database_takes_every_name_of_study(postgresql):
-    """As long as one with captured loads of 384 experts."""
+    """The longest names are those of captured loads of 384 experts."""
     shared = storage.database(postgresql)
     names = [storage.database_name(f"m=64,routing=captured:{'00' * 384}{end}") for end in ("", "1")]
     for name in names:
