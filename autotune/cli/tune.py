@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import files, misses, registry, runtime
+from autotune import files, misses, present_device, registry, runtime
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.effort import EFFORTS, effort_help
@@ -100,7 +100,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     names = kernel_names(arguments.kernels)
-    chosen = [devices.named(name) for name in arguments.device or ()] or [devices.current()]
+    chosen = [devices.named(name) for name in arguments.device or ()] or [present_device.current()]
     if arguments.problem and arguments.from_misses:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and len(arguments.kernels) != 1:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autotune import device, registry, runtime
+from autotune import device, present_device, registry, runtime
 from autotune.config import values
 from autotune.errors import DeviceError
 from autotune.tuning import space
@@ -48,12 +48,12 @@ def hopper(memory_gb, bus=4):
 
 
 def test_h100_and_h200_are_told_apart(tmp_path):
-    assert device._identify(hopper(85), tmp_path).name == "h100"
-    assert device._identify(hopper(150), tmp_path).name == "h200"
+    assert present_device._identify(hopper(85), tmp_path).name == "h100"
+    assert present_device._identify(hopper(150), tmp_path).name == "h200"
     slot = tmp_path / "0000:1b:00.0"
     slot.mkdir()
     (slot / "device").write_text("0x2335\n")
-    assert device._identify(hopper(85, bus=0x1B), tmp_path).name == "h200", "the PCI id goes before the memory"
+    assert present_device._identify(hopper(85, bus=0x1B), tmp_path).name == "h200", "the PCI id goes before the memory"
 
 
 def instinct(name="", clock_ghz=0.0):
@@ -80,19 +80,19 @@ def lovelace(name="", clock_ghz=0.0):
 def test_name_or_clock_tells_what_hidden_pci_id_does_not(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert device._identify(instinct("AMD Instinct MI355X VF"), tmp_path).name == "mi355x"
-        assert device._identify(instinct("AMD Instinct MI350X"), tmp_path).name == "mi350x"
-        assert device._identify(instinct("AMD Radeon Graphics", clock_ghz=2.4), tmp_path).name == "mi355x"
-        assert device._identify(instinct(clock_ghz=2.2), tmp_path).name == "mi350x"
-        assert device._identify(lovelace("NVIDIA L40S"), tmp_path).name == "l40s"
-        assert device._identify(lovelace("NVIDIA L40"), tmp_path).name == "l40"
-        assert device._identify(lovelace(clock_ghz=2.52), tmp_path).name == "l40s"
+        assert present_device._identify(instinct("AMD Instinct MI355X VF"), tmp_path).name == "mi355x"
+        assert present_device._identify(instinct("AMD Instinct MI350X"), tmp_path).name == "mi350x"
+        assert present_device._identify(instinct("AMD Radeon Graphics", clock_ghz=2.4), tmp_path).name == "mi355x"
+        assert present_device._identify(instinct(clock_ghz=2.2), tmp_path).name == "mi350x"
+        assert present_device._identify(lovelace("NVIDIA L40S"), tmp_path).name == "l40s"
+        assert present_device._identify(lovelace("NVIDIA L40"), tmp_path).name == "l40"
+        assert present_device._identify(lovelace(clock_ghz=2.52), tmp_path).name == "l40s"
 
 
 def test_tie_of_records_is_said_aloud(tmp_path):
     for unclear, names, slowest in ((instinct(), "mi350x or mi355x", "mi350x"), (lovelace(), "l40 or l40s", "l40")):
         with pytest.warns(UserWarning, match=names):
-            assert device._identify(unclear, tmp_path).name == slowest
+            assert present_device._identify(unclear, tmp_path).name == slowest
 
 
 def test_virtual_functions_are_known_by_their_pci_ids(tmp_path):
@@ -101,13 +101,13 @@ def test_virtual_functions_are_known_by_their_pci_ids(tmp_path):
     (slot / "device").write_text("0x75b3\n")
     virtual = instinct()
     virtual.pci_domain_id, virtual.pci_bus_id, virtual.pci_device_id = 0, 0x83, 0
-    assert device._identify(virtual, tmp_path).name == "mi355x"
+    assert present_device._identify(virtual, tmp_path).name == "mi355x"
 
 
 def test_unknown_arch_is_error_with_remedy(tmp_path):
     unknown = SimpleNamespace(major=9, minor=9, multi_processor_count=7, total_memory=1)
     with pytest.raises(DeviceError, match=r"arch sm_99, which has no record; known: .* give it a record"):
-        device._identify(unknown, tmp_path)
+        present_device._identify(unknown, tmp_path)
 
 
 OWNED = {
@@ -143,7 +143,7 @@ def reported(name):
 
 @pytest.mark.parametrize("name", OWNED)
 def test_gpu_without_record_serves_defaults(name, tmp_path, caplog):
-    gpu = device._identify(reported(name), tmp_path)
+    gpu = present_device._identify(reported(name), tmp_path)
     arch, units, memory_gb = OWNED[name]
     assert (gpu.arch, gpu.compute_units, gpu.dram_gb) == (arch, units, memory_gb)
     assert gpu.confidence.startswith("derived")
@@ -157,7 +157,7 @@ def test_gpu_without_record_serves_defaults(name, tmp_path, caplog):
 
 
 def test_rates_of_partition_go_with_units_and_memory(tmp_path):
-    whole, part = device.named("mi300x"), device._identify(reported("MI300X in CPX mode"), tmp_path)
+    whole, part = device.named("mi300x"), present_device._identify(reported("MI300X in CPX mode"), tmp_path)
     assert part.xcds == 1
     assert part.rate("fp8") == pytest.approx(whole.rate("fp8") * 38 / 304)
     assert part.dram_tb_s == pytest.approx(whole.dram_tb_s * 24 / 192)
@@ -167,6 +167,6 @@ def test_driver_tells_bandwidth_cache_and_clock(tmp_path):
     told = reported("H100 PCIe")
     told.memory_clock_rate, told.memory_bus_width = 1_593_000, 5120
     told.L2_cache_size, told.clock_rate = 50 * 2**20, 1_755_000
-    gpu = device._identify(told, tmp_path)
+    gpu = present_device._identify(told, tmp_path)
     assert gpu.dram_peak_tb_s == pytest.approx(2.04, rel=0.01)
     assert (gpu.l2_mb, gpu.clock_ghz) == (50, pytest.approx(1.755))

@@ -1,4 +1,4 @@
-"""Memory that a launch may access: an address space per pointer argument, and shadows of the tensors behind them.
+"""Memory that a launch may access: an address space per pointer argument, and checks of every access.
 
 An argument's pointers start at an address of its own, 8 TB from any other's. So an address says by itself which
 argument it came from, whatever arithmetic made it, and one past an end never lands in a neighbour.
@@ -6,77 +6,18 @@ argument it came from, whatever arithmetic made it, and one past an end never la
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from autotune.errors import Defect
+from autotune.tuning.interpreter.shadows import Argument, Read, Shadow
 
 _SPACE_BITS = 44
 _ALIGNMENT = 256
 _LANE_BITS = 32
 _SCALAR = 1 << 31
-
-
-@dataclass
-class Shadow:
-    """State of a storage, an entry a `unit` of bytes: the smallest that any access had so far."""
-
-    owner: Tensor
-    """Kept, so that no later tensor gets its addresses."""
-    unit: int
-    written: Any = None
-    """bool; None where every byte has been there from the start."""
-    version: int = 0
-    writer: Any = None
-    """Number of the program that stored there in this launch, from 1; None before the first store."""
-    lane: Any = None
-    """Period between barriers and lane of the last store in this launch, as `_stamps` has them; 0: no single lane."""
-    reads: list[Read] = field(default_factory=list)
-
-    @property
-    def units(self) -> int:
-        return -(-self.owner.untyped_storage().nbytes() // self.unit)
-
-    def at(self, offsets: Any, size: int) -> Any:  # noqa: ANN401
-        """Entries of accesses of `size` bytes at byte offsets; `size // unit` of them for each access."""
-        if size < self.unit:
-            self._refine(size)
-        return _spread(offsets // self.unit, size // self.unit)
-
-    def _refine(self, unit: int) -> None:
-        factor = self.unit // unit
-        kept = (x if x is None else np.repeat(x, factor) for x in (self.written, self.writer, self.lane))
-        self.written, self.writer, self.lane = kept
-        self.reads = [replace(read, at=_spread(read.at * factor, factor)) for read in self.reads]
-        self.unit = unit
-
-
-@dataclass(frozen=True)
-class Read:
-    """Memory read by one load; `at` are entries of the shadow."""
-
-    number: int
-    program: tuple[int, ...]
-    place: str
-    argument: Argument
-    at: Any
-
-
-@dataclass(frozen=True)
-class Argument:
-    """A tensor as one launch sees it: `base` is where its pointers start, `real` where its memory is."""
-
-    name: str
-    base: int
-    real: int
-    nbytes: int
-    itemsize: int
-    start: int
-    """Bytes from the start of the storage."""
-    shadow: Shadow
 
 
 class Memory:
@@ -264,7 +205,3 @@ class Memory:
     def _program(self, number: int) -> tuple[int, int, int]:
         rest, z = divmod(number - 1, self.grid[2])
         return (*divmod(rest, self.grid[1]), z)
-
-
-def _spread(first: Any, count: int) -> Any:  # noqa: ANN401
-    return first if count == 1 else (first[:, None] + np.arange(count)).ravel()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autotune import device as devices
+from autotune import present_device
 from autotune.device import Device
 from autotune.errors import DeviceError
 
@@ -34,7 +34,7 @@ def present(kind: str) -> Present:
 
 def _kind(number: int) -> str:
     try:
-        return devices.at(number).name
+        return present_device.at(number).name
     except DeviceError:
         return f"a {torch.cuda.get_device_name(number)}, which no device record describes"
 
