@@ -1,4 +1,4 @@
-"""The short form of `python tests/fuzz`: damaged files are read or refused, never a crash."""
+"""The short form of `python tests/soak/fuzz`: damaged files are read or refused, never a crash."""
 
 import json
 import os

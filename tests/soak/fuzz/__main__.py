@@ -1,6 +1,6 @@
 """Hostile input for everything that is read.
 
-    python tests/fuzz [LOADER ...] [--inputs 100000] [--seed 0] [--jobs 2] [--log FILE]
+    python tests/soak/fuzz [LOADER ...] [--inputs 100000] [--seed 0] [--jobs 2] [--log FILE]
 
 Valid texts are damaged (damage.py). A loader may answer, or raise an AutotuneError; what it answers must survive being
 written and read again. Anything else stops the run and prints the input. Pieces that stand in the --log are not run
@@ -67,7 +67,7 @@ def piece(task):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python tests/fuzz")
+    parser = argparse.ArgumentParser(prog="python tests/soak/fuzz")
     parser.add_argument("loaders", nargs="*")
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

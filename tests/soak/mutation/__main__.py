@@ -1,6 +1,6 @@
 """Mutants of the kernels against validation.
 
-    TRITON_INTERPRET=1 python tests/mutation [KERNEL ...] [--each N] [--log FILE]
+    TRITON_INTERPRET=1 python tests/soak/mutation [KERNEL ...] [--each N] [--log FILE]
 
 Prints one JSON line a mutant. Verdicts: `killed`, `stillborn` (raised an error of the interpreter's: no such kernel
 could be meant), `same` (equal bits in every run), `survived` (other bits, and accepted). Verdicts of a --log that has
@@ -38,7 +38,7 @@ TIMEOUT_S = 240
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python tests/mutation")
+    parser = argparse.ArgumentParser(prog="python tests/soak/mutation")
     parser.add_argument("kernels", nargs="*", default=KERNELS)
     parser.add_argument("--each", type=int, default=20, help="mutants a kernel (default 20)")
     parser.add_argument("--log", type=Path)
