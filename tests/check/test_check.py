@@ -66,11 +66,13 @@ def faulty(shared_state):
     return check(SUBJECTS, compilers.installed(), release("faulty"), builder(shared_state))
 
 
+@pytest.mark.thorough
 def test_each_seeded_regression_is_found_in_its_class(faulty):
     assert [comparison.worst.kind for comparison in faulty.comparisons] == list(FAULTS)
     assert len(faulty.regressions) == len(FAULTS)
 
 
+@pytest.mark.thorough
 def test_reports_say_same(faulty):
     text = report.markdown(faulty)
     assert "5 of 5 rows regress" in text
@@ -81,6 +83,7 @@ def test_reports_say_same(faulty):
     assert found["builds"][found["rows"][0]["after"]]["resources"]["spills"] > 0
 
 
+@pytest.mark.thorough
 def test_unchanged_calls_raise_no_alarm(shared_state, faulty):
     same = check(SUBJECTS, compilers.installed(), release("healthy"), builder(shared_state))
     assert same.counts() == {"same": len(CALLS)}
@@ -206,6 +209,7 @@ def test_idle_occupancy_and_old_failures_are_no_loss():
     assert triage(Pair(failed, built(), gpu, 1))[0].kind == "better"
 
 
+@pytest.mark.thorough
 def test_wrong_machine_code_is_found_on_the_gpu(faulty):
     """Where the front end is the same on both sides, no proof by the interpreter could tell."""
     asked = []
@@ -246,6 +250,7 @@ def test_times_are_judged_against_their_noise(again, after, rival, kind):
     assert timing.timed(times).kind == kind
 
 
+@pytest.mark.thorough
 def test_measured_findings_take_gpus_word(faulty):
     class Gpu:
         def times(self, side, calls):
@@ -273,6 +278,7 @@ def test_strength_orders_instructions_of_arch():
     )
 
 
+@pytest.mark.thorough
 def test_page_opens_and_leads_from_heatmap_to_row(faulty, tmp_path):
     webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
@@ -382,6 +388,7 @@ def test_usage_errors(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_dead_compiler_is_a_finding_and_next_call_runs():
     dying = release("dying")
     with Processes(dying, Limits(processes=1, timeout_s=600)) as processes:

@@ -45,6 +45,7 @@ def tables(tmp_path, monkeypatch):
     return tmp_path / "tables"
 
 
+@pytest.mark.thorough
 def test_kill_9_loses_nothing_and_repeats_nothing(tables, state):
     command = [sys.executable, "-m", "autotune", *TUNE, "--trials", "30"]
     journal = state / "journal/mi355x/norm/rms_norm_quant.log"
@@ -134,6 +135,7 @@ def test_reports_speak_json_and_text(arguments, capsys):
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.thorough
 def test_compile_prints_every_target_or_its_reason(capsys):
     targets = ["sm_80", "sm_90", "sm_100", "sm_103", "gfx942", "gfx950"]
     assert main(["compile", "moe/mxfp4_grouped_gemm", "--target", ",".join(targets), "--json"]) == 0
@@ -168,6 +170,7 @@ def tuned(tmp_path, cols):
     return kernel, session.summary.table
 
 
+@pytest.mark.thorough
 def test_changed_reference_has_old_rows_proved_again(tmp_path):
     kernel, path = tuned(tmp_path, 1536)
     assert table.load(path).proof == kernel.identity.proof
@@ -182,6 +185,7 @@ def test_changed_reference_has_old_rows_proved_again(tmp_path):
     assert {row.problem for row in made.rows} == {old.rows[0].problem, right.problem}
 
 
+@pytest.mark.thorough
 def test_changed_kernel_drops_old_rows(tmp_path):
     kernel, path = tuned(tmp_path, 1536)
     old = table.load(path)

@@ -12,6 +12,7 @@ from autotune.tuning.session.session import Plan, Session
 from autotune.tuning.workers.worker import Limits
 
 
+@pytest.mark.thorough
 def test_trials_of_sibling_device_are_learned_from(tmp_path):
     kernel, bench = registry.load(KERNEL), Simulated(1, Modeled(1))
     plan = Plan(tmp_path / "tables", tmp_path / "state", Budget(trials=6), limits=Limits(processes=1), bench=bench)
