@@ -39,6 +39,7 @@ def run(project, *words, **environment):
     return ended.stdout
 
 
+@pytest.mark.thorough
 def test_new_kernel_is_listed_and_called_by_name(project):
     listed = json.loads(run(project, "-m", "autotune", "list", "--json"))
     (row,) = (row for row in listed["kernels"] if row["kernel"] == NAME)
@@ -48,6 +49,7 @@ def test_new_kernel_is_listed_and_called_by_name(project):
     assert run(project, "-c", code).split() == [NAME, "True"]
 
 
+@pytest.mark.thorough
 def test_workload_tests_accept_new_kernel(project):
     wanted = "test_every_hot_path_has_kernels_or_reason or test_every_hot_path_is_called"
     assert "2 passed" in run(project, "-m", "pytest", "tests/workload/test_workload.py", "-k", wanted)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.thorough
 def test_damaged_inputs_are_read_or_refused():
     command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "fuzz"), "--inputs", "60"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -31,6 +31,7 @@ def test_rules_make_many_mutants_and_each_parses():
         compile(mutant.source, "mutant", "exec")
 
 
+@pytest.mark.thorough
 def test_sample_of_mutants_is_rejected():
     rows = verdicts("norm/rms_norm", "--each", "14")
     assert len(rows) == 14
