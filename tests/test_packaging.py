@@ -24,6 +24,9 @@ print("both import")
 """
 
 
+pytestmark = pytest.mark.thorough
+
+
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """Wheel and source archive, built while a table is being written: its lock file lies beside it."""

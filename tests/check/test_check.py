@@ -328,6 +328,7 @@ def tables(tmp_path, monkeypatch, shared_state):
     return path
 
 
+@pytest.mark.thorough
 def test_rows_of_rehearsal_are_checked_for_their_device(tables):
     rehearsal = dataclasses.replace(table.load(tables), device="mi355x.simulated-7")
     root = tables.parents[3]
@@ -356,6 +357,7 @@ def test_fix_uses_known_rows_and_leaves_passing_tables(tables, capsys):
     assert json.loads(capsys.readouterr().out)["counts"] == {"same": 3}
 
 
+@pytest.mark.thorough
 def test_fix_takes_stored_finalist_and_asks_for_no_search(tables, monkeypatch):
     searched = []
     monkeypatch.setattr("autotune.check.retune.run", lambda words, against: searched.append(words))

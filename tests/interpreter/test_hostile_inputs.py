@@ -74,6 +74,7 @@ def test_topk_takes_nan_first_and_distinct_entries():
         assert logits[row, chosen].nan_to_num(INF).min() >= logits[row, left_out].nan_to_num(INF).max() or nans
 
 
+@pytest.mark.thorough
 def test_sampling_draws_a_token_of_the_vocabulary():
     logits = torch.cat((hostile_rows(700), hostile_rows(700)))
     rows = len(logits)

@@ -52,6 +52,7 @@ def test_constant_of_device_helper_changes_its_readers(folder):
     assert not changed & {GEMM, "sampling/greedy", "moe/combine"}
 
 
+@pytest.mark.thorough
 def test_device_function_changes_exactly_its_callers(folder):
     edited(folder / "norm" / "_residual.py", "h += tl.load(", "h -= tl.load(")
     after, before = everywhere(folder), everywhere(KERNELS)

@@ -197,6 +197,7 @@ def test_constants_fall_back_to_uncalibrated_ones():
     assert "not calibrated" in constants("gfx1250", "fp4").source
 
 
+@pytest.mark.thorough
 def test_command_ranks_and_says_that_nothing_was_measured(capsys, state):
     arguments = ["predict", "norm/rms_norm_quant", "rows=64,cols=1536", "--device", "mi355x", "--top", "5"]
     assert main(arguments) == 0

@@ -121,6 +121,7 @@ def after_eight_trials_each(seed, shared):
     return sum(min(math.log(told.get("us", 1e6)) for told in search.outcomes.values()) for search in searches.values())
 
 
+@pytest.mark.thorough
 def test_problems_side_by_side_learn_within_first_trials():
     alone, together = ([after_eight_trials_each(seed, shared) for seed in range(12)] for shared in (False, True))
     assert sum(together) < sum(alone), (together, alone)

@@ -276,6 +276,7 @@ def test_reason_of_failure_is_what_compiler_said(text, said):
     assert reason(RuntimeError(text)) == f"RuntimeError: {said}"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unproved")
 def test_unwritable_tables_are_found_first_and_others_are_tuned(tables, capsys):
     blocked = tables / "sm_90/h100/norm"

@@ -70,6 +70,7 @@ def test_one_lost_product_is_above_budget_of_hopper(name):
     assert_a_lost_product_is_above_the_budget(registry.load(name), H200, lambda inputs: slice(-1, None))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["indexer/paged_logits", "indexer/ragged_logits"])
 def test_product_lost_in_each_head_exceeds_hopper_budget(name):
     # In one head alone it may not be: wgmma's own error in 64 heads hides a head whose weight is a hundredth of theirs.
