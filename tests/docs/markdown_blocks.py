@@ -1,7 +1,7 @@
 """Code blocks and headings of README and docs/, with what their pages say of testing them.
 
 A comment in the line before a block changes how it is tested; the reason after the comma is for the reader:
-    <!-- test: slow -->             run in the slow suite only
+    <!-- test: thorough -->         run among the thorough tests: `make test-all` and CI
     <!-- test: parse, WHY -->       not run: commands must parse, Python must compile
     <!-- test: output varies -->    run, output not compared
 A `console` block holds commands after `$ ` and their output. Output is compared with numbers and yes/no left out: times
@@ -30,7 +30,7 @@ class Block:
     language: str
     text: str
     how: str
-    """`run`, `slow`, `parse` or `output varies`."""
+    """`run`, `thorough`, `parse` or `output varies`."""
 
     @property
     def name(self) -> str:

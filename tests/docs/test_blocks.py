@@ -67,15 +67,15 @@ def test_block_runs_as_its_page_says(block, place):
     run(block)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("block", of("slow"), ids=lambda block: block.name)
-def test_slow_block_runs_as_its_page_says(block, place):
+@pytest.mark.thorough
+@pytest.mark.parametrize("block", of("thorough"), ids=lambda block: block.name)
+def test_thorough_block_runs_as_its_page_says(block, place):
     run(block)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 def test_block_is_valid(block):
-    assert block.how in ("run", "slow", "parse", "output varies")
+    assert block.how in ("run", "thorough", "parse", "output varies")
     if block.language == "python":
         compile(block.text, block.name, "exec")
         return

@@ -41,7 +41,7 @@ def test_notebook_runs_from_its_first_cell_to_its_last(tmp_path):
     run(PYTHON, str(script))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_quickstart_example_tunes_and_serves():
     said = run(PYTHON, "examples/quickstart.py")
     assert "rows=64: exact" in said and "rows=50: nearest" in said
@@ -62,7 +62,7 @@ def project(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_own_kernel_is_proved_compiled_and_tuned(project):
     def autotune(*words):
         return run(PYTHON, "-m", "autotune", *words, root=project)

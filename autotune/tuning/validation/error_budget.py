@@ -33,7 +33,7 @@ import math
 import torch
 from torch import Tensor
 
-from autotune.errors import WrongResult
+from autotune.errors import UsageError, WrongResult
 from autotune.kernel import Expected
 
 UNDERFLOW = 2.0**-100
@@ -47,10 +47,18 @@ def spent(want: Expected, got: Tensor, *, independent: bool = True) -> float:
     """The share of the budget that `got` uses, by element or as a whole, whichever is more.
 
     Raises WrongResult where it is above 1: NaN and infinities that nobody expects, and shapes that differ, always are.
+    Raises UsageError where the reference gives a finite value and a bound that is NaN: no result could be within it.
     """
     if got.shape != want.value.shape:
         raise WrongResult(f"{want.name} has shape {list(got.shape)}, must have {list(want.value.shape)}")
     finite = want.value.isfinite()
+    unknown = finite & want.bound.isnan()
+    if unknown.any():
+        place = tuple(unknown.nonzero()[0].tolist())
+        raise UsageError(
+            f"reference: the bound of {want.name}{list(place)} is NaN, the value is {want.value[place].item():.6g}; "
+            "give every finite value a bound (0 times infinity is NaN: mind inputs of infinity)"
+        )
     # An infinity or NaN that is expected must be there, unless the bound says that anything may.
     same = (got == want.value) | (got.isnan() & want.value.isnan()) | want.bound.isinf()
     error = torch.where(finite, (got - want.value).abs(), torch.where(same, 0.0, torch.inf))

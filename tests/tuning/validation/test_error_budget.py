@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autotune import device, registry
-from autotune.errors import WrongResult
+from autotune.errors import UsageError, WrongResult
 from autotune.inputs import DISTRIBUTIONS, Draw, distribution
 from autotune.kernel import Expected
 from autotune.tuning import space
@@ -53,6 +53,13 @@ def test_free_elements_do_not_hide_wrong_ones(want):
     assert spent(free, got) == 0
     with pytest.raises(WrongResult, match="as a whole"):
         spent(free, want.value * (1 + 0.9 * 2.0**-8))
+
+
+def test_bound_that_is_nan_is_a_fault_of_the_reference(want):
+    bound = want.bound.clone()
+    bound[3, 5] = float("nan")
+    with pytest.raises(UsageError, match=r"bound of y\[3, 5\] is NaN"):
+        spent(Expected(want.name, want.value, bound), want.value)
 
 
 MULTIPLY = [name for name in registry.names() if name.startswith(("gemm/", "hyperconnection/")) or "gemm" in name]
