@@ -12,7 +12,7 @@ from transformers.models.deepseek_v32.configuration_deepseek_v32 import Deepseek
 from transformers.models.deepseek_v32.modeling_deepseek_v32 import DeepseekV32Model
 
 from autotune.kernels._rope import reference_rope, reference_rotate, rope_table
-from autotune.kernels.attention._softmax import expect_attention
+from autotune.kernels.attention._problem import expect_attention
 from autotune.kernels.attention.sparse_mla import SCALE
 from autotune.kernels.indexer._logits import expect_logits
 
@@ -113,7 +113,7 @@ def _chosen(indexer: Any, x: Tensor, latent_q: Tensor, table: Tensor, halves: bo
     k = torch.nn.functional.layer_norm(x @ indexer.wk.weight.T, (INDEX_WIDTH,), norm.weight, norm.bias, EPS)
     k = reference_rope(k, table, first=halves)
     weights = (x @ indexer.weights_proj.weight.T) * INDEX_WIDTH**-0.5 * INDEX_HEADS**-0.5
-    logits = expect_logits(q, weights, k, positions[None] <= positions[:, None], fp4=False).value
+    logits = expect_logits(q, None, weights, k, positions[None] <= positions[:, None]).value
     best = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP_K]
     return torch.where(torch.arange(TOP_K) <= positions[:, None], best, -1)
 
