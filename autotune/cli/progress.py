@@ -78,12 +78,14 @@ class _Lines:
 
     def __init__(self, clock: Callable[[], float], pause_s: float) -> None:
         self._clock, self._pause_s = clock, pause_s
+        self._updated = clock()
         self._began: dict[str, float] = {}
         self._printed: dict[str, tuple[float, int]] = {}
 
     def update(self, stage: str, done: int, total: int, detail: str = "", /) -> None:
         now = self._clock()
-        began = self._began.setdefault(stage, now)
+        began = self._began.setdefault(stage, self._updated)  # its first step is done, it began after what came before
+        self._updated = now
         printed, shown = self._printed.get(stage, (began, 0))
         if done == shown or (done < total and now - printed < self._pause_s):
             return

@@ -205,7 +205,7 @@ def test_effort_does_not_go_with_exhaustive(capsys):
 
 
 def logged(capsys, *, quiet=False, verbose=False):
-    """Lines of a stage of ten steps that takes 900 seconds, in a log."""
+    """Lines of a stage of ten steps of 100 seconds, in a log."""
     seconds = iter(range(0, 10000, 100))
     with progress_bar(argparse.Namespace(quiet=quiet, verbose=verbose), clock=lambda: next(seconds)) as update:
         for done in range(10):
@@ -215,8 +215,8 @@ def logged(capsys, *, quiet=False, verbose=False):
 
 def test_progress_in_a_log_says_rate_and_time_left(capsys):
     lines = logged(capsys)
-    assert "search: 5/10, 0.8/min, 7 min left, best so far" in lines
-    assert lines[-1] == "search: 10/10, 15 min, best so far"
+    assert "search: 5/10, 0.6/min, 8 min left, best so far" in lines
+    assert lines[-1] == "search: 10/10, 17 min, best so far"
 
 
 def test_progress_in_a_log_is_rare_unless_it_is_asked_for(capsys, monkeypatch):
