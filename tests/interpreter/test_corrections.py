@@ -11,7 +11,6 @@ from bf16_arithmetic import conversions, dots, operations
 from autotune.tuning.interpreter.corrections import correct_interpreter
 
 
-@pytest.mark.thorough
 def test_corrected_interpreter_agrees_with_torch():
     correct_interpreter()
     assert (dots(1000), operations(1000), conversions()) == (0, 0, 0)

@@ -45,7 +45,7 @@ def problem(rows, gpu):
     return KERNEL.problem(rows, 1536, False, not gpu.is_amd, dtype=gpu.fp8)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.thorough) for name in ("mi355x", "b200")])
+@pytest.fixture(scope="module", params=["mi355x", pytest.param("b200", marks=pytest.mark.thorough)])
 def made(request, tmp_path_factory):
     """(folder, device): a bundle for a table with two rows; the folder has moved since, and is read-only."""
     gpu, root = device.named(request.param), tmp_path_factory.mktemp("bundles")
