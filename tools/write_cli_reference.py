@@ -107,7 +107,9 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _row(action: argparse.Action) -> str:
-    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    value = action.metavar or (
+        "{" + ", ".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+    )
     takes_value = action.nargs != 0
     if not action.option_strings:
         names = f"`{value}`" if action.nargs is None else f"`[{value} ...]`" if action.nargs == "*" else f"`[{value}]`"
@@ -115,11 +117,7 @@ def _row(action: argparse.Action) -> str:
     else:
         names = ", ".join(f"`{option} {value}`" if takes_value else f"`{option}`" for option in action.option_strings)
     required = " (required)" if action.required and action.option_strings else ""
-    return f"| {names.replace('|', '&#124;') if '`' not in names else _piped(names)} | {_text(action)}{required} |"
-
-
-def _piped(names: str) -> str:
-    return names.replace("|", "\\|")
+    return f"| {names} | {_text(action)}{required} |"
 
 
 def _text(action: argparse.Action) -> str:

@@ -87,6 +87,12 @@ def test_page_is_short(page):
     assert words <= 1500
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_table_cell_holds_no_escaped_bar(page):
+    """Within code the site shows the backslash too."""
+    assert "\\|" not in page.read_text(encoding="utf-8")
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
