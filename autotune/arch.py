@@ -103,9 +103,40 @@ def names(vendor: str | None = None) -> list[str]:
 
 def named(name: str) -> Arch:
     """The record of an arch. Raises DeviceError that says how to add one."""
-    if name not in _RECORDS:
+    record = _RECORDS.get(name) or _DERIVED.get(name)
+    if record is None:
         raise DeviceError(f"unknown arch {name!r}; {how_to_add(name)}")
-    return _RECORDS[name]
+    return record
+
+
+def family(name: str) -> Arch:
+    """The record of an arch, or of its nearest relation of the same generation, which then stands for it in this
+    process: enough to serve default configs on a GPU that is here. Raises DeviceError where there is no relation.
+
+    Of sm_87 it is sm_86, of gfx906 gfx908: the newest that is no newer, else the oldest. What its matrix units do best
+    is not known.
+    """
+    if name in _RECORDS:
+        return _RECORDS[name]
+    version = _version(name)
+    relations = [record for record in _RECORDS.values() if _version(record.name)[:2] == version[:2]]
+    if not relations:
+        raise DeviceError(f"this GPU has arch {name}, which has no record; {how_to_add(name)}")
+    relations.sort(key=lambda record: _version(record.name))
+    nearest = next((record for record in reversed(relations) if _version(record.name) <= version), relations[0])
+    figures = dict.fromkeys(nearest.figures, f"derived: from its relation {nearest.name}")
+    _DERIVED[name] = replace(nearest, name=name, ladder=None, figures=figures)
+    return nearest
+
+
+def _version(name: str) -> tuple[str, int, int]:
+    """Vendor, generation, and the rest of an arch's number: ("sm_", 8, 6), ("gfx", 9, 0x0a), ("gfx", 12, 0x50)."""
+    prefix, digits = ("sm_", name[3:]) if name.startswith("sm_") else ("gfx", name[3:])
+    last = 1 if prefix == "sm_" else 2
+    try:
+        return prefix, int(digits[:-last]), int(digits[-last:], 16)
+    except ValueError:
+        return prefix, -1, 0
 
 
 def how_to_add(name: str) -> str:
@@ -183,6 +214,7 @@ _SM_80 = Arch(
 _SM_86 = replace(
     _SM_80,
     name="sm_86",
+    stand_in="a10",
     limits=Multiprocessor(threads=1536, blocks=16),
     shared_bytes_per_block=99 << 10,
     shared_bytes_per_unit=100 << 10,
@@ -223,6 +255,7 @@ _SM_103 = replace(_SM_100, name="sm_103", stand_in="b300")
 _SM_107 = replace(
     _SM_100,
     name="sm_107",
+    stand_in="vr200",
     oldest_triton="3.9.0",
     limits=Multiprocessor(threads=2048, blocks=16),
     shared_bytes_per_block=327 << 10,
@@ -232,19 +265,19 @@ _SM_107 = replace(
         "fp8_sums": "estimated: as on sm_100",
         "limits": "read: cuda_occupancy.h of CUDA 13.5 for blocks; estimated: as many threads as on sm_100",
         "shared_bytes_per_block": "derived: 1 KB less than a multiprocessor has, as on every arch before",
-        "stand_in": "estimated: no figures of Rubin are public that a record could state; Blackwell's",
+        "stand_in": "unconfirmed: Rubin's figures as announced",
     },
 )
 _SM_110 = replace(
     _SM_100,
     name="sm_110",
+    stand_in="thor",
     oldest_triton="3.7.1",
     limits=Multiprocessor(threads=1536, blocks=24),
     figures=_CUDA
     | {
         "fp8_sums": "estimated: as on sm_100",
         "limits": "read: cuda_occupancy.h of CUDA 13.5 for blocks; unconfirmed: threads, from memory of CUDA's tables",
-        "stand_in": "estimated: Thor has the datacenter parts' instructions, a tenth of their units",
     },
 )
 _SM_120 = replace(
@@ -256,7 +289,7 @@ _SM_120 = replace(
     # Spills at 128 rows in bf16 (255 registers).
     figures=_CUDA | {"native_fp4": "read: FP4 by FP4 only; Triton 3.9 widens FP8 by FP4 to bf16"},
 )
-_SM_121 = replace(_SM_120, name="sm_121")
+_SM_121 = replace(_SM_120, name="sm_121", stand_in="gb10")
 _CDNA = ComputeUnit(vgprs=512, vgpr_granule=8, waves=8, lds_granule=512, thread_registers=512)
 _GFX90A = Arch(
     name="gfx90a",
@@ -323,7 +356,7 @@ _GFX1201 = replace(
 )
 _GFX1200 = replace(_GFX1201, name="gfx1200")
 _GFX1100 = replace(_GFX1201, name="gfx1100", ladder={"bf16": r"v_wmma_f32_\w+_bf16"}, figures=_GFX90A.figures)
-_GFX1151 = replace(_GFX1100, name="gfx1151")
+_GFX1151 = replace(_GFX1100, name="gfx1151", stand_in="strix_halo")
 _GFX1250 = replace(
     _GFX1201,
     name="gfx1250",
@@ -348,3 +381,6 @@ _RECORDS = {
         *(_GFX908, _GFX90A, _GFX942, _GFX950, _GFX1100, _GFX1151, _GFX1200, _GFX1201, _GFX1250),
     )
 }
+
+_DERIVED: dict[str, Arch] = {}
+"""Archs of GPUs of this machine that have no record, after their relations."""

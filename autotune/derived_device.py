@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autotune.device import Device
+    from autotune.device_record import Device
 
 
 def _name(arch: str, properties: Any) -> str:  # noqa: ANN401 - torch's type is private
@@ -54,7 +54,9 @@ def derived(lender: Device, arch: str, properties: Any) -> Device:  # noqa: ANN4
         confidence=f"derived: what the driver reports, the rest scaled from {lender.name}",
         aliases=(),
         figures=tuple(
-            (figure, f"derived: from the driver and the record of {lender.name}") for figure, _ in lender.figures
+            (figure, f"derived: from the driver and the record of {lender.name}")
+            for figure, _ in lender.figures
+            if figure not in dict(lender.aliases)
         ),
     )
 

@@ -1,94 +1,47 @@
-"""Device records, one TOML file each in `devices/`, and lookup by name, alias or arch."""
+"""Known GPUs: a record each, in `devices/` or in the user's own folder, by name, alias or arch."""
 
 from __future__ import annotations
 
+import logging
 import re
-import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from autotune import arch as archs
-from autotune.arch import Arch
+from autotune import device_record
+from autotune.device_record import Device
 from autotune.errors import DeviceError
+from autotune.state import state_root
 
-CONFIDENCE = ("measured", "read", "derived", "estimated", "unconfirmed")
+__all__ = ["Device"]
+
 DEVICES = Path(__file__).parent / "devices"
+"""Records that come with this package."""
 
 
-@dataclass(frozen=True)
-class Device:
-    """Record of one GPU model; rates are dense peaks, bandwidths those that streaming kernels reach."""
+HOW_TO_ADD_THIS = "`autotune devices add NAME --from-this-gpu` writes a record, which lets it be tuned"
 
-    name: str
-    arch: str
-    """`gfx950`, `sm_100`: what the compiler is told."""
-    compute_units: int
-    xcds: int
-    """Dies with an L2 of their own; programs go to them in turn."""
-    clock_ghz: float
-    tflops: tuple[tuple[str, float], ...]
-    """(dtype, dense peak) with dtype one of fp4, fp8, bf16, tf32, fp32."""
-    dram_gb: float
-    dram_peak_tb_s: float
-    dram_tb_s: float
-    page_loss: float | None
-    """Share of `dram_tb_s` lost with each doubling of the pages that a program opens; None: what most devices lose."""
-    l2_mb: float
-    l2_tb_s: float
-    last_level_mb: float
-    """Size of the cache nearest DRAM: what a cold-cache measurement has to flush."""
-    last_level_tb_s: float
-    shared_bytes_per_block: int
-    shared_bytes_per_unit: int
-    launch_us: float
-    pci_ids: tuple[str, ...]
-    confidence: str
-    aliases: tuple[tuple[str, tuple[str, ...]], ...]
-    """(project, its names of this GPU, the usual one first)."""
-    figures: tuple[tuple[str, str], ...]
-    """(name in the file, "how sure: from where") of every figure; how sure is one of CONFIDENCE."""
 
-    @property
-    def architecture(self) -> Arch:
-        """Record of its arch."""
-        return archs.named(self.arch)
+def own_folder() -> Path:
+    """Where the user's own records lie, read beside the shipped ones; one of a shipped name takes its place."""
+    return state_root() / "devices"
 
-    @property
-    def is_amd(self) -> bool:
-        return self.vendor == "amd"
 
-    @property
-    def vendor(self) -> str:
-        return self.architecture.vendor
+def paths() -> dict[str, Path]:
+    """The file of each record by its name, also of one that cannot be read."""
+    found = {path.stem: path for folder in (DEVICES, own_folder()) for path in folder.glob("*.toml")}
+    return dict(sorted(found.items()))
 
-    @property
-    def warp_size(self) -> int:
-        return self.architecture.warp_size
 
-    @property
-    def fp8(self) -> str:
-        """The e4m3 format of the matrix units: e4m3fn (OCP), or e4m3fnuz on CDNA3."""
-        return self.architecture.fp8
-
-    @property
-    def has_native_fp4(self) -> bool:
-        """True if `tl.dot_scaled` of FP8 by FP4 is one matrix instruction here; elsewhere it is emulated in bf16."""
-        return self.architecture.native_fp4
-
-    @property
-    def last_level_bytes(self) -> float:
-        return self.last_level_mb * 2**20
-
-    def rate(self, dtype: str) -> float:
-        """Dense flop/us of operands of `dtype`, as in `Work`; of bf16 where the matrix units lack it."""
-        rates = dict(self.tflops)
-        return rates.get(dtype.removesuffix("_tensor"), rates["bf16"]) * 1e6
+def records() -> list[Device]:
+    """Every record that can be read; one that cannot is named in the log, once, and left out."""
+    return [record for path in paths().values() if (record := _readable(path))]
 
 
 def names() -> list[str]:
-    return sorted(path.stem for path in DEVICES.glob("*.toml"))
+    """Names of the records that can be read, sorted."""
+    return [record.name for record in records()]
 
 
 _derived: dict[str, Device] = {}
@@ -96,8 +49,21 @@ _derived: dict[str, Device] = {}
 
 
 def named(name: str) -> Device:
-    """The record of `name`, or of a GPU of this machine that was seen before and has none. Raises DeviceError."""
-    return _derived.get(name) or _of_file(name)
+    """The record of a GPU by its name, in any spelling (`MI300X`), by another project's or the driver's name of it
+    (`NVIDIA H100 80GB HBM3`), by an arch that has one device; or of a GPU of this machine without one.
+
+    Raises DeviceError for any other name, with the names that it may mean or how to add it, and for a broken record.
+    """
+    if name in _derived:
+        return _derived[name]
+    found = paths()
+    if name in found:
+        return _read(found[name])
+    spelled = _spellings().get(_plain(name))
+    alike = [record for record in records() if record.arch == _arch_called(name)]
+    if spelled is None and len(alike) != 1:
+        raise DeviceError(f"unknown device {name!r}{_hint(name)}")
+    return named(spelled) if spelled else alike[0]
 
 
 def register(derived: Device) -> None:
@@ -106,17 +72,23 @@ def register(derived: Device) -> None:
 
 
 @cache
-def _of_file(name: str) -> Device:
-    if name not in names():
-        raise DeviceError(f"unknown device {name!r}{_hint(name)}")
-    path = DEVICES / f"{name}.toml"
+def _read(path: Path) -> Device:
+    return device_record.read(path)
+
+
+@cache
+def _readable(path: Path) -> Device | None:
     try:
-        record = _record(name, tomllib.loads(path.read_text()))
-    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        raise DeviceError(f"{path}: not a device record ({error!r}); copy the fields of a neighbour") from error
-    if record.arch not in archs.names():
-        raise DeviceError(f"{path}: unknown arch {record.arch!r}; {archs.how_to_add(record.arch)}")
-    return record
+        return _read(path)
+    except DeviceError as error:
+        logging.getLogger(__name__).warning("%s; this record is left out", error)
+        return None
+
+
+def forget() -> None:
+    """Drops what was read: the next question reads the files again."""
+    for cached in (_read, _readable, of_arch):
+        cached.cache_clear()
 
 
 def filed(folder: str) -> Device:
@@ -129,25 +101,25 @@ def filed(folder: str) -> Device:
 
 def called(alias: str) -> str | None:
     """The device that another project calls `alias`, in any case and with any spaces or marks between."""
-    return _aliases().get(_plain(alias))
+    return _spellings().get(_plain(alias))
 
 
 def target(name: str) -> Device:
     """Return the device to compile for, by the name of a device or of an arch. Raises DeviceError."""
-    if name not in archs.names() and name not in names():
-        raise DeviceError(f"unknown device or arch {name!r}{_hint(name)}")
-    return of_arch(name) if name in archs.names() else named(name)
+    arch = _arch_called(name)
+    return of_arch(arch) if arch and name not in names() else named(name)
 
 
 @cache
 def of_arch(arch: str) -> Device:
-    """The first device of `arch`, for compiling only; where no record has it, the arch's stand-in under the arch's own
-    name and limits. Raises DeviceError."""
+    """The device that stands for `arch`, for compiling only: its stand-in where that is one of its own, else any of its
+    own, else the stand-in's rates under the arch's own name and limits. Raises DeviceError."""
     record = archs.named(arch)
-    for name in names():
-        if named(name).arch == arch:
-            return named(name)
     lender = named(record.stand_in)
+    if lender.arch == arch:
+        return lender
+    if own := [device for device in records() if device.arch == arch]:
+        return own[0]
     return replace(
         lender,
         name=arch,
@@ -160,61 +132,45 @@ def of_arch(arch: str) -> Device:
     )
 
 
-@cache
-def _aliases() -> dict[str, str]:
-    """Each name that another project gives a device, without case and marks -> its record."""
-    devices = map(named, names())
-    return {_plain(alias): device.name for device in devices for _, given in device.aliases for alias in given}
+def _spellings() -> dict[str, str]:
+    """Each name of a record and of other projects for it, without case and marks -> its name."""
+    found = {_plain(alias): device.name for device in records() for _, given in device.aliases for alias in given}
+    return found | {_plain(name): name for name in names()}
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def _arch_called(name: str) -> str | None:
+    """The arch that `name` spells: sm_90, SM90, gfx950."""
+    return next((arch for arch in archs.names() if _plain(arch) == _plain(name)), None)
+
+
+def how_to_add(name: str) -> str:
+    """The remedy for a GPU without a record."""
+    return f"to add it: `autotune devices add {name} --like RECORD --set compute_units=N`, or --from-this-gpu on it"
+
+
 def _hint(name: str) -> str:
-    """The device or arch that `name` spells otherwise (letters and first number agree), else all, and how to add one.
+    """The devices of an arch, or the device that `name` spells otherwise (letters and first number agree), or all; and
+    how to add one.
 
     Letters alone would not do: mi100 is close to sm_100, and B200 to H200, which are other GPUs.
     """
-    if name in archs.names():
-        devices = [known for known in names() if named(known).arch == name]
+    arch = _arch_called(name)
+    if arch:
+        devices = [device.name for device in records() if device.arch == arch]
         return f"; it is an arch, of these devices: {', '.join(devices) or 'none'}"
 
     def model(text: str) -> str:
         return "".join(re.findall(r"[a-z]+|\d+", text)[:2])
 
-    known = {_plain(word): word for word in (*archs.names(), *names())} | _aliases()
     plain = _plain(name)
-    near = [known[plain]] if plain in known else sorted({w for k, w in known.items() if model(k) == model(plain)})
+    known = {_plain(word): word for word in archs.names()} | _spellings()
+    near = sorted({word for spelled, word in known.items() if model(spelled) == model(plain)})
     if near:
-        return f"; did you mean {' or '.join(map(repr, near))}?"
+        return f"; did you mean {' or '.join(map(repr, near))}? If it is none of these, {how_to_add(plain)}"
     if re.match(r"(sm|gfx)\d", plain):
         return f"; {archs.how_to_add(name)}"
-    return f"; known: {', '.join(names())}; to add {name}, copy a neighbour's file in {DEVICES}"
-
-
-def _record(name: str, data: dict[str, Any]) -> Device:
-    memory, cache_, shared = data["memory"], data["cache"], data["shared"]
-    return Device(
-        name=name,
-        arch=data["arch"],
-        compute_units=int(data["compute_units"]),
-        clock_ghz=float(data["clock_ghz"]),
-        xcds=int(data["xcds"]),
-        tflops=tuple((dtype, float(rate)) for dtype, rate in data["tflops"].items()),
-        dram_gb=float(memory["gb"]),
-        dram_peak_tb_s=float(memory["peak_tb_s"]),
-        dram_tb_s=float(memory["tb_s"]),
-        page_loss=memory.get("page_loss"),
-        l2_mb=float(cache_["l2_mb"]),
-        l2_tb_s=float(cache_["l2_tb_s"]),
-        last_level_mb=float(cache_["last_level_mb"]),
-        last_level_tb_s=float(cache_["last_level_tb_s"]),
-        shared_bytes_per_block=int(shared["bytes_per_block"]),
-        shared_bytes_per_unit=int(shared["bytes_per_unit"]),
-        launch_us=float(data["launch_us"]),
-        pci_ids=tuple(data.get("pci_ids", ())),
-        confidence=data["confidence"],
-        aliases=tuple((project, tuple(called)) for project, called in data.get("aliases", {}).items()),
-        figures=tuple(data["figures"].items()),
-    )
+    return f"; known: {', '.join(names())}; {how_to_add(plain)}"

@@ -16,11 +16,8 @@ from autotune.config import Config, Key, Scalar
 from autotune.errors import TableError, did_you_mean
 
 FORMAT = 1
-TIERS = ("measured", "sibling", "imported", "modeled", "simulated")
-"""Where a row comes from, best first; a simulated one is a rehearsal, filed under no real device.
-
-`sibling` is reserved: nothing writes it yet, and readers take it.
-"""
+TIERS = ("measured", "imported", "modeled", "simulated")
+"""Where a row comes from, best first; a simulated one is a rehearsal, filed under no real device."""
 
 ANY_ORDER = "any"
 """The order of a config whose kernel adds nothing up."""

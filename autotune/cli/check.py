@@ -109,9 +109,8 @@ def _subjects(arguments: argparse.Namespace) -> list[ServedConfig]:
 
     names = kernel_names(arguments.kernels)
     archs = _archs(arguments.arch or ["all"])
-    for device in arguments.device:
-        devices.named(device)
-    found = served_rows.of_tables(runtime.tables_root(), names, archs, arguments.device)
+    chosen = [devices.named(name).name for name in arguments.device]
+    found = served_rows.of_tables(runtime.tables_root(), names, archs, chosen)
     if arguments.arch:
         found += served_rows.defaults(names, archs, found)
     if not found:

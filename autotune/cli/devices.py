@@ -1,25 +1,67 @@
-"""`autotune devices`: the GPUs that records describe."""
+"""`autotune devices`: the GPUs that records describe, and records of one's own."""
 
 from __future__ import annotations
 
 import argparse
 
 from autotune import device as records
+from autotune import own_devices
 from autotune.cli.output import Commands, command, show_rows
+from autotune.errors import UsageError
 
 
 def add(commands: Commands) -> None:
     parser = command(
-        commands, "devices", "known GPUs, with source and confidence", "  autotune devices --json", extra=""
+        commands,
+        "devices",
+        "known GPUs, with source and confidence; `devices add NAME` writes a record of one's own",
+        "  autotune devices --json\n"
+        "  autotune devices add my_gpu --from-this-gpu\n"
+        "  autotune devices add h100_114 --like h100 --set compute_units=114 --set memory.peak_tb_s=2.0 "
+        "--set memory.tb_s=1.8",
+        extra="",
     )
+    parser.add_argument("words", nargs="*", metavar="add NAME", help="write a record into the user's folder")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--from-this-gpu", action="store_true", help="of the GPU here, by what its driver tells")
+    source.add_argument("--like", metavar="RECORD", help="of a GPU like that one, but for --set")
+    parser.add_argument(
+        "--set", action="append", metavar="FIELD=VALUE", default=[],
+        help="a field as files of records name it: compute_units, memory.gb, tflops.bf16; repeatable",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.words or arguments.like or arguments.from_this_gpu or arguments.set:
+        return _add(arguments)
     rows = []
-    for device in map(records.named, records.names()):
+    for device in records.records():
         row = {"device": device.name, "arch": device.arch, "units": device.compute_units}
         row |= {"dense TFLOP/s": dict(device.tflops), "TB/s": device.dram_tb_s, "confidence": device.confidence}
         rows.append(row | ({"figures": dict(device.figures)} if arguments.json else {}))
     show_rows(rows, arguments.json)
     return 0
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    match arguments.words:
+        case ["add", name] if arguments.like or arguments.from_this_gpu:
+            settings = dict(_setting(text) for text in arguments.set)
+            device = (
+                own_devices.like(records.named(arguments.like), settings)
+                if arguments.like
+                else own_devices.of_this_gpu(settings)
+            )
+            path = own_devices.write(name, device)
+        case _:
+            raise UsageError("devices add needs one NAME, and --from-this-gpu or --like RECORD")
+    show_rows([{"device": name, "file": str(path), "confidence": records.named(name).confidence}], arguments.json)
+    return 0
+
+
+def _setting(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals or not value:
+        raise UsageError(f"--set {text}: must be FIELD=VALUE, such as compute_units=114")
+    return field, value

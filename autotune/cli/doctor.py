@@ -184,7 +184,9 @@ def _record() -> str:
     device = present_device.current()
     differ = list(hardware.differences(device, torch.cuda.current_device()))
     if differ:
-        raise DeviceError(f"{devices.DEVICES / device.name}.toml: {'; '.join(differ)}")
+        raise DeviceError(f"{devices.paths().get(device.name, device.name)}: {'; '.join(differ)}")
+    if device.name not in devices.names():
+        return f"{device.name} is {device.confidence}; default configs serve, and {devices.HOW_TO_ADD_THIS}"
     return f"{device.name} is as the driver tells"
 
 

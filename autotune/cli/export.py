@@ -118,8 +118,8 @@ def _whole(loaded: Table, device: Device) -> Table:
 
 
 def _trials(arguments: argparse.Namespace) -> list[Trials]:
-    filed = arguments.device
-    devices.named(filed.partition(".")[0])  # a rehearsal's trials are filed under mi355x.simulated-7
+    name, *rehearsal = arguments.device.split(".", 1)  # a rehearsal's trials are filed under mi355x.simulated-7
+    filed = ".".join([devices.named(name).name, *rehearsal])
     kernels, held = map(registry.load, kernel_names(arguments.kernels)), database(arguments)
     found = [one for kernel in kernels for one in trials.read(state_root(), filed, kernel, held)]
     if not found:

@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.device:
-        devices.named(arguments.device)
+        arguments.device = devices.named(arguments.device).name
     if arguments.kernel:
         registry.load(arguments.kernel)
     key = tuple(name for name in arguments.key.split(",") if name)

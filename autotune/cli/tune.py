@@ -100,7 +100,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     names = kernel_names(arguments.kernels)
-    chosen = [devices.named(name) for name in arguments.device or ()] or [present_device.current()]
+    chosen = [devices.named(name) for name in arguments.device or ()] or [present_device.current_recorded()]
     if arguments.problem and arguments.from_misses:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and len(arguments.kernels) != 1:

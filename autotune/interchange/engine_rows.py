@@ -19,9 +19,6 @@ from autotune.tuning.validation.reduction_order import order
 
 Configs = dict[int, dict[str, Any]]
 
-TRUSTED = ("measured", "sibling")
-"""Tiers that may stand before an engine's own tables: a modeled config must not displace one that was measured."""
-
 MOST_TOKENS = 65_536
 """Tokens of the largest step; vLLM's fused experts take more in chunks of 64k."""
 
@@ -72,7 +69,7 @@ def _tables(device: Device) -> Iterator[Table]:
 
 def _trusted(loaded: Table, device: Device) -> Table:
     sound, _ = row_check.whole(loaded.rows, registry.load(loaded.kernel), device)
-    return replace(loaded, rows=tuple(row for row in sound if row.tier in TRUSTED))
+    return replace(loaded, rows=tuple(row for row in sound if row.tier == "measured"))
 
 
 def _covering(loaded: Table, engine: str) -> tuple[Row, ...]:

@@ -44,7 +44,7 @@ def corrections(results: Results) -> Iterator[Correction]:
 
 def diff(results: Results) -> str:
     """A unified diff of the device's record; empty where the run contradicts nothing."""
-    path = devices.DEVICES / f"{results.device}.toml"
+    path = devices.paths()[results.device]
     old = new = path.read_text()
     versions = results.of("identify").get("versions", {})
     where = f"benchmarks.gpu_run, torch {versions.get('torch', '?')}"

@@ -12,6 +12,7 @@ from autotune import device
 from autotune.arch import Arch
 from autotune.cli import main
 from autotune.config import Config
+from autotune.device_record import CONFIDENCE
 from autotune.errors import DeviceError
 from autotune.kernel import Work
 from autotune.tuning.compilation import matrix
@@ -28,7 +29,7 @@ def test_every_figure_of_arch_has_source_and_confidence(name):
     assert set(record.figures) == FIELDS
     for figure, text in record.figures.items():
         sure, _, source = text.partition(":")
-        assert sure in device.CONFIDENCE, figure
+        assert sure in CONFIDENCE, figure
         assert source.strip(), figure
     assert record.stand_in in device.names()
     assert programs_per_unit(device.of_arch(name), 32, 1024, 4) > 0
@@ -55,25 +56,23 @@ def test_no_module_but_arch_compares_arch_by_name():
 
 def with_device(tmp_path, monkeypatch, arch):
     text = (device.DEVICES / "rtx_5090.toml").read_text()
-    (tmp_path / "gb10.toml").write_text(text.replace('arch = "sm_120"', f'arch = "{arch}"'))
+    (tmp_path / "own_gpu.toml").write_text(text.replace('arch = "sm_120"', f'arch = "{arch}"'))
     for path in device.DEVICES.glob("*.toml"):
         (tmp_path / path.name).write_text(path.read_text())
     monkeypatch.setattr(device, "DEVICES", tmp_path)
-    for cached in (device._of_file, device.of_arch):
-        cached.cache_clear()
+    device.forget()
 
 
 @pytest.fixture(autouse=True)
 def fresh_records():
     yield
-    for cached in (device._of_file, device.of_arch):
-        cached.cache_clear()
+    device.forget()
 
 
 def test_device_of_unknown_arch_names_missing_record(tmp_path, monkeypatch):
     with_device(tmp_path, monkeypatch, "sm_999")
-    with pytest.raises(DeviceError, match=r"gb10\.toml: unknown arch 'sm_999'.*arch\.py.*limits.*ladder"):
-        device.named("gb10")
+    with pytest.raises(DeviceError, match=r"own_gpu\.toml: unknown arch 'sm_999'.*arch\.py.*limits.*ladder"):
+        device.named("own_gpu")
 
 
 def test_one_record_makes_arch_compile_and_count(tmp_path, monkeypatch):
@@ -85,7 +84,7 @@ def test_one_record_makes_arch_compile_and_count(tmp_path, monkeypatch):
     assert programs_per_unit(gpu, 128, 0, 4) == 4
     assert matrix.shortfall(["mma.sync"], FP8_WORK, Config(BLOCK_M=64), gpu) == matrix.NOT_JUDGED
     with_device(tmp_path, monkeypatch, "sm_999")
-    assert device.of_arch("sm_999").name == "gb10"
+    assert device.of_arch("sm_999").name == "own_gpu"
 
 
 @pytest.mark.parametrize("name", ["rtx_5090", "rtx_4090", "r9700", "mi250x", "a100"])
@@ -97,15 +96,11 @@ def test_emulated_fp8_product_is_best_nowhere(name):
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ("MI300X", "did you mean 'mi300x'?"),
-        ("GB200", "did you mean 'gb200'?"),
-        ("B200", "did you mean 'b200'?"),
         ("mi355", "did you mean 'mi355x'?"),
-        ("b300a", "did you mean 'b300'?"),
+        ("b300a", "did you mean 'b300'? If it is none of these, to add it: `autotune devices add b300a"),
         ("sm90a", "did you mean 'sm_90'?"),
-        ("NVIDIA H100 80GB HBM3", "did you mean 'h100'?"),
-        ("mi100", "to add mi100, copy a neighbour's file"),
-        ("h800", "to add h800, copy a neighbour's file"),
+        ("mi100", "autotune devices add mi100 --like RECORD"),
+        ("gh200", "autotune devices add gh200 --like RECORD"),
         ("sm_999", "to add sm_999, give it a record"),
     ],
 )
@@ -114,6 +109,27 @@ def test_hints_name_same_gpu_or_say_how_to_add_one(given, hint, capsys):
     said = capsys.readouterr().err
     assert hint in said
     assert ("did you mean" in said) == ("did you mean" in hint)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("MI300X", "mi300x"),
+        ("B200", "b200"),
+        ("GB200", "gb200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("AMD_Instinct_MI355X", "mi355x"),
+        ("rtx-pro-6000", "rtx_pro_6000"),
+    ],
+)
+def test_every_spelling_names_device(given, name):
+    assert device.named(given).name == device.target(given).name == name
+    assert main(["explain", "norm/rms_norm", "rows=64,cols=7168", "--device", given]) == 0
+
+
+@pytest.mark.parametrize(("given", "arch"), [("gfx950", "gfx950"), ("SM90", "sm_90"), ("sm_103", "sm_103")])
+def test_arch_is_target_of_compiler(given, arch):
+    assert device.target(given) == device.of_arch(arch)
 
 
 def test_arch_given_for_device_is_answered_with_its_devices():

@@ -2,12 +2,15 @@
 
 import tomllib
 import warnings
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
 
+from autotune import arch as archs
 from autotune import device, present_device, registry, runtime
 from autotune.config import values
+from autotune.device_record import CONFIDENCE
 from autotune.errors import DeviceError
 from autotune.tuning import space
 
@@ -28,15 +31,16 @@ def test_every_figure_has_source_and_confidence(name):
     assert set(record["figures"]) == set(figure_names(record))
     for figure, text in record["figures"].items():
         sure, colon, source = text.partition(":")
-        assert sure in device.CONFIDENCE, figure
+        assert sure in CONFIDENCE, figure
         assert not colon or source.strip()
     loaded = device.named(name)
     assert loaded.dram_tb_s <= loaded.dram_peak_tb_s
     assert loaded.shared_bytes_per_block <= loaded.shared_bytes_per_unit
 
 
-def hopper(memory_gb, bus=4):
+def hopper(memory_gb, bus=4, name=""):
     return SimpleNamespace(
+        name=name,
         major=9,
         minor=0,
         multi_processor_count=132,
@@ -48,7 +52,7 @@ def hopper(memory_gb, bus=4):
 
 
 def test_h100_and_h200_are_told_apart(tmp_path):
-    assert present_device._identify(hopper(85), tmp_path).name == "h100"
+    assert present_device._identify(hopper(85, name="NVIDIA H100 80GB HBM3"), tmp_path).name == "h100"
     assert present_device._identify(hopper(150), tmp_path).name == "h200"
     slot = tmp_path / "0000:1b:00.0"
     slot.mkdir()
@@ -105,68 +109,123 @@ def test_virtual_functions_are_known_by_their_pci_ids(tmp_path):
 
 
 def test_unknown_arch_is_error_with_remedy(tmp_path):
-    unknown = SimpleNamespace(major=9, minor=9, multi_processor_count=7, total_memory=1)
-    with pytest.raises(DeviceError, match=r"arch sm_99, which has no record; known: .* give it a record"):
+    unknown = SimpleNamespace(major=7, minor=5, multi_processor_count=7, total_memory=1)
+    with pytest.raises(DeviceError, match=r"arch sm_75, which has no record; known: .* give it a record"):
         present_device._identify(unknown, tmp_path)
 
 
 OWNED = {
-    "H100 PCIe": ("sm_90", 114, 80),
-    "H100 MIG 3g.40gb": ("sm_90", 60, 40),
-    "A10": ("sm_86", 72, 24),
-    "RTX 3090": ("sm_86", 82, 24),
-    "L4": ("sm_89", 58, 24),
-    "L20": ("sm_89", 92, 48),
-    "RTX 4080": ("sm_89", 76, 16),
-    "RTX 5080": ("sm_120", 84, 16),
-    "GB10": ("sm_121", 48, 128),
-    "Jetson Thor": ("sm_110", 20, 128),
-    "MI210": ("gfx90a", 104, 64),
-    "MI308X": ("gfx942", 80, 192),
-    "MI300X in CPX mode": ("gfx942", 38, 24),
-    "MI300A": ("gfx942", 228, 128),
-    "MI100": ("gfx908", 120, 32),
-    "RX 7900 XTX": ("gfx1100", 48, 24),
-    "Strix Halo": ("gfx1151", 20, 96),
-    "RX 9060 XT": ("gfx1200", 16, 16),
+    "NVIDIA H100 80GB HBM3": ("sm_90", 132, 80, "h100"),
+    "NVIDIA H100 PCIe": ("sm_90", 114, 80, "h100_pcie"),
+    "NVIDIA H100 NVL": ("sm_90", 132, 94, "h100_nvl"),
+    "NVIDIA H800": ("sm_90", 132, 80, "h800"),
+    "NVIDIA GH200 480GB": ("sm_90", 132, 96, None),
+    "NVIDIA H100 80GB HBM3 MIG 3g.40gb": ("sm_90", 60, 40, None),
+    "NVIDIA A100-SXM4-80GB": ("sm_80", 108, 80, "a100"),
+    "NVIDIA A100-SXM4-40GB": ("sm_80", 108, 40, None),
+    "NVIDIA A100-SXM4-40GB MIG 4g.20gb": ("sm_80", 56, 20, None),
+    "NVIDIA A30": ("sm_80", 56, 24, "a30"),
+    "NVIDIA A10": ("sm_86", 72, 24, "a10"),
+    "NVIDIA GeForce RTX 3090": ("sm_86", 82, 24, "rtx_3090"),
+    "NVIDIA RTX A6000": ("sm_86", 84, 48, None),
+    "Orin": ("sm_87", 16, 64, None),
+    "NVIDIA L4": ("sm_89", 58, 24, "l4"),
+    "NVIDIA L20": ("sm_89", 92, 48, "l20"),
+    "NVIDIA GeForce RTX 4080": ("sm_89", 76, 16, "rtx_4080"),
+    "NVIDIA GeForce RTX 4090 Laptop GPU": ("sm_89", 76, 16, None),
+    "NVIDIA GeForce RTX 5080": ("sm_120", 84, 16, "rtx_5080"),
+    "NVIDIA GB10": ("sm_121", 48, 128, "gb10"),
+    "NVIDIA Thor": ("sm_110", 20, 128, "thor"),
+    "NVIDIA B300A": ("sm_103", 74, 144, None),
+    "AMD Instinct MI210": ("gfx90a", 104, 64, "mi210"),
+    "AMD Instinct MI300X": ("gfx942", 38, 24, None),
+    "AMD Instinct MI300A": ("gfx942", 228, 128, "mi300a"),
+    "AMD Instinct MI308X": ("gfx942", 80, 192, "mi308x"),
+    "AMD Instinct MI100": ("gfx908", 120, 32, None),
+    "AMD Instinct MI60": ("gfx906", 64, 32, None),
+    "AMD Radeon RX 7900 XTX": ("gfx1100", 48, 24, None),
+    "AMD Radeon 780M Graphics": ("gfx1103", 6, 16, None),
+    "AMD Radeon 8060S Graphics": ("gfx1151", 20, 96, "strix_halo"),
+    "AMD Radeon RX 9060 XT": ("gfx1200", 16, 16, None),
 }
-"""GPUs without a record: arch, compute units and GB, from their makers' tables."""
+"""GPUs that people own, by the driver's name: arch, compute units, GB, from their makers' tables; and the record."""
 
 
-def reported(name):
+def reported(owned, **told):
     """Properties that torch reports of one of OWNED, where the driver tells no more than it must."""
-    arch, units, memory_gb = OWNED[name]
+    arch, units, memory_gb, _ = OWNED[owned]
     amd = arch.startswith("gfx")
     version = {"gcnArchName": f"{arch}:sramecc+"} if amd else {"major": int(arch[3:-1]), "minor": int(arch[-1])}
-    return SimpleNamespace(**version, name=name, multi_processor_count=units, total_memory=memory_gb * 10**9)
+    must = {"name": owned, "multi_processor_count": units, "total_memory": memory_gb * 10**9}
+    return SimpleNamespace(**{**version, **must, **told})
 
 
 @pytest.mark.parametrize("name", OWNED)
-def test_gpu_without_record_serves_defaults(name, tmp_path, caplog):
+def test_gpu_is_named_and_serves_defaults(name, tmp_path, caplog):
     gpu = present_device._identify(reported(name), tmp_path)
-    arch, units, memory_gb = OWNED[name]
-    assert (gpu.arch, gpu.compute_units, gpu.dram_gb) == (arch, units, memory_gb)
-    assert gpu.confidence.startswith("derived")
+    arch, units, memory_gb, record = OWNED[name]
+    assert (gpu.arch, gpu.compute_units) == (arch, units)
     assert device.named(gpu.name) == gpu, "an op of torch knows its device by name only"
-    assert len(caplog.records) == 1
-    assert gpu.name in caplog.text and "default configs serve" in caplog.text
-    for kernel in map(registry.load, registry.names()):
-        problem = space.load(kernel, gpu).check[0]
-        assert runtime.lookup(kernel, gpu)[values(problem)].how == "default"
+    if record:
+        assert gpu.name == record
+        assert not caplog.records
+    else:
+        assert gpu.name.startswith(f"{arch}-{units}") and gpu.dram_gb == memory_gb
+        assert gpu.confidence.startswith("derived")
+        (said,) = caplog.messages
+        assert gpu.name in said and "default configs serve" in said and "devices add NAME --from-this-gpu" in said
+    # Each default of each kernel, for GPUs of which no table is.
+    for kernel in map(registry.load, registry.names() if record is None else ["norm/rms_norm"]):
+        problem = first_problem(kernel.name, gpu.fp8)
+        assert record or runtime.lookup(kernel, gpu)[values(problem)].how == "default"
         assert kernel.forbids(problem, kernel.default(problem, gpu), gpu) is None, kernel.name
 
 
+@cache
+def first_problem(kernel_name, fp8):
+    """A kernel's first check problem in a GPU's FP8."""
+    return space.load(registry.load(kernel_name), device.named("mi300x" if fp8 == "e4m3fnuz" else "h100")).check[0]
+
+
+def test_hidden_name_of_two_equal_gpus_serves_defaults(tmp_path, caplog):
+    """H100 and H800 differ in nothing that a kernel sees: neither one's rows are taken for the other's."""
+    gpu = present_device._identify(hopper(85), tmp_path)
+    assert gpu.name == "sm_90-132"
+    assert "may be h100 or h800" in caplog.text and "PCI id hidden" in caplog.text
+
+
+def test_slice_borrows_from_gpu_that_its_pci_id_names(tmp_path):
+    slot = tmp_path / "0000:05:00.0"
+    slot.mkdir()
+    (slot / "device").write_text("0x2335\n")
+    told = reported("NVIDIA H100 80GB HBM3 MIG 3g.40gb", name="", pci_bus_id=5)
+    assert present_device._identify(told, tmp_path).confidence.endswith("from h200")
+
+
+def test_arch_without_record_is_compiled_for_as_itself(tmp_path):
+    orin = present_device._identify(reported("Orin"), tmp_path)
+    assert orin.architecture.target == ("cuda", 87, 32)
+    assert orin.architecture.limits == archs.named("sm_86").limits
+    assert "sm_87" not in archs.names()
+
+
+def test_derived_gpu_is_not_tuned_and_says_how(tmp_path, monkeypatch):
+    told = reported("NVIDIA RTX A6000")
+    monkeypatch.setattr(present_device, "current", lambda: present_device._identify(told, tmp_path))
+    with pytest.raises(DeviceError, match="`autotune devices add NAME --from-this-gpu` writes"):
+        present_device.current_recorded()
+
+
 def test_rates_of_partition_go_with_units_and_memory(tmp_path):
-    whole, part = device.named("mi300x"), present_device._identify(reported("MI300X in CPX mode"), tmp_path)
+    whole, part = device.named("mi300x"), present_device._identify(reported("AMD Instinct MI300X"), tmp_path)
     assert part.xcds == 1
     assert part.rate("fp8") == pytest.approx(whole.rate("fp8") * 38 / 304)
     assert part.dram_tb_s == pytest.approx(whole.dram_tb_s * 24 / 192)
 
 
 def test_driver_tells_bandwidth_cache_and_clock(tmp_path):
-    told = reported("H100 PCIe")
-    told.memory_clock_rate, told.memory_bus_width = 1_593_000, 5120
-    told.L2_cache_size, told.clock_rate = 50 * 2**20, 1_755_000
+    told = reported("NVIDIA RTX A6000", memory_clock_rate=8_001_000, memory_bus_width=384)
+    told.L2_cache_size, told.clock_rate = 6 * 2**20, 1_800_000
     gpu = present_device._identify(told, tmp_path)
-    assert gpu.dram_peak_tb_s == pytest.approx(2.04, rel=0.01)
-    assert (gpu.l2_mb, gpu.clock_ghz) == (50, pytest.approx(1.755))
+    assert gpu.dram_peak_tb_s == pytest.approx(0.768, rel=0.01)
+    assert (gpu.l2_mb, gpu.clock_ghz) == (6, pytest.approx(1.8))
