@@ -103,13 +103,13 @@ def test_file_named_alone_that_is_cut_short_is_error(tmp_path):
 
 
 def test_names_are_whole_in_text_and_json(tmp_path, capsys):
-    for gpu in ("NVIDIA_L20", "NVIDIA_L4"):
+    for gpu in ("NVIDIA_A40", "NVIDIA_L2"):
         write(tmp_path / dense(gpu), {"1": CONFIG})
     assert main(["import", "vllm", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     assert main(["import", "vllm", str(tmp_path), "--json"]) == 1
     listed = json.loads(capsys.readouterr().out)
-    for gpu in ("NVIDIA_L20", "NVIDIA_L4"):
+    for gpu in ("NVIDIA_A40", "NVIDIA_L2"):
         assert f"left out: {tmp_path / dense(gpu)}: no device record is called {gpu!r}" in shown
         assert str(tmp_path / dense(gpu)) in {row["file"] for row in listed}
 
@@ -306,9 +306,9 @@ def test_aiters_older_names_are_of_products(tmp_path):
         ("", "h200", False, "h200"),
         ("NVIDIA_H20-3e", "h20", False, "h20"),
         ("NVIDIA_H20-3e", "h200", False, None),
-        ("NVIDIA_L4", "h20", False, None),
-        ("NVIDIA_L4", "h20", True, "h20"),
-        ("NVIDIA_L4", "mi355x", True, None),
+        ("NVIDIA_L2", "h20", False, None),
+        ("NVIDIA_L2", "h20", True, "h20"),
+        ("NVIDIA_L2", "mi355x", True, None),
         ("AMD_Radeon_Graphics", "h200", True, None),
         ("NVIDIA_H200", "h20", True, "h200"),
     ],
