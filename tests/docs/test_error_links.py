@@ -1,5 +1,7 @@
 """Every error names the part of the troubleshooting page that explains it, and that part exists."""
 
+import errno
+import os
 import re
 from importlib import import_module
 
@@ -48,3 +50,21 @@ def test_command_line_ends_an_error_with_its_page(words, section, capsys):
 def test_uncaught_error_has_its_page_as_a_note():
     assert TableError("x").__notes__ == [f"See {TROUBLESHOOTING}#tables"]
     assert Defect("out of bounds", "k.py:1", (0,), "x", 0, "").__notes__ == [f"See {TROUBLESHOOTING}#configs-that-fail"]
+
+
+def fixed_parts(cell):
+    """The words of the messages in a cell that stay the same: between placeholders, which are … and single capitals."""
+    for message in re.findall(r"`([^`]+)`", cell):
+        for part in re.split(r"…|\b[NM]\b|;", message):
+            if len(part.strip(" ,()")) > 3:
+                yield part.strip(" ,()")
+
+
+def test_messages_of_the_page_are_those_of_the_code():
+    folders = (ROOT / "autotune", ROOT / "kernels")
+    sources = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", sources) + os.strerror(errno.ENOSPC)
+    sections = (ROOT / TROUBLESHOOTING).read_text(encoding="utf-8").partition("## Results that surprise")[0]
+    cells = [line.split("|")[1] for line in sections.splitlines() if line.startswith("| `")]
+    assert len(cells) > 20
+    assert not [part for cell in cells for part in fixed_parts(cell) if part not in joined]
