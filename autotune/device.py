@@ -106,8 +106,12 @@ def called(alias: str) -> str | None:
 
 def target(name: str) -> Device:
     """Return the device to compile for, by the name of a device or of an arch. Raises DeviceError."""
-    arch = _arch_called(name)
-    return of_arch(arch) if arch and name not in names() else named(name)
+    return of_arch(str(_arch_called(name))) if is_arch(name) else named(name)
+
+
+def is_arch(name: str) -> bool:
+    """True if `name` spells an arch, and no device is of that name, as one is of gfx1250."""
+    return _arch_called(name) is not None and name not in names()
 
 
 @cache

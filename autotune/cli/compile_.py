@@ -46,27 +46,27 @@ def run(arguments: argparse.Namespace) -> int:
         return _one(arguments)
     if arguments.config:
         raise UsageError("--config goes with a kernel: name one")
-    return _every(_targets(arguments.target or _SERVED), arguments.json)
+    return _every(list(_targets(arguments.target or _SERVED).values()), arguments.json)
 
 
 def _one(arguments: argparse.Namespace) -> int:
     kernel = registry.load(arguments.kernel)
     targets = _targets(arguments.target or "all")
     rows: dict[str, dict[str, Any]] = {}
-    jobs: dict[Job, str] = {}
-    for device in targets:
+    jobs: dict[Job, list[str]] = {}
+    for target, device in targets.items():
         problem = _problem(kernel, arguments.problem, device)
         config = _over(kernel.default(problem, device), arguments.config)
         refusal = kernel.reject(problem, config, device)
         if refusal:
-            rows[device.arch] = {"target": device.arch, **_failure(refusal)}
+            rows[target] = {"target": target, **_failure(refusal)}
         else:
-            jobs[Job(kernel.name, key(problem), config, device.name)] = device.arch
+            jobs.setdefault(Job(kernel.name, key(problem), config, device.name), []).append(target)
     with Workers(Limits(), state_root()) as workers:
         for job, result in workers.run(compile_job, jobs):
-            rows[jobs[job]] = {"target": jobs[job], **_columns(result)}
-    show_rows([rows[device.arch] for device in targets], arguments.json, kernel.name)
-    return 1 if len(targets) == 1 and rows[targets[0].arch]["reason"] else 0
+            rows |= {target: {"target": target, **_columns(result)} for target in jobs[job]}
+    show_rows([rows[target] for target in targets], arguments.json, kernel.name)
+    return 1 if len(rows) == 1 and any(row["reason"] for row in rows.values()) else 0
 
 
 def _every(targets: list[Device], as_json: bool) -> int:
@@ -96,8 +96,10 @@ def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
     return {**head, **{name: columns[name] for name in shown}, "verdict": verdict or "best"}
 
 
-def _targets(text: str) -> list[Device]:
-    return [devices.target(name) for name in (archs.names() if text == "all" else text.split(","))]
+def _targets(text: str) -> dict[str, Device]:
+    """The devices to compile for, by the names that the rows show: of archs or of devices, as they were asked for."""
+    found = ((name, devices.target(name)) for name in (archs.names() if text == "all" else text.split(",")))
+    return {device.arch if devices.is_arch(name) else device.name: device for name, device in found}
 
 
 def _problem(kernel: Kernel[Any], text: str | None, device: Device) -> Problem:

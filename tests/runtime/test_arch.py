@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,8 @@ def test_arch_is_target_of_compiler(given, arch):
 def test_arch_given_for_device_is_answered_with_its_devices():
     with pytest.raises(DeviceError, match="of these devices: mi350x, mi355x"):
         device.named("gfx950")
+
+
+def test_two_devices_of_one_arch_are_two_rows(capsys):
+    assert main(["compile", "norm/rms_norm", "--target", "MI300X,mi308x,GFX942", "--json"]) == 0
+    assert [row["target"] for row in json.loads(capsys.readouterr().out)] == ["mi300x", "mi308x", "gfx942"]
