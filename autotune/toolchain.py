@@ -45,7 +45,9 @@ class Use:
     oldest_torch: str = OLDEST_TORCH
 
 
-SERVE = Use("serve tuned configs", TRIED[0], "older releases were never tried", extra="")
+SERVE = Use(
+    "serve tuned configs", TRIED[0], "3.5.1 does not compile indexer/paged_logits", extra="", oldest_torch="2.9.1"
+)
 TUNE = Use("compile and tune", TRIED[0], "older releases were never tried")
 PROVE = Use("prove configs in the interpreter", TRIED[0], "older interpreters were never tried")
 PROVE_FP4 = Use("prove native FP4 in the interpreter", "3.8.0", "older interpreters have no tl.dot_scaled")

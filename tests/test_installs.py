@@ -3,6 +3,7 @@ our extras serves."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from autotune import packages
+from autotune import packages, registry, toolchain
 from autotune.check import engine_source
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,32 @@ def test_pip_changes_no_version_of_engine(release, wheel, tmp_path):
 def test_pip_changes_no_version_of_rocm_image(image, wheel, tmp_path):
     pins = COMMON | ROCM[image]
     changes_nothing(wheel, environment(tmp_path / "env", pins), pins)
+
+
+SERVES = """
+from autotune import device, registry, runtime
+from autotune.tuning.compilation.launch import compile_launches
+kernel, gpu = registry.load("gemm/fp8_block_scaled"), device.named("mi355x")
+problem = kernel.problem(64, 2048, 7168)
+choice = runtime.choose(kernel, problem, gpu)
+print(choice.how, len([registry.load(name) for name in registry.names()]))
+print(compile_launches(kernel, problem, choice.config, gpu)[0].asm["amdgcn"][:1])
+"""
+"""A lookup, and a call on a driver that compiles for a GPU that is not there."""
+
+
+@pytest.mark.slow
+def test_oldest_torch_serves_without_extras(wheel, tmp_path):
+    """5 GB: torch before 2.13 has no small wheel on PyPI."""
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    shell = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, f"torch=={toolchain.SERVE.oldest_torch}"], check=True, env=shell)
+    subprocess.run([*pip, "--no-deps", f"triton=={toolchain.SERVE.oldest}", str(wheel)], check=True, env=shell)
+    done = subprocess.run([python, "-c", SERVES], cwd=tmp_path, env=shell, capture_output=True, text=True)
+    shutil.rmtree(tmp_path / "env")
+    assert done.stdout.split()[:2] == ["exact", str(len(registry.names()))], done.stderr
 
 
 def extras():
