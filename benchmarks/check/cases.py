@@ -231,7 +231,7 @@ CASES = (
     ),
 )
 
-_OLD = "a release before 3.6 is the good one, and those are not supported here"
+_OLD = "releases before 3.6 are not supported"
 UNREACHABLE = (
     Unreachable("stackav-oss/conch#20", "3.1 -> 3.2: paged attention +50 % on H100, none on A10", _OLD),
     Unreachable("sgl-project/sglang#20023", "one MoE kernel over 3.4, 3.5 and 3.6", _OLD),
