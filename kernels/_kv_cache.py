@@ -1,8 +1,10 @@
-"""The three layouts of a 512-wide K = V cache: device code that stores and loads rows, and their exact decoding.
+"""The layouts of a 512-wide K = V cache: device code that stores and loads rows, and their exact decoding.
 
 `bf16`: rows of 512. `fp8`: rows of 512 FP8 and 8 fp32 power-of-two scales, one a group of 64. `fp8_584`: pages of
 `page_size` rows of 448 FP8 and 64 bf16 (the rotary part), 576 B each, then 8 B a row of e8m0 scales (7 used); a page is
-padded to a multiple of 576 B. A slot is page * page_size + row.
+padded to a multiple of 576 B. A slot is page * page_size + row. `fp8_pools`: rows of 512 B, which are 448 FP8, their 7
+e8m0 scales twice each and 50 B of padding, and a second pool with the 64 rotary columns in bf16 (SGLang 0.5.23,
+`unified_kv_kernels/layout.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from autotune.kernels._quant import decode_e8m0, expect_fp8_within, fp8_groups
 WIDTH = 512
 PLAIN = 448
 """Columns before the rotary 64."""
-LAYOUTS = ("bf16", "fp8", "fp8_584")
+LAYOUTS = ("bf16", "fp8", "fp8_584", "fp8_pools")
+AUX = {"fp8": (torch.float32, 8), "fp8_pools": (torch.bfloat16, WIDTH - PLAIN)}
+"""Layouts with a second tensor, a row a slot -> its dtype and columns: scales, or the rotary part."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Cached(Sizes):
 
 @triton.jit
 def store_rows(
-    y, slot, cache_ptr, scale_ptr, page_size,
+    y, slot, cache_ptr, aux_ptr, page_size,
     ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     """fp32 y [ROWS, 512] into the slots int64 [ROWS]; a negative slot is skipped."""
@@ -57,23 +61,24 @@ def store_rows(
         group = tl.arange(0, 8)
         if LAYOUT == "fp8":
             tl.store(cache_ptr + at[:, None] * 512 + col[None, :], fp8, mask=keep)
-            tl.store(scale_ptr + at[:, None] * 8 + group[None, :], scale, mask=keep)
+            tl.store(aux_ptr + at[:, None] * 8 + group[None, :], scale, mask=keep)
         else:
-            page = (at // page_size) * _page_bytes(page_size)
-            row = page + at % page_size * 576
+            row, scales = _byte_offsets(at, page_size, LAYOUT)
             bits = fp8.to(tl.uint8, bitcast=True)
             tl.store(cache_ptr + row[:, None] + col[None, :], bits, mask=keep & (col < 448)[None, :])
-            rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
-            # Two bytes each, counted from column 448; page and row are even.
-            offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
-            tl.store(rope_ptr + offs, y.to(tl.bfloat16), mask=keep & (col >= 448)[None, :])
+            rope = _rope_pointers(at, row, col, cache_ptr, aux_ptr, LAYOUT)
+            tl.store(rope, y.to(tl.bfloat16), mask=keep & (col >= 448)[None, :])
             byte = (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8)
-            where = (page + page_size * 576 + at % page_size * 8)[:, None] + group[None, :]
-            tl.store(cache_ptr + where, byte, mask=keep & (group < 7)[None, :])
+            if LAYOUT == "fp8_pools":
+                twice = tl.arange(0, 16)
+                byte = tl.reshape(tl.broadcast_to(byte[:, :, None], (ROWS, 8, 2)), (ROWS, 16))
+                tl.store(cache_ptr + scales[:, None] + twice[None, :], byte, mask=keep & (twice < 14)[None, :])
+            else:
+                tl.store(cache_ptr + scales[:, None] + group[None, :], byte, mask=keep & (group < 7)[None, :])
 
 
 @triton.jit
-def load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr, FNUZ: tl.constexpr):
+def load_rows(slot, valid, cache_ptr, aux_ptr, page_size, LAYOUT: tl.constexpr, FNUZ: tl.constexpr):
     """bf16 [ROWS, 512] of the slots int64 [ROWS]; zero where not `valid`. Exact, because scales are powers of two."""
     ROWS: tl.constexpr = slot.shape[0]
     keep = valid[:, None]
@@ -84,21 +89,41 @@ def load_rows(slot, valid, cache_ptr, scale_ptr, page_size, LAYOUT: tl.constexpr
         return tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
     elif LAYOUT == "fp8":
         q = tl.load(cache_ptr + at[:, None] * 512 + col[None, :], mask=keep, other=0.0)
-        scale = tl.load(scale_ptr + at[:, None] * 8 + group[None, :], mask=keep, other=0.0)
+        scale = tl.load(aux_ptr + at[:, None] * 8 + group[None, :], mask=keep, other=0.0)
         return (q.to(tl.float32) * _broadcast_scale(scale, ROWS)).to(tl.bfloat16)
     else:
-        page = (at // page_size) * _page_bytes(page_size)
-        row = page + at % page_size * 576
+        row, scales = _byte_offsets(at, page_size, LAYOUT)
         plain = (col < 448)[None, :]
         bits = tl.load(cache_ptr + row[:, None] + col[None, :], mask=keep & plain, other=0)
         q = bits.to(tl.float8e4b8 if FNUZ else tl.float8e4nv, bitcast=True).to(tl.float32)
-        where = (page + page_size * 576 + at % page_size * 8)[:, None] + group[None, :]
+        step: tl.constexpr = 2 if LAYOUT == "fp8_pools" else 1
+        where = scales[:, None] + step * group[None, :]
         byte = tl.load(cache_ptr + where, mask=keep & (group < 7)[None, :], other=0)
         scale = (byte.to(tl.int32) << 23).to(tl.float32, bitcast=True)  # of 255, a NaN: inf
-        rope_ptr = cache_ptr.to(tl.pointer_type(tl.bfloat16))
-        offs = row[:, None] // 2 + (col[None, :] - 448 + 224)
-        rope = tl.load(rope_ptr + offs, mask=keep & (col >= 448)[None, :], other=0.0)
+        rope_pointers = _rope_pointers(at, row, col, cache_ptr, aux_ptr, LAYOUT)
+        rope = tl.load(rope_pointers, mask=keep & (col >= 448)[None, :], other=0.0)
         return tl.where(plain, (q * _broadcast_scale(scale, ROWS)).to(tl.bfloat16), rope)
+
+
+@triton.jit
+def _byte_offsets(slot, page_size, LAYOUT: tl.constexpr):
+    """Where the rows of `slot` begin in a cache of bytes, and where their scales do."""
+    if LAYOUT == "fp8_pools":
+        row = slot * 512
+        return row, row + 448
+    else:
+        page = (slot // page_size) * _page_bytes(page_size)
+        return page + slot % page_size * 576, page + page_size * 576 + slot % page_size * 8
+
+
+@triton.jit
+def _rope_pointers(slot, row, col, cache_ptr, aux_ptr, LAYOUT: tl.constexpr):
+    """Pointers [ROWS, 512] to bf16, of which those of columns from 448 on are the rotary part of a row."""
+    if LAYOUT == "fp8_pools":
+        return aux_ptr + slot[:, None] * 64 + (col[None, :] - 448)
+    else:
+        # Two bytes each, counted from column 448; page and row are even.
+        return cache_ptr.to(tl.pointer_type(tl.bfloat16)) + (row[:, None] // 2 + (col[None, :] - 448 + 224))
 
 
 @triton.jit
@@ -119,79 +144,102 @@ def page_bytes(page_size: int) -> int:
 
 def row_bytes(layout: str) -> int:
     """Bytes of a row with its scales, as `load_rows` reads them."""
-    return {"bf16": 2 * WIDTH, "fp8": WIDTH + 4 * 8, "fp8_584": PLAIN + 7 + 2 * (WIDTH - PLAIN)}[layout]
+    packed = PLAIN + 7 + 2 * (WIDTH - PLAIN)
+    return {"bf16": 2 * WIDTH, "fp8": WIDTH + 4 * 8, "fp8_584": packed, "fp8_pools": packed}[layout]
 
 
-def layout_of(cache: Tensor) -> str:
-    """The layout that a cache tensor has, by its dtype."""
-    return {torch.bfloat16: "bf16", torch.uint8: "fp8_584"}.get(cache.dtype, "fp8")
+def stored_bytes(layout: str) -> int:
+    """Bytes of a row with its scales, as `store_rows` writes them."""
+    return row_bytes(layout) + (7 if layout == "fp8_pools" else 0)
+
+
+def layout_of(cache: Tensor, aux: Tensor | None) -> str:
+    """The layout of a cache, by its dtype and whether it has a second tensor."""
+    if cache.dtype == torch.uint8:
+        return "fp8_584" if aux is None else "fp8_pools"
+    return "bf16" if cache.dtype == torch.bfloat16 else "fp8"
 
 
 def require_cache(
     kernel: str,
     home: Tensor,
     cache: Tensor,
-    cache_scale: Tensor | None,
+    aux: Tensor | None,
     page_size: int,
-    names: tuple[str, str] = ("cache", "cache_scale"),
+    names: tuple[str, str] = ("cache", "cache_aux"),
 ) -> None:
-    """Raise UsageError for a cache of no known layout, elsewhere than `home`, or without the scales that it needs."""
-    name, scale_name = names
-    layout = layout_of(cache)
+    """Raise UsageError for a cache of no known layout, elsewhere than `home`, or without its second tensor."""
+    name, aux_name = names
+    layout = layout_of(cache, aux)
     if layout == "fp8_584":
         require(kernel, home=home, **{name: (cache, torch.uint8, (None, page_bytes(page_size)))})
+    elif layout == "fp8_pools":
+        require(kernel, home=home, **{name: (cache, torch.uint8, (None, WIDTH))})
     else:
         require(kernel, home=home, **{name: (cache, (torch.bfloat16, *FP8.values()), (None, WIDTH))})
-    if (layout == "fp8") != (cache_scale is not None):
+    if (layout in AUX) != (aux is not None):
         raise UsageError(
-            f"{kernel}: {scale_name} must come with an FP8 {name} of rows of {WIDTH}, and only with it; "
-            f"got {name} {cache.dtype}, {scale_name} {'missing' if cache_scale is None else 'given'}"
+            f"{kernel}: {aux_name} must be the scales of an FP8 {name} of rows of {WIDTH}, or the rotary columns of "
+            f"one of bytes, and else None; got {name} {cache.dtype}, {aux_name} {'missing' if aux is None else 'given'}"
         )
-    if cache_scale is not None:
-        require(kernel, home=cache, **{scale_name: (cache_scale, torch.float32, (cache.shape[0], 8))})
+    if aux is not None:
+        dtype, width = AUX[layout]
+        require(kernel, home=cache, **{aux_name: (aux, dtype, (cache.shape[0], width))})
 
 
 def draw_cache(draw: Draw, slots: int, layout: str, page_size: int, dtype: str) -> tuple[Tensor, Tensor | None]:
-    """(cache, cache_scale) with room for `slots`, holding random rows. On the meta device too."""
+    """(cache, what it has beside its rows) with room for `slots`, holding random rows. On the meta device too."""
     if layout == "bf16":
         return draw.normal((slots, WIDTH), torch.bfloat16), None
     if layout == "fp8":
         power = draw.integers((slots, 8), 120, 127, torch.int32)
         scale = power if power.is_meta else torch.exp2(power.float() - 127)
         return draw.normal((slots, WIDTH), FP8[dtype]), scale.float()
-    pages = triton.cdiv(slots, page_size)
-    cache = draw.integers((pages, page_bytes(page_size)), 0, 256, torch.uint8)
+    if layout == "fp8_pools":
+        cache = draw.integers((slots, WIDTH), 0, 256, torch.uint8)
+        aux = draw.normal((slots, WIDTH - PLAIN), torch.bfloat16)
+    else:
+        cache = draw.integers((triton.cdiv(slots, page_size), page_bytes(page_size)), 0, 256, torch.uint8)
+        aux = None
     if not cache.is_meta:
-        plain, rope, scale = views_584(cache, page_size)
+        plain, rope, scales = _views(cache, aux, page_size)
         plain.copy_(draw.normal(tuple(plain.shape), FP8[dtype]).view(torch.uint8))
-        rope.copy_(draw.normal(tuple(rope.shape), torch.bfloat16))
-        scale.copy_(draw.integers(tuple(scale.shape), 120, 127, torch.uint8))
-    return cache, None
+        if aux is None:
+            rope.copy_(draw.normal(tuple(rope.shape), torch.bfloat16))
+        drawn = draw.integers(tuple(scales[0].shape), 120, 127, torch.uint8)
+        for copy in scales:
+            copy.copy_(drawn)
+    return cache, aux
 
 
-def views_584(cache: Tensor, page_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views of a `fp8_584` cache: bytes [pages, page_size, 448], bf16 [.., 64], e8m0 [.., 7]."""
+def _views(cache: Tensor, aux: Tensor | None, page_size: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Views of a cache of bytes, [.., 448] FP8 bits and [.., 64] bf16, and of each copy of its e8m0 scales [.., 7]."""
+    if aux is not None:
+        return cache[:, :PLAIN], aux, [cache[:, PLAIN + copy : PLAIN + 14 : 2] for copy in range(2)]
     rows = cache[:, : page_size * 576].unflatten(1, (page_size, 576))
     scales = cache[:, page_size * 576 : page_size * 584].unflatten(1, (page_size, 8))
-    return rows[..., :PLAIN], rows[..., PLAIN:].view(torch.bfloat16), scales[..., :7]
+    return rows[..., :PLAIN], rows[..., PLAIN:].view(torch.bfloat16), [scales[..., :7]]
 
 
-def decode_cache(cache: Tensor, cache_scale: Tensor | None, page_size: int, dtype: str) -> Tensor:
-    """float64 [slots, 512] of any layout."""
-    if cache_scale is not None:
-        return cache.double() * cache_scale.double().repeat_interleave(64, 1)
-    if cache.dtype == torch.bfloat16:
+def decode_cache(cache: Tensor, aux: Tensor | None, page_size: int, dtype: str) -> Tensor:
+    """float64 [slots, 512] of any layout; NaN where two copies of a scale differ."""
+    layout = layout_of(cache, aux)
+    if layout == "bf16":
         return cache.double()
-    plain, rope, scale = views_584(cache, page_size)
+    if layout == "fp8":
+        assert aux is not None
+        return cache.double() * aux.double().repeat_interleave(64, 1)
+    plain, rope, scales = _views(cache, aux, page_size)
     q = plain.contiguous().view(FP8[dtype]).double()
-    wide = q * decode_e8m0(scale, 64)
-    return torch.cat((wide, rope.double()), -1).flatten(0, 1)
+    scale = scales[0].where(scales[0] == scales[-1], 255)  # 255 is NaN
+    wide = torch.cat((q * decode_e8m0(scale, 64), rope.double()), -1)
+    return wide if layout == "fp8_pools" else wide.flatten(0, 1)
 
 
 def decode_written(written: Sequence[Tensor], page_size: int, dtype: str) -> Tensor:
-    """float64 [slots, 512] of the cache that a launcher returned, with its scales if it has any."""
-    cache, *scales = written
-    return decode_cache(cache, scales[0] if scales else None, page_size, dtype)
+    """float64 [slots, 512] of the cache that a launcher returned, with what it has beside its rows."""
+    cache, *aux = written
+    return decode_cache(cache, aux[0] if aux else None, page_size, dtype)
 
 
 def expect_stored(before: Tensor, y: Tensor, error: Tensor, slots: Tensor, layout: str, dtype: str) -> Expected:

@@ -42,7 +42,7 @@ class Problem(Listed):
             args.q.shape[1],
             args.indices.shape[1],
             extra,
-            layout_of(args.cache),
+            layout_of(args.cache, args.cache_aux),
             args.page_size,
             extra_page_size=args.extra_page_size,
         )
@@ -69,7 +69,7 @@ class Problem(Listed):
 
 @triton.jit
 def _sparse_decode(
-    q_ptr, cache_ptr, scale_ptr, indices_ptr, extra_ptr, extra_scale_ptr, extra_indices_ptr, sink_ptr,
+    q_ptr, cache_ptr, aux_ptr, indices_ptr, extra_ptr, extra_aux_ptr, extra_indices_ptr, sink_ptr,
     out_ptr, partial_ptr, peak_ptr, heads, keys, extra_keys, page_size, extra_page_size, scale,
     BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
     HAS_EXTRA: tl.constexpr, LAYOUT: tl.constexpr, EXTRA_LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
@@ -90,21 +90,21 @@ def _sparse_decode(
     last = min(first + share, every)
     acc, peak, total = attend_list(
         acc, peak, total, q, indices_ptr + token * keys, first, min(last, blocks), keys,
-        cache_ptr, scale_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
+        cache_ptr, aux_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
     if HAS_EXTRA:
         acc, peak, total = attend_list(
             acc, peak, total, q, extra_indices_ptr + token * extra_keys, max(first - blocks, 0), last - blocks,
-            extra_keys, extra_ptr, extra_scale_ptr, extra_page_size, scale, BLOCK_N, EXTRA_LAYOUT, FNUZ,
+            extra_keys, extra_ptr, extra_aux_ptr, extra_page_size, scale, BLOCK_N, EXTRA_LAYOUT, FNUZ,
         )  # fmt: skip
     epilogue(acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, True)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
-    rows = [decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)[args.indices.clamp_min(0).long()]]
+    rows = [decode_cache(args.cache, args.cache_aux, args.page_size, problem.dtype)[args.indices.clamp_min(0).long()]]
     seen = [args.indices >= 0]
     if args.extra_cache is not None and args.extra_indices is not None:
-        extra = decode_cache(args.extra_cache, args.extra_scale, args.extra_page_size, problem.dtype)
+        extra = decode_cache(args.extra_cache, args.extra_aux, args.extra_page_size, problem.dtype)
         rows.append(extra[args.extra_indices.clamp_min(0).long()])
         seen.append(args.extra_indices >= 0)
     return expect_attention(args.q.double(), torch.cat(rows, 1), torch.cat(seen, 1), SCALE, args.sink)
@@ -141,10 +141,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def sparse_decode(
     q: Tensor,
     cache: Tensor,
-    cache_scale: Tensor | None,
+    cache_aux: Tensor | None,
     indices: Tensor,
     extra_cache: Tensor | None,
-    extra_scale: Tensor | None,
+    extra_aux: Tensor | None,
     extra_indices: Tensor | None,
     sink: Tensor,
     page_size: int = 1,
@@ -163,21 +163,21 @@ def sparse_decode(
     require(name, q=(q, torch.bfloat16, (None, None, WIDTH)))
     tokens, heads, _ = q.shape
     require(name, home=q, indices=(indices, torch.int32, (tokens, None)), sink=(sink, torch.float32, (heads,)))
-    require_cache(name, q, cache, cache_scale, page_size)
+    require_cache(name, q, cache, cache_aux, page_size)
     if (extra_cache is None) != (extra_indices is None):
         raise UsageError(f"{name}: extra_cache and extra_indices go together, got one without the other")
     if extra_cache is not None and extra_indices is not None:
-        require_cache(name, q, extra_cache, extra_scale, extra_page_size, ("extra_cache", "extra_scale"))
+        require_cache(name, q, extra_cache, extra_aux, extra_page_size, ("extra_cache", "extra_aux"))
         require(name, home=q, extra_indices=(extra_indices, torch.int32, (tokens, None)))
     out = torch.empty_like(q)
     split = config.size("SPLIT_KV")
     partial, peaks = partial_buffers(out, split)
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
     launch(_sparse_decode, grid)(
-        q, cache, cache_scale, indices, extra_cache, extra_scale, extra_indices, sink, out, partial, peaks,
+        q, cache, cache_aux, indices, extra_cache, extra_aux, extra_indices, sink, out, partial, peaks,
         heads, indices.shape[1], 0 if extra_indices is None else extra_indices.shape[1], page_size, extra_page_size,
-        SCALE * LOG2E, HAS_EXTRA=extra_cache is not None, LAYOUT=layout_of(cache),
-        EXTRA_LAYOUT="bf16" if extra_cache is None else layout_of(extra_cache),
+        SCALE * LOG2E, HAS_EXTRA=extra_cache is not None, LAYOUT=layout_of(cache, cache_aux),
+        EXTRA_LAYOUT="bf16" if extra_cache is None else layout_of(extra_cache, extra_aux),
         FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
     reduce_partials(out, partial, peaks, sink)

@@ -34,7 +34,12 @@ class Problem(Listed):
     def of(cls, args: Arguments) -> Problem:
         tokens, heads, _ = args.q.shape
         return cls(
-            tokens, heads, args.chunk_indices.shape[1], args.indices.shape[1], layout_of(args.cache), args.page_size
+            tokens,
+            heads,
+            args.chunk_indices.shape[1],
+            args.indices.shape[1],
+            layout_of(args.cache, args.cache_aux),
+            args.page_size,
         )
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
@@ -57,7 +62,7 @@ class Problem(Listed):
 
 @triton.jit
 def _sparse_prefill(
-    q_ptr, chunk_ptr, chunk_indices_ptr, cache_ptr, scale_ptr, indices_ptr, sink_ptr, out_ptr,
+    q_ptr, chunk_ptr, chunk_indices_ptr, cache_ptr, aux_ptr, indices_ptr, sink_ptr, out_ptr,
     heads, keys, extra_keys, page_size, scale,
     BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
@@ -76,14 +81,14 @@ def _sparse_prefill(
     )  # fmt: skip
     acc, peak, total = attend_list(
         acc, peak, total, q, indices_ptr + token * extra_keys, 0, tl.cdiv(extra_keys, BLOCK_N), extra_keys,
-        cache_ptr, scale_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
+        cache_ptr, aux_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
     epilogue(acc, peak, total, sink_ptr, out_ptr, None, None, token, 0, head, heads, 1, True)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     near = args.chunk.double()[args.chunk_indices.clamp_min(0).long()]
-    far = decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)[args.indices.clamp_min(0).long()]
+    far = decode_cache(args.cache, args.cache_aux, args.page_size, problem.dtype)[args.indices.clamp_min(0).long()]
     seen = torch.cat((args.chunk_indices >= 0, args.indices >= 0), 1)
     return expect_attention(args.q.double(), torch.cat((near, far), 1), seen, SCALE, args.sink)
 
@@ -117,7 +122,7 @@ def sparse_prefill(
     chunk: Tensor,
     chunk_indices: Tensor,
     cache: Tensor,
-    cache_scale: Tensor | None,
+    cache_aux: Tensor | None,
     indices: Tensor,
     sink: Tensor,
     page_size: int = 1,
@@ -142,12 +147,12 @@ def sparse_prefill(
         indices=(indices, torch.int32, (tokens, None)),
         sink=(sink, torch.float32, (heads,)),
     )
-    require_cache(name, q, cache, cache_scale, page_size)
+    require_cache(name, q, cache, cache_aux, page_size)
     out = torch.empty_like(q)
     grid = (tokens * triton.cdiv(heads, config.size("BLOCK_H")),)
     launch(_sparse_prefill, grid)(
-        q, chunk, chunk_indices, cache, cache_scale, indices, sink, out,
+        q, chunk, chunk_indices, cache, cache_aux, indices, sink, out,
         heads, chunk_indices.shape[1], indices.shape[1], page_size, SCALE * LOG2E,
-        LAYOUT=layout_of(cache), FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+        LAYOUT=layout_of(cache, cache_aux), FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
     return out

@@ -25,6 +25,7 @@ from autotune.kernels._kv_cache import (
     layout_of,
     require_cache,
     store_rows,
+    stored_bytes,
 )
 from autotune.kernels._launch import launch, options
 from autotune.kernels._quant import FP8_MAX
@@ -49,7 +50,7 @@ class Problem(Entries, Cached):
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
-        return cls(args.pooled.shape[0], layout_of(args.cache), args.page_size)
+        return cls(args.pooled.shape[0], layout_of(args.cache, args.cache_aux), args.page_size)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
@@ -62,23 +63,23 @@ class Problem(Entries, Cached):
 
     @property
     def bytes_moved(self) -> int:
-        return self.windows * (4 * WIDTH + (1024 if self.layout == "bf16" else 584))
+        return self.windows * (4 * WIDTH + stored_bytes(self.layout))
 
 
 @triton.jit(do_not_specialize=["windows"])
 def _norm_rope_store(
-    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, scale_ptr, windows, page_size, eps,
+    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, aux_ptr, windows, page_size, eps,
     ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     x, slot = load_entries(pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps, ROWS, 512)
-    store_rows(x, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
+    store_rows(x, slot, cache_ptr, aux_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     x, y = reference_entries(args.pooled, args.weight, args.table, args.positions)
     # 512 squares in fp32 (halved by the root), three products, a rotation of two products: all relative to the pair.
     pair = x.abs().unflatten(1, (-1, 2)).sum(2).repeat_interleave(2, 1)
-    before = decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)
+    before = decode_cache(args.cache, args.cache_aux, args.page_size, problem.dtype)
     return (expect_stored(before, y, 264 * 2.0**-24 * pair, args.slots, problem.layout, problem.dtype),)
 
 
@@ -108,7 +109,7 @@ def norm_rope_store(
     positions: Tensor,
     slots: Tensor,
     cache: Tensor,
-    cache_scale: Tensor | None = None,
+    cache_aux: Tensor | None = None,
     page_size: int = 1,
     *,
     config: Config,
@@ -122,9 +123,10 @@ def norm_rope_store(
     """
     name = "norm_rope_store"
     windows = require_entries(name, WIDTH, pooled, weight, table, positions, slots)
-    require_cache(name, pooled, cache, cache_scale, page_size)
+    require_cache(name, pooled, cache, cache_aux, page_size)
     launch(_norm_rope_store, (triton.cdiv(windows, config.size("ROWS")),))(
-        pooled, weight, table, positions, slots, cache, cache_scale, windows, page_size, EPS,
-        LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+        pooled, weight, table, positions, slots, cache, cache_aux, windows, page_size, EPS,
+        LAYOUT=layout_of(cache, cache_aux), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz",
+        **options(config),
     )  # fmt: skip
-    return (cache,) if cache_scale is None else (cache, cache_scale)
+    return (cache,) if cache_aux is None else (cache, cache_aux)

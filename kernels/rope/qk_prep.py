@@ -28,6 +28,7 @@ from autotune.kernels._kv_cache import (
     layout_of,
     require_cache,
     store_rows,
+    stored_bytes,
 )
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._quant import FP8_MAX
@@ -48,7 +49,7 @@ class Problem(Cached):
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
-        return cls(args.q.shape[0], args.q.shape[1], layout_of(args.cache), args.page_size)
+        return cls(args.q.shape[0], args.q.shape[1], layout_of(args.cache, args.cache_aux), args.page_size)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | int | None, ...]:
         draw = Draw(seed, device)
@@ -69,12 +70,12 @@ class Problem(Cached):
 
     @property
     def bytes_moved(self) -> int:
-        return self.tokens * (4 * self.heads * WIDTH + 2 * WIDTH + (1024 if self.layout == "bf16" else 584))
+        return self.tokens * (4 * self.heads * WIDTH + 2 * WIDTH + stored_bytes(self.layout))
 
 
 @triton.jit(do_not_specialize=["tokens"])
 def _qk_prep(
-    out_ptr, q_ptr, kv_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, scale_ptr, tokens, heads, page_size, eps,
+    out_ptr, q_ptr, kv_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, aux_ptr, tokens, heads, page_size, eps,
     ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     query_programs = tl.cdiv(tokens * heads, ROWS)
@@ -96,7 +97,7 @@ def _qk_prep(
         kv = tl.load(kv_ptr + token[:, None] * 512 + col[None, :], mask=in_tokens[:, None], other=0.0).to(tl.float32)
         kv_cos, kv_sin = load_rotation(table_ptr, kv_at, ROWS, 512, False)
         rotated = rotate(kv, kv_cos, kv_sin, ROWS, 512)
-        store_rows(rotated, slot, cache_ptr, scale_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
+        store_rows(rotated, slot, cache_ptr, aux_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -112,7 +113,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     # 512 squares in fp32, halved by the root, reach both of a pair; then bf16.
     off = off * (1 + 260 / 3) + 2.0**-8 * out.abs()
     stored, error = rotated(args.kv.double(), rotation)
-    before = decode_cache(args.cache, args.cache_scale, args.page_size, problem.dtype)
+    before = decode_cache(args.cache, args.cache_aux, args.page_size, problem.dtype)
     return Expected("q", out, off), expect_stored(before, stored, error, args.slots, problem.layout, problem.dtype)
 
 
@@ -149,7 +150,7 @@ def qk_prep(
     positions: Tensor,
     slots: Tensor,
     cache: Tensor,
-    cache_scale: Tensor | None = None,
+    cache_aux: Tensor | None = None,
     page_size: int = 1,
     *,
     config: Config,
@@ -167,12 +168,13 @@ def qk_prep(
     tokens, heads, _ = q.shape
     require(name, home=q, kv=(kv, torch.bfloat16, (tokens, WIDTH)), slots=(slots, torch.int32, (tokens,)))
     require_rotation(name, q, table, positions, tokens)
-    require_cache(name, q, cache, cache_scale, page_size)
+    require_cache(name, q, cache, cache_aux, page_size)
     out = torch.empty_like(q)
     rows = config.size("ROWS")
     grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)
     launch(_qk_prep, grid)(
-        out, q, kv, table, positions, slots, cache, cache_scale, tokens, heads, page_size, EPS,
-        LAYOUT=layout_of(cache), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+        out, q, kv, table, positions, slots, cache, cache_aux, tokens, heads, page_size, EPS,
+        LAYOUT=layout_of(cache, cache_aux), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz",
+        **options(config),
     )  # fmt: skip
-    return (out, cache) if cache_scale is None else (out, cache, cache_scale)
+    return (out, cache) if cache_aux is None else (out, cache, cache_aux)

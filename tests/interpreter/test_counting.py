@@ -91,7 +91,7 @@ def test_formula_holds_beside_count(name):
     assert not list(off(name, row))
 
 
-LAYOUTS = [("bf16", 1), ("fp8", 1), ("fp8_584", 64)]
+LAYOUTS = [("bf16", 1), ("fp8", 1), ("fp8_584", 64), ("fp8_pools", 1)]
 LISTS = {"heads": 16, "keys": 64, "extra_keys": 128}
 SERVED = [
     *(

@@ -84,7 +84,7 @@ def test_work_is_no_less_than_problem(kernel, gpu):
         assert work.programs * work.flops_per_program >= 0.5 * problem.flops
 
 
-POOLS = {"cache", "cache_scale", "extra_cache", "extra_scale", "chunk", "table", "page_table"}
+POOLS = {"cache", "cache_aux", "extra_cache", "extra_aux", "chunk", "table", "page_table"}
 """Arguments of any number of rows: what other arguments point into."""
 
 

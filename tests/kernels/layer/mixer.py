@@ -70,7 +70,7 @@ class Attention:
         slots = pool.slots(closed.requests, closed.windows, closed.live)
         launch(compressor.norm_rope_store,
             closed.pooled, self.weights["compress.norm"], self.table, closed.firsts(plan.ratio), slots,
-            pool.cache, pool.scale, pool.page_size,
+            pool.cache, pool.aux, pool.page_size,
         )  # fmt: skip
         rows = torch.tensor(self.scene.entry_offsets(plan.ratio))[closed.requests.long()] + closed.windows
         rows, live = rows[closed.live], closed.live
@@ -88,7 +88,7 @@ class Attention:
         pool, positions = self.pool, batch.positions[keep]
         slots = batch.requests[keep] * self.ring + positions % self.ring
         q, *_ = self.launch(
-            rope.qk_prep, q[keep], kv[keep], self.table, positions, slots, pool.cache, pool.scale, pool.page_size
+            rope.qk_prep, q[keep], kv[keep], self.table, positions, slots, pool.cache, pool.aux, pool.page_size
         )
         self.record("attn.key", pool.decoded()[slots.long()], batch.rows[keep])
         return q
@@ -98,12 +98,12 @@ class Attention:
         q = self._stored(q, kv, batch, torch.arange(len(q)))
         put("attn.q", q)
         window = launch(metadata.window_indices, batch.positions, batch.requests, self.ring)
-        extra = (None, None, None) if entries is None else (pool.cache, pool.scale, entries)
+        extra = (None, None, None) if entries is None else (pool.cache, pool.aux, entries)
         return launch(
             attention.sparse_decode,
             q,
             pool.cache,
-            pool.scale,
+            pool.aux,
             window,
             *extra,
             self.weights["sink"],
@@ -126,7 +126,7 @@ class Attention:
             chunk,
             near,
             pool.cache,
-            pool.scale,
+            pool.aux,
             far,
             self.weights["sink"],
             pool.page_size,

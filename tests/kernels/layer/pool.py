@@ -8,7 +8,7 @@ from layer.weights import HEAD, Plan
 from torch import Tensor
 
 from autotune.inputs import FP8
-from autotune.kernels._kv_cache import decode_cache, page_bytes
+from autotune.kernels._kv_cache import AUX, decode_cache, page_bytes
 
 
 def poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -30,11 +30,15 @@ class Pool:
         self.table = self.index_table + rings
         self.pages = rings + scene.requests * pages
         slots = self.pages * self.page_size
-        self.scale = poisoned((slots, 8), torch.float32) if plan.layout == "fp8" else None
+        self.aux = None
+        if plan.layout in AUX:
+            dtype, width = AUX[plan.layout]
+            self.aux = poisoned((slots, width), dtype)
         if plan.layout == "fp8_584":
             self.cache = poisoned((self.pages, page_bytes(self.page_size)), torch.uint8)
         else:
-            self.cache = poisoned((slots, HEAD), torch.bfloat16 if plan.layout == "bf16" else FP8[self.dtype])
+            elements = {"bf16": torch.bfloat16, "fp8": FP8[self.dtype], "fp8_pools": torch.uint8}
+            self.cache = poisoned((slots, HEAD), elements[plan.layout])
 
     def slots(self, requests: Tensor, windows: Tensor, live: Tensor) -> Tensor:
         """Where entries go; -1 where not `live`."""
@@ -45,7 +49,7 @@ class Pool:
 
     def decoded(self) -> Tensor:
         """float64 [slots, 512]."""
-        return decode_cache(self.cache, self.scale, self.page_size, self.dtype)
+        return decode_cache(self.cache, self.aux, self.page_size, self.dtype)
 
 
 def _slots(table: Tensor, requests: Tensor, windows: Tensor, live: Tensor, page_size: int) -> Tensor:

@@ -45,7 +45,7 @@ def then(first: Rounding, second: Rounding) -> Rounding:
 
 
 def kv_row(layout: str, dtype: str, power: bool = True, rope_too: bool = False) -> Rounding:
-    """Rows of 512 as the caches hold them; with `fp8_584` the last 64 columns stay bf16."""
+    """Rows of 512 as the caches hold them; with `fp8_584` and `fp8_pools` the last 64 columns stay bf16."""
     quantised = fp8(dtype, 64, power)
 
     def split(low: Tensor, high: Tensor) -> Interval:

@@ -55,7 +55,7 @@ KINDS = {
     ),
     "hca": (
         Plan(128, layout="fp8", page_size=2, fused=True),
-        Plan(128, layout="fp8_584", page_size=2, fp8_output=True),
+        Plan(128, layout="fp8_pools", page_size=2, fp8_output=True),
     ),
     "window": (
         Plan(layout="fp8_584", hashed=True, fused=True, fp8_output=True),
