@@ -82,7 +82,7 @@ def _timing(arguments: argparse.Namespace) -> int:
 
     bench: Bench
     if arguments.bench in (None, "gpu"):
-        device = present_device.current()
+        device = present_device.current_recorded()
         bench = gpu.Gpu(slots=len(hardware.present(device.name).numbers), kind=device.name)
     else:
         bench = simulated.parse(arguments.bench)

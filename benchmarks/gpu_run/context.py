@@ -109,7 +109,7 @@ class Context:
 
 def device_of(bench: str, name: str) -> Device:
     """The GPU that is measured, or the one that a bench stands for. Raises DeviceError."""
-    return present_device.current() if bench == "gpu" else devices.named(name)
+    return present_device.current_recorded() if bench == "gpu" else devices.named(name)
 
 
 def kernels_of(named: tuple[str, ...]) -> tuple[str, ...]:

@@ -174,8 +174,7 @@ def test_gpu_is_named_and_serves_defaults(name, tmp_path, caplog):
         assert gpu.confidence.startswith("derived")
         (said,) = caplog.messages
         assert gpu.name in said and "default configs serve" in said and "devices add NAME --from-this-gpu" in said
-    # Each default of each kernel, for GPUs of which no table is.
-    for kernel in map(registry.load, registry.names() if record is None else ["norm/rms_norm"]):
+    for kernel in map(registry.load, registry.names()):
         problem = first_problem(kernel.name, gpu.fp8)
         assert record or runtime.lookup(kernel, gpu)[values(problem)].how == "default"
         assert kernel.forbids(problem, kernel.default(problem, gpu), gpu) is None, kernel.name
