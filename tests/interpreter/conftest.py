@@ -49,12 +49,19 @@ class Child:
             data = json.loads(line)
             if data is None:
                 return
-            yield item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+            yield report_of(item.config, data)
         said = f"the interpreter's process ended with {self.process.wait()} in or before this test"
         self.output.seek(0)
         said += f"; its last words:\n{self.output.read()[-3000:]}"
         location, keywords = item.location, {name: 1 for name in item.keywords}
         yield pytest.TestReport(item.nodeid, location, keywords, "failed", said, "call")
+
+
+def report_of(config, data):
+    """The report in what a child said; JSON made a list of the place and reason of a skip."""
+    if isinstance(data.get("longrepr"), list):
+        data["longrepr"] = tuple(data["longrepr"])
+    return config.hook.pytest_report_from_serializable(config=config, data=data)
 
 
 @cache

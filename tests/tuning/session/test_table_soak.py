@@ -20,11 +20,13 @@ def test_killed_writers_lose_no_acknowledged_row(capsys):
 
 
 def test_a_writer_that_reads_before_the_lock_loses_rows(capsys, monkeypatch):
-    """The soak sees what it is there to see."""
+    """The soak sees what it is there to see: all writers have read before any of them saves."""
+    all_have_read = writers.FORK.Barrier(8)
 
     def unlocked(path, change):
         old = writers.table.load(path) if path.exists() else None
-        writers.time.sleep(0.02)
+        if old is not None:
+            all_have_read.wait(timeout=120)
         writers.table.save(change(old), path)
 
     monkeypatch.setattr(writers.table, "update", unlocked)
