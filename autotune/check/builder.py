@@ -45,8 +45,12 @@ class Builder:
         self.from_cache += len(found)
         self.compiled += len(missing)
 
+        unasked: set[str] = set()
+
         def read(call: CheckedCall, answer: Answer) -> Build:
             made = of_answer(answer, call.device, toolchain.name)
+            if answer.get("unasked"):
+                unasked.add(call.signature)
             if made.resources:
                 packed = base64.b64encode(zlib.compress(code_of(answer, call.device))).decode()
                 self._cache.put({"zlib": packed}, _FORMAT, "code", made.resources.code)
@@ -55,7 +59,7 @@ class Builder:
         with Processes(toolchain, self._limits) as processes:
             for name, made in processes.run("compile", missing, read):
                 builds[name] = made
-                if not made.late:  # this machine's fault, perhaps: tried again next time
+                if not made.late and name not in unasked:  # no compiler's fault, perhaps: tried again next time
                     self._cache.put(made.as_json(), _FORMAT, toolchain.identity, name)
                 self._progress(f"compile with {toolchain.name}", len(builds) - len(found), len(missing))
         return builds
@@ -96,7 +100,7 @@ class Builder:
             answers = processes.run("validate", missing, lambda _, answer: answer)
             for done, (name, answer) in enumerate(answers, 1):
                 found[name] = answer
-                if not answer.get("late"):
+                if not answer.get("late") and not answer.get("unasked"):
                     self._cache.put(answer, _FORMAT, toolchain.identity, name)
                 self._progress(f"prove with {toolchain.name}", done, len(missing))
         failed = {name.removeprefix("proof "): told["failed"] for name, told in found.items() if "failed" in told}

@@ -44,9 +44,13 @@ def main() -> None:
     }
     for line in sys.stdin:
         request = json.loads(line)
-        action = actions[request["action"]]
         try:
-            say(action(*_rebuilt(request)))
+            call = _rebuilt(request)
+        except Exception as error:  # the kernel's own file fails, before a compiler is asked
+            say({"failed": _brief(error), "unasked": True})
+            continue
+        try:
+            say(actions[request["action"]](*call))
         except Exception as error:  # compilers raise anything; it is the answer
             say({"failed": _brief(error)})
 

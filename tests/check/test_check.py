@@ -1,6 +1,7 @@
 """Release checks: each seeded regression lands in its own class, unchanged rows raise no alarm, reports say so."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import shutil
@@ -399,6 +400,25 @@ def test_dead_compiler_is_a_finding_and_next_call_runs():
     with Processes(compilers.installed(), Limits(processes=1, timeout_s=0.01)) as processes:
         answers = dict(processes.run("compile", {"a": CALLS["compile"]}, lambda _, a: a))
     assert answers["a"]["late"]
+
+
+def test_failure_of_kernel_file_is_forgotten_once_mended(tmp_path):
+    path = tmp_path / "mended_gemm.py"
+    text = (Path(__file__).parent / "release_kernels/plain_gemm.py").read_text().replace("plain_gemm", path.stem)
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    gpu, kernel = devices.of_arch("sm_80"), module.mended_gemm
+    problem = kernel.problem(256, 256, 256, "bf16")
+    call = CheckedCall(kernel, problem, kernel.default(problem, gpu), gpu)
+    maker = builder(tmp_path / "state")
+    path.write_text(text.replace("VARYING: ", "CHANGING: "))
+    (broken,) = maker.builds(compilers.installed(), [call]).values()
+    assert "VARYING" in broken.failed
+    path.write_text(text)
+    (mended,) = maker.builds(compilers.installed(), [call]).values()
+    assert not mended.failed
 
 
 FAKE_PYTHON = """#!/bin/sh
