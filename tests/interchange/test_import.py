@@ -105,9 +105,9 @@ def test_file_named_alone_that_is_cut_short_is_error(tmp_path):
 def test_names_are_whole_in_text_and_json(tmp_path, capsys):
     for gpu in ("NVIDIA_A40", "NVIDIA_L2"):
         write(tmp_path / dense(gpu), {"1": CONFIG})
-    assert main(["import", "vllm", str(tmp_path)]) == 1
+    assert main(["import", "vllm", str(tmp_path), "--tables", str(tmp_path / "tables")]) == 1
     shown = capsys.readouterr().out
-    assert main(["import", "vllm", str(tmp_path), "--json"]) == 1
+    assert main(["import", "vllm", str(tmp_path), "--tables", str(tmp_path / "tables"), "--json"]) == 1
     listed = json.loads(capsys.readouterr().out)
     for gpu in ("NVIDIA_A40", "NVIDIA_L2"):
         assert f"left out: {tmp_path / dense(gpu)}: no device record is called {gpu!r}" in shown
