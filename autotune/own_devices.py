@@ -4,8 +4,8 @@ the shipped ones, so that an upgrade of this package keeps them."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,15 @@ from autotune.errors import DeviceError, UsageError
 
 SETTABLE = ("arch", "pci_ids", *COUNTS, *RATES, "memory.page_loss", *(f"tflops.{dtype}" for dtype in DTYPES))
 """Fields that `--set` takes, by the names that a record's file gives them."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A measured figure: its field as `--set` takes it, such as memory.tb_s, and what was run for it."""
+
+    field: str
+    value: float
+    source: str
 
 
 def like(lender: Device, settings: Mapping[str, str]) -> Device:
@@ -68,9 +77,36 @@ def write(name: str, device: Device) -> Path:
         raise UsageError(f"{path} is there already; edit it, or remove it and add it again")
     if devices.called(name):
         raise UsageError(f"{name!r} means {devices.called(name)}, which has a record; choose another name")
-    text = device_record.dumps(device_record.content(device))
-    device_record.parse(name, device_record.content(device), name)
-    files.write(path, text)
+    return _put(path, device)
+
+
+def measured(device: Device, rates: Iterable[Rate], where: str) -> Device:
+    """`device` with the figures that were measured; peaks that were read from their maker's documents stay.
+
+    `where` names the software that measured. Raises DeviceError where the figures contradict one another.
+    """
+    data = device_record.content(device)
+    peaks_were_read = data["figures"].get("tflops", "").startswith("read")
+    for rate in rates:
+        part, _, leaf = rate.field.rpartition(".")
+        if part == "tflops" and peaks_were_read:
+            continue
+        (data[part] if part else data)[leaf] = rate.value
+        data["figures"]["tflops" if part == "tflops" else leaf] = f"measured: {rate.source}; {where}"
+    # What streams through DRAM is no faster than its peak, nor the last level slower than DRAM.
+    data["memory"]["peak_tb_s"] = max(data["memory"]["peak_tb_s"], data["memory"]["tb_s"])
+    return device_record.parse(device.name, data, "measured figures")
+
+
+def replace_record(device: Device) -> Path:
+    """Write the record of `device` into the user's folder, in place of one that is there, and return its file."""
+    return _put(devices.own_folder() / f"{device.name}.toml", device)
+
+
+def _put(path: Path, device: Device) -> Path:
+    data = device_record.content(device)
+    device_record.parse(path.stem, data, path.stem)
+    files.write(path, device_record.dumps(data))
     devices.forget()
     present_device.at.cache_clear()
     return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from autotune import device as records
-from autotune import own_devices
+from autotune import own_devices, present_device
 from autotune.cli.output import Commands, command, show_rows
+from autotune.device_record import content
 from autotune.errors import UsageError
 
 
@@ -14,14 +15,15 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "devices",
-        "known GPUs, with source and confidence; `devices add NAME` writes a record of one's own",
+        "known GPUs, with source and confidence; `add NAME` writes a record of one's own, `measure` its rates",
         "  autotune devices --json\n"
         "  autotune devices add my_gpu --from-this-gpu\n"
         "  autotune devices add h100_114 --like h100 --set compute_units=114 --set memory.peak_tb_s=2.0 "
-        "--set memory.tb_s=1.8",
+        "--set memory.tb_s=1.8\n"
+        "  autotune devices measure   # on the GPU that is here: DRAM, L2, launch and matrix rates, into its record",
         extra="",
     )
-    parser.add_argument("words", nargs="*", metavar="add NAME", help="write a record into the user's folder")
+    parser.add_argument("words", nargs="*", metavar="add NAME | measure", help="write into the user's folder")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from-this-gpu", action="store_true", help="of the GPU here, by what its driver tells")
     source.add_argument("--like", metavar="RECORD", help="of a GPU like that one, but for --set")
@@ -33,6 +35,8 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.words == ["measure"]:
+        return _measure(arguments)
     if arguments.words or arguments.like or arguments.from_this_gpu or arguments.set:
         return _add(arguments)
     rows = []
@@ -58,6 +62,44 @@ def _add(arguments: argparse.Namespace) -> int:
             raise UsageError("devices add needs one NAME, and --from-this-gpu or --like RECORD")
     show_rows([{"device": name, "file": str(path), "confidence": records.named(name).confidence}], arguments.json)
     return 0
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    if arguments.like or arguments.from_this_gpu or arguments.set:
+        raise UsageError("devices measure takes no --like, --from-this-gpu or --set: it changes the record of this GPU")
+    device = present_device.current_recorded()
+    import torch
+    import triton
+
+    from autotune.tuning.measurement import device_rates
+
+    rates = list(device_rates.measure(device))
+    where = f"torch {torch.__version__}, triton {triton.__version__}"
+    after = own_devices.measured(device, rates, where)
+    path = own_devices.replace_record(after)
+    before, now = (_figures(record) for record in (device, after))
+    show_rows(
+        [
+            {
+                "figure": rate.field,
+                "measured": rate.value,
+                "record before": before[rate.field],
+                "record now": now[rate.field],
+                "by": rate.source,
+            }
+            for rate in rates
+        ],
+        arguments.json,
+        f"{device.name}: {path}",
+    )
+    return 0
+
+
+def _figures(device: records.Device) -> dict[str, float]:
+    """The figures of a record by the names that `--set` takes."""
+    data = content(device)
+    nested = {f"{part}.{leaf}": value for part in ("tflops", "memory", "cache") for leaf, value in data[part].items()}
+    return nested | {"launch_us": device.launch_us}
 
 
 def _setting(text: str) -> tuple[str, str]:
