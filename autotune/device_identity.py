@@ -11,7 +11,7 @@ from typing import Any
 from autotune.device_record import Device
 
 Properties = Any
-"""What `torch.cuda.get_device_properties` returns; its type is private."""
+"""The type of what `torch.cuda.get_device_properties` returns is private."""
 
 _OTHER_MEMORY = 0.5
 """Logarithm of the ratio of two memory sizes from which they are of two GPUs: an A100 of 40 GB is none of 80."""

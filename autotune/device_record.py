@@ -140,7 +140,7 @@ def parse(name: str, data: Tree, place: str) -> Device:
 
 
 def _faults(data: Tree) -> Iterator[str]:
-    """What is wrong with a file's content: field, rule, and what came."""
+    """Complaints about a file's content, each with its field, the rule, and what came."""
     for name in ("arch", "confidence"):
         if not isinstance(data.get(name), str):
             yield f"{name} must be a string, got {data.get(name)!r}"
@@ -169,7 +169,7 @@ def get(data: Tree, name: str) -> Any:  # noqa: ANN401
 
 
 def content(device: Device) -> dict[str, Any]:
-    """What the file of a record holds."""
+    """The content of a record's file."""
     loss = {} if device.page_loss is None else {"page_loss": device.page_loss}
     return {
         "arch": device.arch,

@@ -14,7 +14,7 @@ from autotune.errors import PackageError
 DISTRIBUTION = "deepseek-autotune"
 
 LAUNCHERS = ("torch", "triton")
-"""What a kernel's call needs; the environment has them, or the extra `cpu` brings them."""
+"""Packages that a kernel's call needs; the environment has them, or the extra `cpu` brings them."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": (

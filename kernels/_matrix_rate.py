@@ -20,7 +20,7 @@ def multiply(out_ptr, a_ptr, b_ptr, loops, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["loops"])
 def multiply_fp4(out_ptr, a_ptr, b_ptr, loops, BLOCK: tl.constexpr):
-    """As `multiply`, for packed e2m1 with e8m0 scales of one."""
+    """Add the product of the same two tiles of packed e2m1 `loops` times; their e8m0 scales are one."""
     row, col = tl.arange(0, BLOCK), tl.arange(0, BLOCK)
     packed = row[:, None] * (BLOCK // 2) + tl.arange(0, BLOCK // 2)[None, :]
     a, b = tl.load(a_ptr + packed), tl.trans(tl.load(b_ptr + packed))

@@ -34,7 +34,7 @@ COMMON = {
     "networkx": "3.3",
     "rich": "13.9.4",
 }
-"""What images have beside the pins, in old versions: pip would take newer ones if our floors asked for them."""
+"""Packages that images have beside the pins, in old versions: pip would take newer ones if our floors asked."""
 
 ROCM = {
     "triton under another name": {"torch": "2.11.0+rocm7.2", "triton-rocm": "3.7.1+rocm"},
@@ -63,7 +63,7 @@ def environment(folder, pins):
 
 
 def would_install(python, wanted):
-    """What `pip install` would install, by name."""
+    """Names of what `pip install` would install."""
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--disable-pip-version-check", "-q"]
     shell = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     report = subprocess.run([*pip, "--dry-run", "--report", "-", wanted], capture_output=True, text=True, env=shell)

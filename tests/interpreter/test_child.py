@@ -1,4 +1,4 @@
-"""What the process of this folder tells of its tests arrives as it was."""
+"""Reports that the process of this folder sends of its tests arrive as they were."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What our kernels quantise and choose, bit for bit as DeepSeek's TileKernels 1.0.0 do in plain torch."""
+"""Our kernels quantise and choose bit for bit as DeepSeek's TileKernels 1.0.0 do in plain torch."""
 
 import pytest
 import tile_kernels_reference

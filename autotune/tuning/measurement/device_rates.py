@@ -1,4 +1,4 @@
-"""What the GPU that is here reaches, by small kernels: streaming, its L2, a launch, matrix units by dtype."""
+"""Rates that the GPU here reaches, by small kernels: streaming, its L2, a launch, matrix units by dtype."""
 
 from __future__ import annotations
 

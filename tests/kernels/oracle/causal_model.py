@@ -28,7 +28,7 @@ SCENE = Scene(((130,), (11,), (1,)), 4)
 
 @dataclass(frozen=True)
 class Logits:
-    """Of one request, [tokens, vocab]: transformers at once and through its cache, and ours."""
+    """The logits of one request, [tokens, vocab]: of transformers at once and through its cache, and ours."""
 
     whole: Tensor
     cached: Tensor
