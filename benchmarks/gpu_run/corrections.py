@@ -30,7 +30,7 @@ def corrections(results: Results) -> Iterator[Correction]:
         yield Correction("tb_s", round(copied, 2), "torch's copy of 4 GiB, bytes read and written")
     cached = _tb_s(results, "read in L2")
     if cached:
-        yield Correction("l2_tb_s", round(cached, 1), "torch's sum over a quarter of the L2, 64 times")
+        yield Correction("l2_tb_s", round(cached, 1), "torch's sum over a quarter of one die's L2, 64 times")
     node = results.value("ceilings", "graph node", "us")
     if node:
         yield Correction("launch_us", round(node, 2), "a node of a graph that clears 512 B")

@@ -60,6 +60,11 @@ def test_rates_follow_work_and_time(clock, monkeypatch):
     assert rates.keys() == {"memory.tb_s", "cache.l2_tb_s", "launch_us", "tflops.fp8", "tflops.bf16", "tflops.tf32"}
 
 
+def test_repeated_reads_fit_the_l2_of_one_die():
+    assert device_rates.l2_share_bytes(H200) == 50 * 2**20 // 4
+    assert device_rates.l2_share_bytes(device.named("mi355x")) == 2**20, "eight dies of 4 MiB"
+
+
 def test_measured_figures_replace_estimates_and_keep_read_peaks():
     rates = [Rate("memory.tb_s", 4.5, "a copy"), Rate("launch_us", 1.5, "a node"), Rate("tflops.bf16", 700.0, "a loop")]
     after = own_devices.measured(H200, rates, "torch 2.13.0")

@@ -18,7 +18,7 @@ BLOCK = 128
 """Rows, columns and products of one step of the matrix kernels: 64 accumulators a thread of 8 warps."""
 MATRIX_KERNELS = {"fp4": multiply_fp4, "fp8": multiply, "bf16": multiply, "tf32": multiply}
 """fp32 has no matrix unit of its own."""
-_L2_READS = 64
+L2_READS = 64
 _REPEATS = 10
 
 
@@ -40,7 +40,7 @@ def measure(device: Device, sizes: Sizes = FULL) -> Iterator[Rate]:
     Raises torch's RuntimeError where there is no GPU or no room.
     """
     yield Rate("memory.tb_s", _copied_tb_s(sizes.streamed_bytes), f"a copy of {sizes.streamed_bytes / 2**30:.3g} GiB")
-    yield Rate("cache.l2_tb_s", _read_again_tb_s(device), f"a quarter of the L2 summed {_L2_READS} times")
+    yield Rate("cache.l2_tb_s", _read_again_tb_s(device), f"a quarter of one die's L2 summed {L2_READS} times")
     yield Rate("launch_us", _launch_us(), "a node of a graph that clears 512 B")
     for dtype in dict(device.tflops):
         if dtype in MATRIX_KERNELS:
@@ -48,21 +48,32 @@ def measure(device: Device, sizes: Sizes = FULL) -> Iterator[Rate]:
 
 
 def _copied_tb_s(size: int) -> float:
-    source, target = (_words(size) for _ in range(2))
+    source, target = (words(size) for _ in range(2))
     return 2 * size / _fastest_us(lambda: target.copy_(source)) / 1e6
 
 
 def _read_again_tb_s(device: Device) -> float:
-    size = int(device.l2_mb * 2**20) // 4
-    source = _words(size)
-    return _L2_READS * size / _fastest_us(lambda: source.expand(_L2_READS, -1).sum(1)) / 1e6
+    size = l2_share_bytes(device)
+    source = words(size)
+    return L2_READS * size / _fastest_us(lambda: read_again(source)) / 1e6
+
+
+def l2_share_bytes(device: Device) -> int:
+    """A quarter of the L2 of one die: each die reads all of what is read again."""
+    return int(device.l2_mb * 2**20 / device.xcds) // 4
+
+
+def read_again(source: Tensor) -> Tensor:
+    """Sum `source` L2_READS times in one launch, so that its start counts for nothing."""
+    return source.expand(L2_READS, -1).sum(1)
 
 
 def _launch_us(nodes: int = 100) -> float:
-    return _fastest_us(_words(512).zero_, nodes)
+    return _fastest_us(words(512).zero_, nodes)
 
 
-def _words(size: int) -> Tensor:
+def words(size: int) -> Tensor:
+    """Zeros of `size` bytes on the GPU."""
     return torch.zeros(size // 4, dtype=torch.int32, device="cuda")
 
 

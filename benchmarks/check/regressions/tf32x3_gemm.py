@@ -12,33 +12,13 @@ from torch import Tensor
 
 from autotune.config import Config
 from autotune.device import Device
-from autotune.inputs import Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
+from benchmarks.check.regressions._projection import Projection
 
 
 @dataclass(frozen=True)
-class Problem:
-    m: int
-    n: int
-    k: int
-
-    VARYING: ClassVar[tuple[str, ...]] = ("m",)
-
-    @classmethod
-    def of(cls, args: Arguments) -> Problem:
-        return cls(args.x.shape[0], *args.weight.shape)
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.m * self.n * self.k
-
-    @property
-    def bytes_moved(self) -> int:
-        return 2 * (self.m + self.n) * self.k + 4 * self.m * self.n
-
-    def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
-        draw = Draw(seed, device)
-        return tuple(draw.normal((rows, self.k), torch.bfloat16) for rows in (self.m, self.n))
+class Problem(Projection):
+    OUTPUT_BYTES: ClassVar[int] = 4
 
 
 @triton.jit

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from autotune.inputs import FP8
+from autotune.tuning.measurement.device_rates import L2_READS, l2_share_bytes, read_again, words
 from benchmarks.gpu_run.context import Context
 from benchmarks.gpu_run.graphs import GraphTimer
 
 _STREAMED_BYTES = 4 * 2**30
-_L2_SHARE = 0.25
-"""Share of the last-level cache that one kernel reads over and over, so that its start counts for nothing."""
-_L2_READS = 64
 _REHEARSED_BYTES = 2**16
 
 
@@ -45,12 +43,12 @@ def run(context: Context) -> None:
 
 def _ceilings(context: Context) -> Iterator[tuple[str, Ceiling]]:
     size = _REHEARSED_BYTES if context.is_rehearsal else _STREAMED_BYTES
-    cached = _REHEARSED_BYTES if context.is_rehearsal else int(context.device.last_level_bytes * _L2_SHARE)
-    yield "copy", Ceiling(lambda: (_words(size), _words(size)), _copy, 2 * size)
-    yield "read", Ceiling(lambda: (_words(size),), torch.sum, size)
-    yield "write", Ceiling(lambda: (_words(size),), Tensor.zero_, size)
-    yield "read in L2", Ceiling(lambda: (_words(cached),), _read_again, _L2_READS * cached)
-    yield "graph node", Ceiling(lambda: (_words(512),), Tensor.zero_)
+    cached = _REHEARSED_BYTES if context.is_rehearsal else l2_share_bytes(context.device)
+    yield "copy", Ceiling(lambda: (words(size), words(size)), _copy, 2 * size)
+    yield "read", Ceiling(lambda: (words(size),), torch.sum, size)
+    yield "write", Ceiling(lambda: (words(size),), Tensor.zero_, size)
+    yield "read in L2", Ceiling(lambda: (words(cached),), read_again, L2_READS * cached)
+    yield "graph node", Ceiling(lambda: (words(512),), Tensor.zero_)
     n = k = 64 if context.is_rehearsal else 8192
     for m in (8192, 64, 1):
         rows = min(m, n) if context.is_rehearsal else m
@@ -62,16 +60,8 @@ def _ceilings(context: Context) -> Iterator[tuple[str, Ceiling]]:
         yield f"fp8 {m}x8192x8192", Ceiling(narrow, _scaled, moved + 2 * rows * n, flops)
 
 
-def _words(bytes_: int) -> Tensor:
-    return torch.zeros(bytes_ // 4, dtype=torch.int32, device="cuda")
-
-
 def _copy(source: Tensor, target: Tensor) -> None:
     target.copy_(source)
-
-
-def _read_again(source: Tensor) -> Tensor:
-    return source.expand(_L2_READS, -1).sum(1)
 
 
 def _operands(m: int, n: int, k: int, dtype: torch.dtype) -> Callable[[], tuple[Tensor, ...]]:
