@@ -34,6 +34,7 @@ LAYERS = [
     {"registry"},
     {"workload"},
     {"tuning"},
+    {"estimate"},
     {"interchange"},
     {"check"},
     {"cli"},

@@ -1,0 +1,88 @@
+"""Estimates of a model on a device, one for each concurrency: steps, collectives, throughput and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autotune.device import Device
+from autotune.errors import UsageError
+from autotune.estimate.collectives import CollectiveTime, collective_times
+from autotune.estimate.prices import usd_a_million_tokens
+from autotune.estimate.step_times import StepEstimate, step_times
+from autotune.estimate.throughput import Interval, Load, Throughput, throughput
+from autotune.estimate.time_range import TimeRange, total
+from autotune.workload.calls import check
+from autotune.workload.model import Model
+from autotune.workload.scenario import Parallelism, Scenario, Step, steps
+
+
+@dataclass(frozen=True)
+class WholeStep:
+    """Kernels and collectives of one step on one rank."""
+
+    kernels: StepEstimate
+    collectives: tuple[CollectiveTime, ...]
+
+    @property
+    def communication(self) -> TimeRange:
+        return total(each.time for each in self.collectives)
+
+    @property
+    def default(self) -> TimeRange:
+        return self.kernels.default + self.communication
+
+    @property
+    def tuned(self) -> TimeRange:
+        return self.kernels.tuned + self.communication
+
+    @property
+    def bound_us(self) -> float:
+        return self.kernels.bound_us + sum(each.bound_us for each in self.collectives)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One concurrency of a scenario."""
+
+    load: Load
+    decode: WholeStep
+    prefill: WholeStep
+
+    @property
+    def throughput(self) -> Throughput:
+        """Figures with tuned configs."""
+        return throughput(self.load, self.decode.tuned, self.prefill.tuned)
+
+    def usd_a_million_tokens(self, usd_an_hour: float) -> Interval:
+        """Return the cost of a million tokens of prompts and answers, the least where throughput is the most."""
+        tokens = self.throughput.tokens_a_gpu
+        least, value, most = (
+            usd_a_million_tokens(usd_an_hour, each) for each in (tokens.most, tokens.value, tokens.least)
+        )
+        return Interval(least, value, most)
+
+
+def points(
+    model: Model, scenario: Scenario, parallelism: Parallelism, device: Device, concurrencies: Sequence[int]
+) -> list[Point]:
+    """Estimate each concurrency. Raises UsageError for a split that is not whole, or links that have no figure."""
+    check(model, parallelism)
+    if parallelism.expert > 1 and not (parallelism.data_attention and parallelism.expert == parallelism.tensor):
+        raise UsageError(
+            f"--ep {parallelism.expert} with --tp {parallelism.tensor}: experts are estimated on as many ranks as run "
+            f"data-parallel attention; give --dp-attention --tp {parallelism.expert} --ep {parallelism.expert}"
+        )
+    asked = replace(scenario, concurrency=tuple(concurrencies), data_concurrency=tuple(concurrencies))
+    every = steps(asked, parallelism)
+    decoding, chunk = every[: len(concurrencies)], every[-1]
+    estimates = step_times(model, parallelism, device, list(dict.fromkeys([*decoding, chunk])))
+    kernels = {estimate.step: estimate for estimate in estimates}
+
+    def whole(step: Step) -> WholeStep:
+        return WholeStep(kernels[step], collective_times(model, parallelism, step, device))
+
+    return [
+        Point(Load.of(scenario, parallelism, concurrency), whole(step), whole(chunk))
+        for concurrency, step in zip(concurrencies, decoding, strict=True)
+    ]

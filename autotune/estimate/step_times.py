@@ -1,0 +1,175 @@
+"""One forward step on one rank, by hot path: default config, tuned config, and roofline bound of every call."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from autotune import registry, runtime
+from autotune.config import Problem, values
+from autotune.device import Device
+from autotune.estimate.call_times import CallTime, default_and_sample, fastest
+from autotune.estimate.time_range import TimeRange, total
+from autotune.tuning import space
+from autotune.tuning.cost_model.roofline import roofline_us
+from autotune.workload.model import Model
+from autotune.workload.rank import Call, Rank, problem_of
+from autotune.workload.scenario import Parallelism, Step
+
+if TYPE_CHECKING:
+    from autotune.kernel import Kernel
+
+SAMPLE = 256
+"""Configs among which the model's best is looked for where no row serves: with a chance of 92 % one of them is among
+the best 1 % of its space, as 1 - 0.99^256."""
+
+
+@dataclass(frozen=True)
+class CallEstimate:
+    """Times of one launch of a kernel's launcher on one problem."""
+
+    default: TimeRange
+    tuned: TimeRange
+    bound_us: float
+    """The roofline: no launch, ideal caches, peak rates."""
+    launches: int
+    """Launches of the tuned config."""
+    launching_us: float
+    """Part of `tuned` that launches take."""
+    tier: str
+    """Tier of the row that serves the problem; `no row` where none does, and the model's best of `SAMPLE` was taken."""
+
+
+@dataclass(frozen=True)
+class PathEstimate:
+    """All calls of one hot path in a step."""
+
+    path: int
+    default: TimeRange
+    tuned: TimeRange
+    bound_us: float
+    launches: int
+    launching_us: float
+    tiers: tuple[tuple[str, int], ...]
+    """(tier, calls of that tier), the most frequent first."""
+
+
+@dataclass(frozen=True)
+class StepEstimate:
+    """One step of a phase on one rank, kernels only."""
+
+    step: Step
+    paths: tuple[PathEstimate, ...]
+
+    @property
+    def default(self) -> TimeRange:
+        return total(path.default for path in self.paths)
+
+    @property
+    def tuned(self) -> TimeRange:
+        return total(path.tuned for path in self.paths)
+
+    @property
+    def bound_us(self) -> float:
+        return sum(path.bound_us for path in self.paths)
+
+    @property
+    def launches(self) -> int:
+        return sum(path.launches for path in self.paths)
+
+    @property
+    def launching_us(self) -> float:
+        """Part of `tuned` that launches take."""
+        return sum(path.launching_us for path in self.paths)
+
+
+def step_times(model: Model, parallelism: Parallelism, device: Device, steps: Sequence[Step]) -> list[StepEstimate]:
+    """Estimate `steps`, each distinct problem once. Raises TableError for a table that is not whole."""
+    calls = {step: _calls(model, parallelism, device, step) for step in steps}
+    wanted: dict[str, dict[Problem, None]] = defaultdict(dict)
+    for of_step in calls.values():
+        for call, problem in of_step:
+            wanted[call.kernel][problem] = None
+    times = {
+        (name, problem): estimate
+        for name, problems in wanted.items()
+        for problem, estimate in _estimates(registry.load(name), list(problems), device).items()
+    }
+    return [
+        StepEstimate(step, _by_path((call, times[call.kernel, problem]) for call, problem in of_step))
+        for step, of_step in calls.items()
+    ]
+
+
+def _calls(model: Model, parallelism: Parallelism, device: Device, step: Step) -> list[tuple[Call, Problem]]:
+    """Calls of the layers and the head. Draft layers (MTP) run only where an engine speculates, which is not assumed,
+    and of the two samplers a request asks for one: greedy is taken."""
+    return [
+        (call, problem_of(call, registry.load(call.kernel), device))
+        for call in model.calls(Rank(model, parallelism, device, step))
+        if not call.op.startswith("mtp.") and call.kernel != "sampling/top_k_top_p"
+    ]
+
+
+def _by_path(calls: Iterable[tuple[Call, CallEstimate]]) -> tuple[PathEstimate, ...]:
+    paths: dict[int, list[tuple[int, CallEstimate]]] = defaultdict(list)
+    for call, estimate in calls:
+        paths[call.path].append((call.per_step, estimate))
+    return tuple(_path(number, paths[number]) for number in sorted(paths))
+
+
+def _path(number: int, calls: Sequence[tuple[int, CallEstimate]]) -> PathEstimate:
+    tiers: Counter[str] = Counter()
+    for times, estimate in calls:
+        tiers[estimate.tier] += times
+    return PathEstimate(
+        number,
+        total(estimate.default * times for times, estimate in calls),
+        total(estimate.tuned * times for times, estimate in calls),
+        sum(estimate.bound_us * times for times, estimate in calls),
+        sum(estimate.launches * times for times, estimate in calls),
+        sum(estimate.launching_us * times for times, estimate in calls),
+        tuple(tiers.most_common()),
+    )
+
+
+def _estimates(kernel: Kernel[Any], problems: Sequence[Problem], device: Device) -> dict[Problem, CallEstimate]:
+    served = {problem: runtime.lookup(kernel, device)[values(problem)] for problem in problems}
+    defaults = fastest(kernel, {problem: [kernel.default(problem, device)] for problem in problems}, device)
+    candidates = {
+        problem: [choice.config]
+        if choice.row
+        else default_and_sample(kernel, problem, device, _space(kernel, device), SAMPLE)
+        for problem, choice in served.items()
+    }
+    tuned = fastest(kernel, candidates, device)
+    return {
+        problem: CallEstimate(
+            default=_range(defaults[problem]),
+            tuned=_measured(choice) or _range(tuned[problem]),
+            bound_us=roofline_us(kernel, problem, device),
+            launches=tuned[problem].launches,
+            launching_us=tuned[problem].launches * tuned[problem].launch_us,
+            tier=choice.tier if choice.row else "no row",
+        )
+        for problem, choice in served.items()
+    }
+
+
+@cache
+def _space(kernel: Kernel[Any], device: Device) -> space.Space:
+    return space.load(kernel, device)
+
+
+def _range(time: CallTime) -> TimeRange:
+    return TimeRange.within(time.us, time.spread)
+
+
+def _measured(choice: runtime.Choice) -> TimeRange | None:
+    """Return the measured time of the very problem, launch included; None where it was modeled or is a neighbour's."""
+    row = choice.row
+    us = row.evidence.get("us") if row and row.tier == "measured" and choice.how == "exact" else None
+    return TimeRange.exact(us) if isinstance(us, int | float) else None
