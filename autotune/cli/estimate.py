@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 NOTES = """\
 Tuned from: tiers of the rows that serve, with calls a step; no row: the model's best of a sample.
-Ranges: sums of the ranges of single calls, which are predictions of one model and may err alike.
+Ranges: sums of the ranges of single calls; predictions of one model may err alike.
 tok/s/GPU and $/Mtok count tokens of prompts and answers, as InferenceX does; tok/s/user, answers.
-Assumed: one engine that prefills and decodes on the same GPUs, in graphs, back to back, with uniform
-routing, without draft layers, host time, or kernels beside collectives. Collectives are modeled from
-link figures; none was measured."""
+Assumed: one engine that prefills and decodes on the same GPUs, in graphs, back to back, with
+uniform routing, without draft layers, host time, or kernels beside collectives. Collectives are
+modeled from link figures; none was measured."""
 
 
 def add(commands: Commands) -> None:
