@@ -44,6 +44,10 @@ def test_committed_tables_obey_the_schema(path):
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(path.read_text(encoding="utf-8")))
 
 
+def entry(data, section):
+    return next(iter(data[section].values()))
+
+
 def broken(change):
     data = json.loads(COMMITTED[0].read_text(encoding="utf-8"))
     change(data)
@@ -54,15 +58,25 @@ def broken(change):
     "change",
     [
         lambda data: data.pop("kernel"),
-        lambda data: data.update(format=2),
+        lambda data: data.update(format=9),
         lambda data: data.update(speed=1),
-        lambda data: data["rows"][0].update(tier="guessed"),
-        lambda data: data["rows"][0].pop("toolchain"),
+        lambda data: entry(data, "sessions").update(tier="guessed"),
+        lambda data: entry(data, "sessions").pop("toolchain"),
+        lambda data: entry(data, "sessions").update(figures=[1]),
+        lambda data: entry(data, "sessions").update(note="x"),
+        lambda data: entry(data, "evidence").pop("code"),
+        lambda data: entry(data, "evidence").update(figures="us"),
+        lambda data: entry(data, "evidence").update(proof=None),
+        lambda data: entry(data, "proofs").update(proved_on=[1]),
+        lambda data: entry(data, "finalists").append(7),
+        lambda data: entry(data, "shapes").clear(),
+        lambda data: data.update(shapes=[]),
         lambda data: data["rows"][0].update(note="x"),
         lambda data: data["rows"][0].update(problem={}),
         lambda data: data["rows"][0].update(config={"BLOCK": 1.5}),
         lambda data: data["rows"][0].update(serves={"rows": [1]}),
         lambda data: data["rows"][0].update(evidence=[]),
+        lambda data: data["rows"][0].update(shape=None),
     ],
 )
 def test_schema_refuses_what_the_reader_refuses(change):
@@ -71,6 +85,17 @@ def test_schema_refuses_what_the_reader_refuses(change):
         jsonschema.validate(data, SCHEMA)
     with pytest.raises(table.TableError):
         table.loads(json.dumps(data), "here")
+
+
+def test_example_of_the_page_on_tables_is_a_table():
+    page = (ROOT / "docs/reference/tables.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    head = {"format": table.FORMAT, "kernel": "gemm/x", "arch": "gfx950", "device": "mi355x", "source": "0"}
+    text = json.dumps(head)[:-1] + f", {example}}}"
+    jsonschema.validate(json.loads(text), SCHEMA)
+    (row,) = table.loads(text, "here").rows
+    assert row.evidence["modeled_us_range"] == [3.47, 7.81]
+    assert row.evidence["proved_on"] == ["m=1,n=200,k=1024,dtype=e4m3fn", "m=64,n=7168,k=384,dtype=e4m3fn"]
 
 
 def test_environment_page_names_every_variable_of_the_package():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune import toolchain
+from autotune import table, toolchain
 
 ROOT = Path(__file__).parents[2]
 TORCH = "2.13.0"
@@ -61,7 +61,7 @@ def test_release_tunes_and_proves_in_fresh_environment(release, python, tmp_path
     for use in (use for use in toolchain.USES if use.extra in ("", "tune")):
         assert can[use.name] == toolchain.supports(use, release), use.name
     rows = tuned_rows(python, tmp_path / "tables")
-    assert rows and all(row["toolchain"].startswith(f"triton {release}") for row in rows)
+    assert rows and all(row.toolchain.startswith(f"triton {release}") for row in rows)
     pytest_options = ("-m", "pytest", "-vv", "-p", "no:cacheprovider", "-m", "not slow and not gpu")
     python(*pytest_options, *(f"tests/{name}" for name in TESTS))
     proved = python(*pytest_options, "tests/kernels/test_conformance.py", "-k", f"sampled and ({PROVED})")
@@ -81,5 +81,5 @@ def tuned_rows(python, tables):
     where = ("--device", "h200", "--problem", "m=64,n=2048,k=7168", "--tables", str(tables))
     kernel = "gemm/fp8_block_scaled"
     python("-m", "autotune", "tune", kernel, *where, "--bench", "simulated:7", "--trials", "20")
-    (table,) = tables.rglob("fp8_block_scaled.json")
-    return json.loads(table.read_text())["rows"]
+    (path,) = tables.rglob("fp8_block_scaled.json")
+    return table.load(path).rows

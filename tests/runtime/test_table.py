@@ -11,8 +11,17 @@ from autotune.errors import TableError
 from autotune.table import Row, Table
 
 
-def row(m=64, tier="modeled", block=64):
-    return Row((("m", m), ("n", 256)), Config(BLOCK_M=block), tier, {"trials": 3}, "triton 3.9.0", "abc")
+def row(m=64, tier="modeled", block=64, evidence=None):
+    return Row((("m", m), ("n", 256)), Config(BLOCK_M=block), tier, evidence or EVIDENCE, "triton 3.9.0", "abc")
+
+
+EVIDENCE = {"us": 9.5, "trials": 3, "proved_on": ["m=1,n=8"], "finalists": [{"BLOCK_M": 16}, {"BLOCK_M": 32}]}
+
+
+def entry(data, section):
+    """The only entry of a section."""
+    (found,) = data[section].values()
+    return found
 
 
 def a_table(*rows):
@@ -62,16 +71,34 @@ def test_failed_write_leaves_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=9), "format must be 1"),
+        (lambda d: d.update(format=9), "format must be 1 or 2, got 9; read it with the release that wrote it"),
         (lambda d: d.update(extra=1), "unknown field 'extra'"),
         (lambda d: d.pop("arch"), "missing field 'arch'"),
-        (lambda d: d["rows"][0].update(tier="guessed"), r"row 1 \(line 8\): tier must be one of"),
+        (lambda d: entry(d, "sessions").update(tier="guessed"), r"sessions: \w{8}: tier must be one of"),
         (lambda d: d["rows"][0]["config"].update(X=[1]), "X must be an integer"),
         (lambda d: d["rows"][0].update(serves={"m": [65, 70]}), r"m must be \[low, high\] around the problem's 64"),
         (lambda d: d["rows"][0].update(serves={"q": [1, 2]}), "q must be"),
         (lambda d: d["rows"][0].update(serves=[1]), "serves: must be an object"),
         (lambda d: d["rows"].append(d["rows"][0]), "same problem"),
         (lambda d: d.update(rows={}), "rows must be a list"),
+        (lambda d: d["rows"][0].update(shape="none"), "row 1: there is no 'none' in shapes; restore the file or tune"),
+        (lambda d: d["rows"][0].update(shape=[]), r"row 1: there is no \[\] in shapes"),
+        (lambda d: d["rows"][0]["problem"].update(n=4), "problem and shape have a field in common"),
+        (lambda d: d["evidence"].clear(), r"row 1: there is no '\w{8}' in evidence; restore the file or tune again"),
+        (lambda d: d.pop("sessions"), r"evidence: \w{8}: there is no '\w{8}' in sessions"),
+        (lambda d: d["proofs"].clear(), r"evidence: \w{8}: there is no '\w{8}' in proofs"),
+        (lambda d: d.update(finalists={}), r"evidence: \w{8}: there is no '\w{8}' in finalists"),
+        (lambda d: d.update(finalists=[]), r"finalists must be an object, got \[\]"),
+        (lambda d: entry(d, "shapes").clear(), "shapes: .*: must be an object with at least one field"),
+        (lambda d: entry(d, "finalists").append(7), "must list the parameters in which each config differs"),
+        (lambda d: entry(d, "proofs").update(proved_on="all"), "proved_on must list problems, or null"),
+        (
+            lambda d: entry(d, "evidence")["figures"].append(1),
+            r"figures must list us, as its session says, got \[9.5, 1\]",
+        ),
+        (lambda d: entry(d, "evidence").update(code=3), "code: must be a string, got 3"),
+        (lambda d: entry(d, "sessions").update(figures="us"), "figures must list the names of figures, got 'us'"),
+        (lambda d: entry(d, "sessions").update(speed=1), "unknown field 'speed'"),
     ],
 )
 def test_damage_is_named(change, message):
