@@ -34,15 +34,12 @@ def written(path, text):
 def one_table(kernel, problems, deterministic=False):
     """A whole table of measured rows, as a session writes it."""
     stamp = {"deterministic": {"order": "any", "over_free": 1.0, "batches": 4}} if deterministic else {}
-    rows = tuple(
-        table.Row(
-            key(p),
-            kernel.default(p, H100), "measured", {"us": 9.5, **stamp}, "triton 3.9.0, ptxas 13.4.59", "abc",
-            ((p.VARYING[0], 1, getattr(p, p.VARYING[0])),),
-        )
-        for p in problems
-    )  # fmt: skip
-    return table.Table(kernel.name, H100.arch, H100.name, kernel.identity.kernel, rows, deterministic)
+    rows = []
+    for p in problems:
+        config, ends = kernel.default(p, H100), ((p.VARYING[0], 1, getattr(p, p.VARYING[0])),)
+        known = {"us": 9.5, "trials": 3, "proved_on": [describe(p), "m=1"], "finalists": [dict(config)], **stamp}
+        rows.append(table.Row(key(p), config, "measured", known, "triton 3.9.0, ptxas 13.4.59", "abc", ends))
+    return table.Table(kernel.name, H100.arch, H100.name, kernel.identity.kernel, tuple(rows), deterministic)
 
 
 SMALL = GEMM.problem(8, 512, 512)
@@ -50,6 +47,17 @@ GEMMS = one_table(GEMM, [GEMM.problem(m, 2048, 7168) for m in (16, 64)])
 MOES = one_table(
     MOE, [MOE.problem(m, 8, 256, n, k, g) for m in (1, 64) for n, k, g in ((4096, 7168, True), (7168, 2048, False))]
 )
+
+
+def format_1(made):
+    """The text of a table in format 1."""
+    rows = [
+        {"problem": dict(row.problem), "serves": {name: ends for name, *ends in row.serves}, "config": dict(row.config),
+         "tier": row.tier, "evidence": dict(row.evidence), "toolchain": row.toolchain, "code": row.code}
+        for row in made.rows
+    ]  # fmt: skip
+    head = {"format": 1, "kernel": made.kernel, "arch": made.arch, "device": made.device, "source": made.source}
+    return json.dumps({**head, "rows": rows})
 
 
 def read_table(text, folder):
@@ -221,7 +229,7 @@ LINEAR = registry.load("gemm/bf16_linear")
 LINEARS = one_table(LINEAR, [LINEAR.problem(m, 2048, 7168) for m in (512, 4096)])
 AITER_HINTS = Hints("mi300x")
 LOADERS = {
-    "table": (lambda: [table.dumps(GEMMS), table.dumps(one_table(GEMM, [SMALL], True))], read_table),
+    "table": (lambda: [*map(table.dumps, (GEMMS, one_table(GEMM, [SMALL], True))), format_1(GEMMS)], read_table),
     "space": (lambda: [(space.SPACES / f"{NORM.name}.yaml").read_text()], read_space),
     "problem": (lambda: ["m=64,n=2048,k=7168,dtype=e4m3fn"], read_problem),
     "arguments": (lambda: LINES, read_line),
