@@ -61,7 +61,8 @@ def collective_times(model: Model, parallelism: Parallelism, step: Step, device:
 def collectives(model: Model, parallelism: Parallelism, step: Step) -> Iterator[Collective]:
     """Yield the collectives of one step, as SGLang places them.
 
-    Split attention: an all-reduce after each half of a layer, one of the embedding, and logits are gathered.
+    Split attention: an all-reduce after each half of a layer (also where ranks own whole experts, as all ranks hold all
+    tokens), one of the embedding, and logits are gathered.
     Data-parallel attention: tokens are gathered before the experts and their sums scattered after, or, where ranks own
     whole experts, each choice of a token travels to its expert's rank in FP8 and back in bf16.
     """

@@ -68,10 +68,10 @@ def points(
 ) -> list[Point]:
     """Estimate each concurrency. Raises UsageError for a split that is not whole, or links that have no figure."""
     check(model, parallelism)
-    if parallelism.expert > 1 and not (parallelism.data_attention and parallelism.expert == parallelism.tensor):
+    if parallelism.expert not in (1, parallelism.tensor):
         raise UsageError(
-            f"--ep {parallelism.expert} with --tp {parallelism.tensor}: experts are estimated on as many ranks as run "
-            f"data-parallel attention; give --dp-attention --tp {parallelism.expert} --ep {parallelism.expert}"
+            f"--ep {parallelism.expert} with --tp {parallelism.tensor}: whole experts are estimated on the ranks that "
+            f"run attention; give --tp {parallelism.expert} --ep {parallelism.expert}"
         )
     asked = replace(scenario, concurrency=tuple(concurrencies), data_concurrency=tuple(concurrencies))
     every = steps(asked, parallelism)

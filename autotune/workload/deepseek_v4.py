@@ -130,7 +130,7 @@ def _indexer(rank: Rank, layers: int) -> Iterator[Call]:
 
 
 def _attention(rank: Rank, ratio: int, layers: int) -> Call:
-    window = rank.model.sliding_window
+    window = min(rank.model.sliding_window, rank.step.context)
     if ratio == 4:
         entries = min(_entries(rank, ratio), rank.model.index_topk)
     elif ratio:

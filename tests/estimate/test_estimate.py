@@ -80,7 +80,7 @@ def test_small_collective_takes_latency_and_one_gpu_none():
     [
         ("mi355x", Parallelism(16, 16, True), "links join at most 8 GPUs, got 16 ranks; give --tp"),
         ("rtx_4090", Parallelism(8), "no figure of its links, which 8 ranks need; known: h100"),
-        ("gb300", Parallelism(8, 4), "experts are estimated on as many ranks"),
+        ("gb300", Parallelism(8, 4), "whole experts are estimated on the ranks that run attention; give --tp 4 --ep 4"),
         ("gb300", Parallelism(3), "128 attention heads cannot be split 3 ways"),
     ],
 )
