@@ -148,6 +148,8 @@ def main() -> None:
     decode = [each for each in results if each.row.shape.decode]
     prefill = [each for each in results if not each.row.shape.decode]
     fitted = factors(decode)
+    print(f"modeled: the fastest of each kernel's default and {SAMPLE} configs of its space")
+    print("factor: measured over modeled time, median of half of the shapes; all else is of the other half\n")
     _show_modules("decode", decode, fitted)
     off = [each for each in decode if not each.fits]
     offs = [(each.row, each.log_ratio - fitted[each.row.shape.module, each.row.engine]) for each in off]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from autotune import device, registry, workload
+from autotune import device, registry, runtime, workload
 from autotune.config import Config
 from autotune.errors import UsageError
 from autotune.estimate import step_times as stage
@@ -16,6 +16,7 @@ from autotune.estimate.prices import USD_AN_HOUR, usd_a_million_tokens
 from autotune.estimate.published import implied
 from autotune.estimate.throughput import Load, throughput
 from autotune.estimate.time_range import TimeRange, total
+from autotune.table import Row
 from autotune.workload.models import named
 from autotune.workload.scenario import Parallelism, Step
 
@@ -155,6 +156,16 @@ def test_step_has_every_call_once_and_no_draft_layers(decode_step):
     assert decode_step.bound_us < decode_step.tuned.us
     assert decode_step.launching_us < decode_step.tuned.us
     assert sum(path.tuned.us for path in decode_step.paths) == pytest.approx(decode_step.tuned.us)
+
+
+@pytest.mark.parametrize(
+    ("how", "tier", "known"), [("exact", "measured", True), ("nearest", "measured", False), ("exact", "modeled", False)]
+)
+def test_only_measured_row_of_very_problem_counts_with_its_time(how, tier, known):
+    row = Row((("rows", 64),), Config(num_warps=4), tier, {"us": 7.5}, "triton", "0" * 16)
+    time = stage._measured(runtime.Choice(row.config, how, "", row))
+    assert time == (TimeRange.exact(7.5) if known else None)
+    assert stage._measured(runtime.Choice(row.config, "default", "")) is None
 
 
 def test_table_row_serves_and_its_tier_is_told():
