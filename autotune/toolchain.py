@@ -51,6 +51,7 @@ SERVE = Use(
 TUNE = Use("compile and tune", TRIED[0], "older releases were never tried")
 PROVE = Use("prove configs in the interpreter", TRIED[0], "older interpreters were never tried")
 PROVE_FP4 = Use("prove native FP4 in the interpreter", "3.8.0", "older interpreters have no tl.dot_scaled")
+MEASURE_FP4 = Use("measure FP4 on tcgen05", "3.7.1", "3.6 does not compile a loop of block-scaled products")
 CLUSTER = Use("tune on a cluster", TRIED[0], "older releases were never tried", extra="ray")
 SHARE = Use("share trials in PostgreSQL", TRIED[0], "older releases were never tried", extra="postgresql")
 LEARN = Use("learn from measured trials", TRIED[0], "older releases were never tried", extra="learn")
@@ -81,7 +82,12 @@ def supports(use: Use, version: str) -> bool:
 def require(use: Use, version: str) -> None:
     """Raises ToolchainError, with the remedy, where a Triton of this version is too old for `use`."""
     if not supports(use, version):
-        raise ToolchainError(f"triton {version} is too old to {use.name}: {use.lacks}; {remedy(use)}")
+        raise ToolchainError(refusal(use, version))
+
+
+def refusal(use: Use, version: str) -> str:
+    """Words that say why a Triton of this version cannot do it, and the remedy."""
+    return f"triton {version} is too old to {use.name}: {use.lacks}; {remedy(use)}"
 
 
 def require_arch(arch: str, version: str) -> None:

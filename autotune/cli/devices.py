@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from autotune import device as records
 from autotune import own_devices, present_device
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device_record import content
 from autotune.errors import UsageError
+from autotune.toolchain import MEASURE_FP4, refusal
 
 
 def add(commands: Commands) -> None:
@@ -74,6 +76,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     from autotune.tuning.measurement import device_rates
 
     rates = list(device_rates.measure(device))
+    if "fp4" not in device_rates.matrix_dtypes(device, triton.__version__) and "fp4" in dict(device.tflops):
+        print(f"tflops.fp4 is left as it is: {refusal(MEASURE_FP4, triton.__version__)}", file=sys.stderr)
     where = f"torch {torch.__version__}, triton {triton.__version__}"
     after = own_devices.measured(device, rates, where)
     path = own_devices.replace_record(after)

@@ -12,6 +12,7 @@ from autotune.device_record import Device
 from autotune.inputs import FP8
 from autotune.kernels._matrix_rate import multiply, multiply_fp4
 from autotune.own_devices import Rate
+from autotune.toolchain import MEASURE_FP4, supports, triton_version
 from autotune.tuning.measurement.graphs import captured, elapsed_us
 
 BLOCK = 128
@@ -42,9 +43,14 @@ def measure(device: Device, sizes: Sizes = FULL) -> Iterator[Rate]:
     yield Rate("memory.tb_s", _copied_tb_s(sizes.streamed_bytes), f"a copy of {sizes.streamed_bytes / 2**30:.3g} GiB")
     yield Rate("cache.l2_tb_s", _read_again_tb_s(device), f"a quarter of one die's L2 summed {L2_READS} times")
     yield Rate("launch_us", _launch_us(), "a node of a graph that clears 512 B")
-    for dtype in dict(device.tflops):
-        if dtype in MATRIX_KERNELS:
-            yield Rate(f"tflops.{dtype}", _tflops(dtype, device, sizes), f"a loop of {dtype} products, no memory read")
+    for dtype in matrix_dtypes(device, triton_version()):
+        yield Rate(f"tflops.{dtype}", _tflops(dtype, device, sizes), f"a loop of {dtype} products, no memory read")
+
+
+def matrix_dtypes(device: Device, triton: str) -> tuple[str, ...]:
+    """Dtypes of `device` whose matrix loop this Triton compiles: 3.6 has no FP4 loop for tcgen05."""
+    fp4 = device.architecture.group_mma != "tcgen05" or supports(MEASURE_FP4, triton)
+    return tuple(dtype for dtype, _ in device.tflops if dtype in MATRIX_KERNELS and (dtype != "fp4" or fp4))
 
 
 def _copied_tb_s(size: int) -> float:
