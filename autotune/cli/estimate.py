@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.published:
         _show_published(device, found[device], arguments.published)
     _show_notes(found[device], prices)
+    for each in found:
+        _show_memory(each, found[each][-1])
     return 0
 
 
@@ -200,6 +202,13 @@ def _show_notes(found: list[Point], prices: dict[Device, float | None]) -> None:
     print(f"Prices that were not given: {SOURCE}")
 
 
+def _show_memory(device: Device, point: Point) -> None:
+    held, needed = point.memory, f"weights {point.memory.weights_gb:.0f} GB, caches {point.memory.caches_gb:.1f} GB"
+    print(f"Memory of {device.name} at concurrency {point.load.concurrency}: {needed}, of {held.device_gb:.0f} GB")
+    if not held.fits:
+        print(f"This DOES NOT FIT into {device.name}: none of its figures can be had so.")
+
+
 def _span(time: TimeRange, scale: float = 1.0) -> str:
     if time.least_us == time.most_us:
         return _short(time.us * scale)
@@ -225,6 +234,7 @@ def _plain(device: Device, point: Point, price: float | None, published: float |
         "decode": _plain_step(point.decode),
         "prefill": _plain_step(point.prefill),
         "throughput": asdict(figures),
+        "memory": {**asdict(point.memory), "fits": point.memory.fits},
         "usd_a_gpu_hour": price,
         "usd_a_million_tokens": asdict(point.usd_a_million_tokens(price)) if price else None,
         **more,

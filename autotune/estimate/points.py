@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.estimate.collectives import CollectiveTime, collective_times
+from autotune.estimate.memory import Memory, memory
 from autotune.estimate.prices import usd_a_million_tokens
-from autotune.estimate.step_times import StepEstimate, step_times
+from autotune.estimate.step_times import StepEstimate, step_calls, step_times
 from autotune.estimate.throughput import Interval, Load, Throughput, throughput
 from autotune.estimate.time_range import TimeRange, total
 from autotune.workload.calls import check
@@ -48,6 +49,7 @@ class Point:
     load: Load
     decode: WholeStep
     prefill: WholeStep
+    memory: Memory
 
     @property
     def throughput(self) -> Throughput:
@@ -82,7 +84,12 @@ def points(
     def whole(step: Step) -> WholeStep:
         return WholeStep(kernels[step], collective_times(model, parallelism, step, device))
 
+    def held(step: Step) -> Memory:
+        calls = step_calls(model, parallelism, device, step)
+        positions = scenario.input_tokens + scenario.output_tokens
+        return memory(model, parallelism, device, calls, step.requests, positions)
+
     return [
-        Point(Load.of(scenario, parallelism, concurrency), whole(step), whole(chunk))
+        Point(Load.of(scenario, parallelism, concurrency), whole(step), whole(chunk), held(step))
         for concurrency, step in zip(concurrencies, decoding, strict=True)
     ]

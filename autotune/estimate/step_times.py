@@ -88,7 +88,13 @@ class StepEstimate:
 
 def step_times(model: Model, parallelism: Parallelism, device: Device, steps: Sequence[Step]) -> list[StepEstimate]:
     """Estimate `steps`, each distinct problem once. Raises TableError for a table that is not whole."""
-    calls = {step: _calls(model, parallelism, device, step) for step in steps}
+    calls = {
+        step: [
+            (call, problem_of(call, registry.load(call.kernel), device))
+            for call in step_calls(model, parallelism, device, step)
+        ]
+        for step in steps
+    }
     wanted: dict[str, dict[Problem, None]] = defaultdict(dict)
     for of_step in calls.values():
         for call, problem in of_step:
@@ -104,11 +110,14 @@ def step_times(model: Model, parallelism: Parallelism, device: Device, steps: Se
     ]
 
 
-def _calls(model: Model, parallelism: Parallelism, device: Device, step: Step) -> list[tuple[Call, Problem]]:
-    """Calls of the layers and the head. Draft layers (MTP) run only where an engine speculates, which is not assumed,
-    and of the two samplers a request asks for one: greedy is taken."""
+def step_calls(model: Model, parallelism: Parallelism, device: Device, step: Step) -> list[Call]:
+    """Return the calls of layers and head on one rank.
+
+    Draft layers (MTP) run only where an engine speculates, which is not assumed, and of the two samplers a request asks
+    for one: greedy is taken.
+    """
     return [
-        (call, problem_of(call, registry.load(call.kernel), device))
+        call
         for call in model.calls(Rank(model, parallelism, device, step))
         if not call.op.startswith("mtp.") and call.kernel != "sampling/top_k_top_p"
     ]

@@ -29,6 +29,13 @@ def test_tables_fit_and_tell_published_figure(capsys):
         assert part in text
 
 
+def test_model_that_does_not_fit_is_told(capsys):
+    assert main(["estimate", "--device", "h100", "--concurrency", "8"]) == 0
+    text = capsys.readouterr().out
+    assert "This DOES NOT FIT into h100" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
 def test_json_has_ranges_and_own_price(capsys):
     words = ["estimate", "--device", "b200", "--concurrency", "8", "--price", "3", "--published", "100", "--json"]
     assert main(words) == 0

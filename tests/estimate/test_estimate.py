@@ -11,6 +11,7 @@ from autotune.estimate import step_times as stage
 from autotune.estimate.call_times import fastest
 from autotune.estimate.collectives import LATENCY_US, collective_times, collectives
 from autotune.estimate.links import LINKS
+from autotune.estimate.memory import memory
 from autotune.estimate.points import points
 from autotune.estimate.prices import USD_AN_HOUR, usd_a_million_tokens
 from autotune.estimate.published import implied
@@ -134,6 +135,19 @@ def test_fastest_config_is_never_slower_than_first():
     best = fastest(kernel, {problem: [default, Config(default, num_warps=1)]}, b200)[problem]
     assert best.us <= alone.us
     assert fastest(kernel, {problem: [default, default]}, b200)[problem].config is default
+
+
+def test_weights_of_rank_are_its_share_of_model():
+    """V4-Pro has 1.6T parameters; all but 2 % are experts in MXFP4, 17/32 of a byte each."""
+    b200 = device.named("b200")
+    calls = stage.step_calls(PRO, Parallelism(8), b200, DECODE)
+    held = memory(PRO, Parallelism(8), b200, calls, requests=64, positions=9216)
+    experts = 61 * 384 * 3 * 7168 * 3072 / 8 * 17 / 32 / 1e9
+    assert experts < held.weights_gb < 1.07 * experts
+    row = 30 * 9216 / 4 * (584 + 68) + 31 * 72 * 584 + 61 * 128 * 584
+    assert held.caches_gb == pytest.approx(64 * row / 1e9)
+    assert held.fits
+    assert not dataclasses.replace(held, device_gb=80).fits
 
 
 @pytest.fixture
