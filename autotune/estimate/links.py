@@ -24,8 +24,9 @@ LINKS = {
     "h20": Link(450, 8, "NVIDIA's H20 datasheet: NVLink 900 GB/s in both directions"),
     **dict.fromkeys(("b200", "b300"), Link(900, 8, f"{_SPECS}: NVLink 5")),
     **dict.fromkeys(("gb200", "gb300"), Link(900, 72, f"{_SPECS}: NVLink 5, NVL72")),
-    "vr200": Link(1800, 72, "NVIDIA's Vera Rubin NVL144 announcement: NVLink 6, 3.6 TB/s in both directions"),
+    "vr200": Link(1800, 72, "NVIDIA's Vera Rubin announcement: NVLink 6, 3.6 TB/s in both directions"),
     **dict.fromkeys(("mi300x", "mi325x"), Link(448, 8, f"{_SPECS}: Infinity Fabric, full mesh")),
+    "mi455x": Link(1800, 72, "AMD's Helios announcement: 260 TB/s in both directions for 72 GPUs"),
     "mi355x": Link(538, 8, f"{_SPECS}: Infinity Fabric, full mesh"),
 }
 """By device; a device that is not here cannot be estimated on more than one GPU."""

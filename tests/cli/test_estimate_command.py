@@ -50,8 +50,10 @@ def test_json_has_ranges_and_own_price(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--concurrency", "0"], "--concurrency must list positive integers, such as 16,64; got '0'"),
+        (["--concurrency", "0"], "--concurrency must list positive integers up to 1000000, such as 16,64; got '0'"),
         (["--concurrency", "8;9"], "--concurrency must list positive integers"),
+        (["--concurrency", ","], "--concurrency must list positive integers"),
+        (["--concurrency", "\u00b2"], "--concurrency must list positive integers"),
         (["--price", "-1"], "--price must be a positive number, got -1.0"),
         (["--published", "nan"], "--published must be a positive number, got nan"),
         (["--price", "inf"], "--price must be a positive number, got inf"),
