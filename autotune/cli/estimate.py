@@ -90,7 +90,7 @@ def _concurrencies(text: str | None) -> tuple[int, ...]:
         text is not None and not parts
     ):
         raise UsageError(
-            f"--concurrency must list positive integers, up to {_MOST_REQUESTS}, such as 16,64; got {text!r}"
+            f"--concurrency must list positive integers up to {_MOST_REQUESTS}, such as 16,64; got {text!r}"
         )
     return tuple(dict.fromkeys(map(int, parts)))
 
