@@ -21,8 +21,8 @@ from autotune.errors import AutotuneError, told
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
     from autotune.tuning.session.baseline import LibraryComparison
+    from autotune.tuning.session.plan import Plan
     from autotune.tuning.session.progress import Status, Summary
-    from autotune.tuning.session.session import Plan
 
 _T = TypeVar("_T")
 
@@ -95,10 +95,13 @@ def _describe(status: Status) -> str:
 def _show(summary: Summary, reasons: int) -> None:
     """Print the session's result, what it tried, its times, and the first `reasons` reasons of failures."""
     how = summary.tier if summary.tier == "measured" else f"{summary.tier}, not measured"
-    rows = f"{summary.rows} row{'' if summary.rows == 1 else 's'} of {summary.problems}"
-    print(
-        f"{summary.kernel} on {summary.device}: {rows} written, {summary.speedup:.2f}x as fast as the default ({how})"
-    )
+    name = f"{summary.kernel} on {summary.device}"
+    if summary.up_to_date and not summary.problems:
+        print(f"{name}: up to date, {_count(summary.up_to_date)} of the same search ({how})")
+        print(f"  table     {summary.table}; --again searches again")
+        return
+    written = f"{_count(summary.rows)} of {summary.problems} written"
+    print(f"{name}: {written}, {summary.speedup:.2f}x as fast as the default ({how})")
     print(f"  table     {summary.table}")
     root = summary.table.parents[3]
     if summary.tier != "simulated" and root.resolve() != runtime.tables_root().resolve():
@@ -106,6 +109,10 @@ def _show(summary: Summary, reasons: int) -> None:
     binaries = f"{summary.compiled} compiled, {summary.from_cache} from cache, {summary.distinct_codes} differ"
     told = "" if summary.mode == "search" else f" ({_told(summary)})"
     print(f"  tried     {summary.trials} of {summary.feasible} feasible configs{told}; binaries: {binaries}")
+    if summary.up_to_date:
+        print(f"  kept      {_count(summary.up_to_date)} up to date; --again searches again")
+    if changed := ", ".join(f"{name} ({count})" for name, count in summary.changed.items() if name != "no row"):
+        print(f"  since     rows were found with another: {changed}")
     print(f"  proved    {summary.validated} config{'' if summary.validated == 1 else 's'} against the reference")
     if summary.price is not None:
         print(f"  price     {summary.price:.4f} of the speed of the free choice, for one order of reduction")
@@ -116,6 +123,10 @@ def _show(summary: Summary, reasons: int) -> None:
     if summary.compared:
         rows_us = [_compared(comparison) for comparison in summary.compared]
         show_rows(rows_us, as_json=False, title=f"us of each row, {how}; roofline: the bound")
+
+
+def _count(rows: int) -> str:
+    return f"{rows} row{'' if rows == 1 else 's'}"
 
 
 def _show_failures(summary: Summary, most: int) -> None:
@@ -158,6 +169,7 @@ def _row(summary: Summary) -> dict[str, Any]:
         "distinct codes": summary.distinct_codes,
         "validated": summary.validated,
         "rows": summary.rows,
+        **({"up to date": summary.up_to_date} if summary.up_to_date else {}),
         "default / best": round(summary.speedup, 3),
         **({"price": round(summary.price, 4)} if summary.price is not None else {}),
         **({"search": _told(summary)} if summary.mode != "search" else {}),
@@ -186,6 +198,7 @@ def _details(summary: Summary) -> dict[str, Any]:
         "seconds": {stage: round(seconds, 3) for stage, seconds in summary.seconds.items()},
         "compile CPU seconds": round(summary.compile_cpu_s, 3),
         "GPU seconds": round(summary.gpu_s, 3),
+        "changed": dict(summary.changed),
         "table": str(summary.table),
         "compared": [asdict(comparison) for comparison in summary.compared],
     }

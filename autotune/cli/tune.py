@@ -27,7 +27,7 @@ from autotune.tuning.workers.worker import Limits
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
-    from autotune.tuning.session.session import Plan
+    from autotune.tuning.session.plan import Plan
 
 
 def add(commands: Commands) -> None:
@@ -92,6 +92,11 @@ def add(commands: Commands) -> None:
         "--deterministic", action="store_true",
         help="batch-invariant: a row has the same bits in every batch; one order of reduction for all sizes, proved, "
         "and its price told; in tables of their own (default: `deterministic` under the state folder)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--again", action="store_true",
+        help="search also where the table has the result of the same search: same kernel, reference, space, model, "
+        "compilers and options; otherwise such rows stay as they are",
     )  # fmt: skip
     parser.add_argument("--retry-crashed", action="store_true", help="forget which configs hung, crashed or were wrong")
     parser.set_defaults(run=run)
@@ -161,7 +166,7 @@ def _check_all_tried(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
-    from autotune.tuning.session.session import Plan
+    from autotune.tuning.session.plan import Plan
 
     bench = benches.named(arguments.bench, device, remote=arguments.ray is not None)
     tables = arguments.tables or _tables(bench, arguments.deterministic)
@@ -180,6 +185,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         retry_crashed=arguments.retry_crashed,
         exhaustive=arguments.exhaustive,
         deterministic=arguments.deterministic,
+        again=arguments.again,
     )
 
 

@@ -38,8 +38,9 @@ from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.storage import journal
 from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.evaluator import SAMPLES
+from autotune.tuning.session.plan import Plan
 from autotune.tuning.session.progress import Progress
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.session import Session
 from autotune.tuning.validation.coverage import problems_to_prove
 from autotune.tuning.workers.worker import Job, Limits
 

@@ -36,8 +36,9 @@ from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import executors
 from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.executors import Executors, Pool, Start
+from autotune.tuning.session.plan import Plan
 from autotune.tuning.session.progress import Status
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 KERNEL, DEVICE = "gemm/fp8_block_scaled", "mi355x"

@@ -36,7 +36,8 @@ from autotune.errors import TableError
 from autotune.files import LOCK
 from autotune.table import Row, Table
 from autotune.tuning.search.stopping import Budget
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
 
 KERNEL, DEVICE = registry.load("norm/rms_norm_quant"), devices.named("h100")

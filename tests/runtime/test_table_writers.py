@@ -15,8 +15,9 @@ from autotune.errors import MachineError, TableError
 from autotune.table import Row, Table
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session.compiler import Subject
+from autotune.tuning.session.plan import Plan
 from autotune.tuning.session.prover import Proof
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.session import Session
 from autotune.tuning.session.tables import TableFile
 from autotune.tuning.workers.worker import Limits
 

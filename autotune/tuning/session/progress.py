@@ -37,6 +37,10 @@ class Summary:
     """CPU seconds of all compile workers and their assemblers."""
     gpu_s: float = 0.0
     """In which a GPU checked and timed configs, summed over GPUs."""
+    up_to_date: int = 0
+    """Problems that were not searched: their rows are the result of the same search."""
+    changed: Counter[str] = field(default_factory=Counter)
+    """By term, problems that were searched since their rows were found under others."""
     distinct_codes: int = 0
     validated: int = 0
     rows: int = 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
@@ -23,13 +22,10 @@ from autotune.tuning import space
 from autotune.tuning.cost_model import prior
 from autotune.tuning.cost_model.model import model_name
 from autotune.tuning.cost_model.prior import has_prior
-from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
-from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.search.trials import Study, journal_path, lock_path, prefix
-from autotune.tuning.session import executors
 from autotune.tuning.session.baseline import LibraryComparison
 from autotune.tuning.session.batch_invariant import OneOrder, price
 from autotune.tuning.session.compiler import Compiler, Subject
@@ -37,40 +33,17 @@ from autotune.tuning.session.crash_log import CrashLog
 from autotune.tuning.session.evaluator import Evaluator, Measurer
 from autotune.tuning.session.history import measured_by_siblings
 from autotune.tuning.session.opening import Opener
+from autotune.tuning.session.plan import Plan
 from autotune.tuning.session.progress import Progress, Status, Summary, failures, geometric_mean, reasons, searching
 from autotune.tuning.session.promotion import Promotion, check_distinct, served
 from autotune.tuning.session.prover import Prover
 from autotune.tuning.session.scheduler import Policy, Scheduler
+from autotune.tuning.session.search_terms import SearchTerms, changes, terms
 from autotune.tuning.session.selection import Searched
 from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.session.tables import TableFile, check_writable
 from autotune.tuning.validation.reduction_order import Order, describe_order
-from autotune.tuning.workers.worker import Limits, Workers
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much to try, with what, and where things lie."""
-
-    tables: Path
-    state: Path
-    budget: Budget = field(default_factory=Budget)
-    seed: int = 0
-    sampler: str = "surrogate"
-    """A name of SAMPLERS."""
-    limits: Limits = field(default_factory=Limits)
-    bench: Bench | None = None
-    """None: the session ends at the model."""
-    start: executors.Start = executors.local
-    storage: str | None = None
-    """URL of a database for trials; None: a journal file under `state`."""
-    retry_crashed: bool = False
-    exhaustive: bool = False
-    """Every feasible config is tried, however many trials the budget allows."""
-    configs: tuple[Config, ...] | None = None
-    """Nothing else is tried but the default and the incumbent."""
-    deterministic: bool = False
-    """All problems that rows may serve for one another are tuned in one order of reduction."""
+from autotune.tuning.workers.worker import Workers
 
 
 @dataclass(frozen=True)
@@ -105,6 +78,8 @@ class Session:
             self._subject, self._space, self._prior, self._stopwatch, plan.budget, plan.exhaustive, plan.configs
         )
         self._table = TableFile(path, self._subject, self._filed, plan.deterministic)
+        self._terms: SearchTerms | None = None
+        self._searched_whole = True
         tier = plan.bench.tier if plan.bench else "modeled"
         self.summary = Summary(kernel.name, device.name, path, tier=tier, mode=self._opener.mode)
 
@@ -131,10 +106,30 @@ class Session:
             if self._plan.retry_crashed:
                 self._crash_log.forget()
             old = self._table.load()
+            left = self._left(problems, old)
+            if not left:
+                return
             trials = storage.database(self._plan.storage) if self._plan.storage else storage.journal(here)
             with storage.alone(trials, f"{self._kernel.name} on {self._filed}"):
-                made = self._tune(problems, old, trials)
+                made = self._tune(left, old, trials)
             self._table.save(old, made, self.summary.rows, self._plan.state)
+
+    def _left(self, problems: Mapping[Problem, int], old: Table) -> Mapping[Problem, int]:
+        """Return the problems whose rows in `old` are not the result of the search that is asked for."""
+        plan = self._plan
+        if plan.bench is not None:
+            return problems
+        self._terms = terms(self._subject, self._space, self._opener, plan, next(iter(problems)))
+        if plan.again or plan.retry_crashed or not self._table.is_of_today(old):
+            return problems
+        sound, _ = row_check.whole(old.rows, self._kernel, self._device)
+        found = changes(self._terms, sound, problems, self._device)
+        self.summary.changed = Counter(name for names in found.values() for name in names)
+        if plan.deterministic and any(found.values()):
+            return problems  # one order of reduction is chosen for all of them
+        left = {problem: weight for problem, weight in problems.items() if found[problem]}
+        self.summary.up_to_date = len(problems) - len(left)
+        return left
 
     def _tune(self, problems: Mapping[Problem, int], old: Table, trials: BaseStorage) -> Table:
         plan = self._plan
@@ -220,6 +215,7 @@ class Session:
         policy = Policy(open_, self._opener.left, self._plan.budget.out_of_time, told)
         with self._stopwatch.stage("search"):
             searches = Scheduler(evaluator, policy, self._plan.limits.processes).run(problems)
+        self._searched_whole &= not self._plan.budget.out_of_time()
         self._count(searches, evaluator.compiler)
         return searches
 
@@ -252,6 +248,8 @@ class Session:
             if self._prior != prior.PATH and has_prior(self._kernel, searched[0].problem, self._device):
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
+            if self._terms is not None and self._searched_whole:
+                rows = [self._terms.stamped(row) for row in rows]
             if self._opener.tries_all:
                 rows = [replace(row, evidence={**row.evidence, "search": self._opener.mode}) for row in rows]
             rows = finish(rows, prover) if finish else rows

@@ -52,6 +52,10 @@ class TableFile:
             raise UsageError(f"{self.path}: is {is_}; rows tuned {isnt} cannot join it: name other tables by --tables")
         return found
 
+    def is_of_today(self, table: Table) -> bool:
+        """True if all rows are of today's kernel, and proved under today's reference."""
+        return (table.source, table.proof) == (self.subject.identity.kernel, self.subject.identity.proof)
+
     def merged(self, old: Table, rows: Sequence[Row], prover: Prover) -> tuple[Table, int]:
         """The old table with new rows, and how many old ones went that today's kernel or reference refuses.
 

@@ -20,7 +20,8 @@ from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.trials import Study
 from autotune.tuning.session.crash_log import Crash, CrashLog
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Job, Limits
 
 pytestmark = pytest.mark.thorough

@@ -20,7 +20,8 @@ from autotune.tuning.measurement.simulated import Faults, Modeled, Simulated, We
 from autotune.tuning.search import storage
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import executors, ray_executor
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
 
 KERNEL, DEVICE, TRIALS = "quant/fp8_group_quant", "mi355x", 24

@@ -17,7 +17,8 @@ from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import listed
 from autotune.tuning.session.executors import Executors
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
 
 KERNEL, GPU = registry.load("quant/fp8_group_quant"), device.named("mi355x")

@@ -21,7 +21,8 @@ from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session.blame import reason
 from autotune.tuning.session.executors import Executors, lane
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.process import Isolated, Lost, Start
 from autotune.tuning.workers.worker import Limits, Workers
 

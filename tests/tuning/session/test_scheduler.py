@@ -16,7 +16,8 @@ from autotune.tuning.measurement.simulated import Modeled, Simulated, Weather
 from autotune.tuning.search import trials
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session.executors import Executors
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
 
 KERNEL, DEVICE, TRIALS = "quant/fp8_group_quant", "mi355x", 12

@@ -21,7 +21,8 @@ from autotune.tuning.search import storage
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.trials import Study, Trials, journal_path, prefix, read
 from autotune.tuning.session import session as session_module
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
 
 TUNE = ["tune", "norm/rms_norm_quant", "--device", "mi355x", "--problem", "rows=64,cols=1536", "--jobs", "2"]
@@ -74,7 +75,7 @@ def test_second_session_compiles_nothing_and_writes_same_table(tables, capsys):
     first = json.loads(capsys.readouterr().out)[0]
     assert first["compiled"] > 0
     assert first["validated"] > 0
-    assert main([*TUNE, "--trials", "6", "--json"]) == 0
+    assert main([*TUNE, "--trials", "6", "--again", "--json"]) == 0
     second = json.loads(capsys.readouterr().out)[0]
     assert second["compiled"] == 0
     assert path.read_bytes() == before

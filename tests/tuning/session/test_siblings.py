@@ -8,7 +8,8 @@ from autotune.tuning.measurement.simulated import Modeled, Simulated
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.study import Search
 from autotune.tuning.session.history import measured_by_siblings
-from autotune.tuning.session.session import Plan, Session
+from autotune.tuning.session.plan import Plan
+from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
 
 
