@@ -56,21 +56,23 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from autotune.estimate.points import points
 
-    found = {each: points(model, scenario, parallelism, each, counts) for each in (device, *others)}
-    prices = {each: _price(each, arguments.price if each is device else None) for each in found}
+    estimates = {each: points(model, scenario, parallelism, each, counts) for each in (device, *others)}
+    prices = {each: _price(each, arguments.price if each is device else None) for each in estimates}
     if arguments.json:
-        print_json([_plain(each, point, prices[each], arguments.published) for each in found for point in found[each]])
+        print_json(
+            [_plain(each, point, prices[each], arguments.published) for each in estimates for point in estimates[each]]
+        )
         return 0
     title = f"{model.name}, {scenario.name}, {_split(parallelism)}"
-    for point in found[device]:
+    for point in estimates[device]:
         show_step(device, point, title)
-    rows = [summary(each, point, prices[each]) for each in found for point in found[each]]
+    rows = [summary(each, point, prices[each]) for each in estimates for point in estimates[each]]
     show_rows(rows, as_json=False, title=f"{title}; modeled, not measured")
     if arguments.published:
-        show_published(device, found[device], arguments.published)
-    show_notes(found[device], prices)
-    for each in found:
-        show_memory(each, found[each][-1])
+        show_published(device, estimates[device], arguments.published)
+    show_notes(estimates[device], prices)
+    for each in estimates:
+        show_memory(each, estimates[each][-1])
     return 0
 
 
@@ -96,9 +98,9 @@ def _concurrencies(text: str | None) -> tuple[int, ...]:
 
 
 def _price(device: Device, given: float | None) -> float | None:
-    from autotune.estimate.prices import USD_AN_HOUR
+    from autotune.estimate.prices import USD_PER_HOUR
 
-    return given or USD_AN_HOUR.get(device.name)
+    return given or USD_PER_HOUR.get(device.name)
 
 
 def _plain(device: Device, point: Point, price: float | None, published: float | None) -> dict[str, Any]:
@@ -112,8 +114,8 @@ def _plain(device: Device, point: Point, price: float | None, published: float |
         "prefill": _plain_step(point.prefill),
         "throughput": asdict(figures),
         "memory": {**asdict(point.memory), "fits": point.memory.fits},
-        "usd_a_gpu_hour": price,
-        "usd_a_million_tokens": asdict(point.usd_a_million_tokens(price)) if price else None,
+        "usd_per_gpu_hour": price,
+        "usd_per_million_tokens": asdict(point.usd_per_million_tokens(price)) if price else None,
         **more,
     }
 

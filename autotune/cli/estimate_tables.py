@@ -24,11 +24,12 @@ modeled from link figures; none was measured."""
 
 
 def show_step(device: Device, point: Point, title: str) -> None:
+    """Print a decode step by hot path, its collectives, and the sum."""
     titles = {path.number: path.title for path in HOT_PATHS}
     step = point.decode.kernels.step
     rows: list[dict[str, Any]] = [
         {
-            "hot path": titles[path.path],
+            "hot path": titles[path.number],
             "launches": path.launches,
             "default us": _span(path.default),
             "tuned us": _span(path.tuned),
@@ -58,6 +59,7 @@ def show_step(device: Device, point: Point, title: str) -> None:
 
 
 def summary(device: Device, point: Point, price: float | None) -> dict[str, Any]:
+    """Return the line of one concurrency on one device."""
     figures = point.throughput
     return {
         "device": device.name,
@@ -66,15 +68,16 @@ def summary(device: Device, point: Point, price: float | None) -> dict[str, Any]
         "step ms\ntuned": _span(point.decode.tuned, 1e-3),
         "step ms\nbound": _short(point.decode.bound_us / 1e3),
         "pre-\nfill": f"{figures.prefill_share:.0%}",
-        "tok/s/GPU": _figure(figures.tokens_a_gpu),
-        "tok/s/user": _figure(figures.tokens_a_user),
-        "$/Mtok": _figure(point.usd_a_million_tokens(price)) if price else "",
+        "tok/s/GPU": _figure(figures.tokens_per_s_per_gpu),
+        "tok/s/user": _figure(figures.tokens_per_s_per_user),
+        "$/Mtok": _figure(point.usd_per_million_tokens(price)) if price else "",
     }
 
 
-def show_published(device: Device, found: list[Point], tokens: float) -> None:
+def show_published(device: Device, points: list[Point], tokens: float) -> None:
+    """Print the decode step that `tokens` a second and GPU leaves time for, at each concurrency."""
     rows = []
-    for point in found:
+    for point in points:
         held = implied(point, tokens)
         rows.append(
             {
@@ -104,16 +107,16 @@ def implied(point: Point, tokens: float) -> Implied:
     )
 
 
-def show_notes(found: list[Point], prices: dict[Device, float | None]) -> None:
-    from autotune.estimate.prices import SOURCE, USD_AN_HOUR
+def show_notes(points: list[Point], prices: dict[Device, float | None]) -> None:
+    from autotune.estimate.prices import SOURCE, USD_PER_HOUR
 
-    prefill = found[0].prefill
+    prefill = points[0].prefill
     step = prefill.kernels.step
     print()
     print(NOTES)
     print(f"A prefill step of {step.tokens} tokens a rank takes {_span(prefill.tuned, 1e-3)} ms tuned.")
     for device, price in prices.items():
-        own = price != USD_AN_HOUR.get(device.name)
+        own = price != USD_PER_HOUR.get(device.name)
         print(
             f"An hour of {device.name}: {f'${price:g}' if price else 'unknown'}{', as given' if own and price else ''}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,6 @@ class CallTime:
     launches: int
     launch_us: float
     spread: float
-    source: str
-    """What the model's constants were fitted on."""
     unique_bytes: float
     """Bytes that cross DRAM once when the caches are ideal."""
 
@@ -47,34 +45,34 @@ def fastest(
     `warm`: operands are held by the last-level cache, as when a benchmark repeats one layer whose data fit it. In
     service other layers pass between two calls of one layer, so caches are cold.
     """
-    asked = [(problem, config) for problem, configs in candidates.items() for config in configs]
-    found = [work for problem, configs in candidates.items() for work in works(kernel, problem, configs, device)]
-    alike: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for at, (work, (_, config)) in enumerate(zip(found, asked, strict=True)):
-        # The model's constants are those of a dtype where all calls of a batch are tiles, and general ones elsewhere.
-        alike[work.dtype, "BLOCK_M" in config].append(at)
-    times: dict[int, CallTime] = {}
-    for places in alike.values():
-        some, configs = [found[at] for at in places], [asked[at][1] for at in places]
-        times |= dict(zip(places, _modeled(kernel.name, some, configs, device, warm), strict=True))
+    asked: dict[str, list[tuple[Problem, Config, Work]]] = defaultdict(list)
+    for problem, configs in candidates.items():
+        for config, work in zip(configs, works(kernel, problem, configs, device), strict=True):
+            asked[work.dtype].append((problem, config, work))
     best: dict[Problem, CallTime] = {}
-    for at, (problem, _) in enumerate(asked):
-        if problem not in best or times[at].us < best[problem].us:
-            best[problem] = times[at]
+    for calls in asked.values():
+        for (problem, _, _), time in zip(calls, _modeled(kernel.name, calls, device, warm), strict=True):
+            if problem not in best or time.us < best[problem].us:
+                best[problem] = time
     return best
 
 
 def _modeled(
-    kernel: str, found: Sequence[Work], configs: Sequence[Config], device: Device, warm: bool
-) -> list[CallTime]:
-    modeled = predict_all(side_by_side(found, configs), device, reuse_bytes=0.0 if warm else np.inf)
-    fit, shared = (modeled.spread, modeled.source), _ALIGNED.get(kernel, 0)
-    times = []
-    for at, (work, config) in enumerate(zip(found, configs, strict=True)):
+    kernel: str, calls: Sequence[tuple[Problem, Config, Work]], device: Device, warm: bool
+) -> Iterator[CallTime]:
+    batch = side_by_side([work for _, _, work in calls], [config for _, config, _ in calls])
+    modeled = predict_all(batch, device, reuse_bytes=0.0 if warm else np.inf)
+    shared = _ALIGNED.get(kernel, 0)
+    for at, (_, config, work) in enumerate(calls):
         launch_us = float(modeled.terms["launch"][at]) / work.launches
-        us = float(modeled.us[at]) - shared * launch_us
-        times.append(CallTime(config, us, work.launches - shared, launch_us, *fit, work.unique_bytes))
-    return times
+        yield CallTime(
+            config=config,
+            us=float(modeled.us[at]) - shared * launch_us,
+            launches=work.launches - shared,
+            launch_us=launch_us,
+            spread=modeled.spread,
+            unique_bytes=work.unique_bytes,
+        )
 
 
 def default_and_sample(kernel: Kernel[Any], problem: Problem, device: Device, space: Space, most: int) -> list[Config]:

@@ -56,7 +56,7 @@ def collective_times(model: Model, parallelism: Parallelism, step: Step, device:
     if ranks == 1:
         return ()
     joined = link(device, ranks)
-    return tuple(_timed(found, joined) for found in collectives(model, parallelism, step))
+    return tuple(_timed(each, joined) for each in collectives(model, parallelism, step))
 
 
 def collectives(model: Model, parallelism: Parallelism, step: Step) -> Iterator[Collective]:

@@ -38,10 +38,10 @@ def link(device: Device, ranks: int) -> Link:
         raise UsageError(
             f"{device.name}: no figure of its links, which {ranks} ranks need; known: {', '.join(LINKS)}; give --tp 1"
         )
-    found = LINKS[device.name]
-    if ranks > found.gpus:
+    joined = LINKS[device.name]
+    if ranks > joined.gpus:
         raise UsageError(
-            f"{device.name}: links join at most {found.gpus} GPUs, got {ranks} ranks; give --tp and --ep of at most "
-            f"{found.gpus}, as the network between domains is not modeled"
+            f"{device.name}: links join at most {joined.gpus} GPUs, got {ranks} ranks; give --tp and --ep of at most "
+            f"{joined.gpus}, as the network between domains is not modeled"
         )
-    return found
+    return joined

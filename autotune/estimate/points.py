@@ -9,7 +9,7 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.estimate.collectives import CollectiveTime, collective_times
 from autotune.estimate.memory import Memory, memory
-from autotune.estimate.prices import usd_a_million_tokens
+from autotune.estimate.prices import usd_per_million_tokens
 from autotune.estimate.step_times import StepEstimate, step_calls, step_times
 from autotune.estimate.throughput import Interval, Load, Throughput, throughput
 from autotune.estimate.time_range import TimeRange, total
@@ -56,11 +56,11 @@ class Point:
         """Figures with tuned configs."""
         return throughput(self.load, self.decode.tuned, self.prefill.tuned)
 
-    def usd_a_million_tokens(self, usd_an_hour: float) -> Interval:
+    def usd_per_million_tokens(self, usd_per_hour: float) -> Interval:
         """Return the cost of a million tokens of prompts and answers, the least where throughput is the most."""
-        tokens = self.throughput.tokens_a_gpu
+        tokens = self.throughput.tokens_per_s_per_gpu
         least, value, most = (
-            usd_a_million_tokens(usd_an_hour, each) for each in (tokens.most, tokens.value, tokens.least)
+            usd_per_million_tokens(usd_per_hour, each) for each in (tokens.most, tokens.value, tokens.least)
         )
         return Interval(least, value, most)
 

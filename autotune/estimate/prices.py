@@ -5,7 +5,7 @@ from __future__ import annotations
 SOURCE = "SemiAnalysis' AI Cloud TCO model for hyperscalers, read on 2026-11-30"
 """As InferenceX-app has it (GPU_SPECS.costh in packages/app/src/lib/constants.ts at 0c8d279); its posts of 2026-05-26
 quote the same for GB200 and GB300. B300 and GB300 stand there as 1.2 times B200 and GB200, for want of their own."""
-USD_AN_HOUR = {
+USD_PER_HOUR = {
     "h100": 1.30,
     "h200": 1.41,
     "b200": 1.95,
@@ -19,9 +19,9 @@ USD_AN_HOUR = {
 """By device, of one GPU. A price that you pay goes before: `--price`."""
 
 
-def usd_a_million_tokens(usd_an_hour: float, tokens_a_second: float) -> float:
-    """Return the cost of a million tokens at `tokens_a_second` of one GPU.
+def usd_per_million_tokens(usd_per_hour: float, tokens_per_s: float) -> float:
+    """Return the cost of a million tokens at `tokens_per_s` of one GPU.
 
     InferenceX's formula, price * 1e6 / (3600 * tokens a second), where tokens are those of prompts and answers.
     """
-    return usd_an_hour * 1e6 / (3600 * tokens_a_second)
+    return usd_per_hour * 1e6 / (3600 * tokens_per_s)

@@ -1,4 +1,4 @@
-"""What a published throughput implies: the step that it leaves time for, beside the step that is modeled."""
+"""The decode step that a published throughput leaves time for, beside the step that is modeled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autotune.estimate.throughput import Load
 class Implied:
     """Decode step that a throughput leaves time for, where prefill takes what is modeled."""
 
-    tokens_a_gpu: float
+    tokens_per_s_per_gpu: float
     cycle_ms: float
     """Time in which each request in flight is answered once."""
     decode_ms: float
@@ -25,14 +25,14 @@ class Implied:
 
 
 def implied(
-    tokens_a_gpu: float, load: Load, *, tuned_us: float, bound_us: float, prefill_us: float, launch_us: float
+    tokens_per_s_per_gpu: float, load: Load, *, tuned_us: float, bound_us: float, prefill_us: float, launch_us: float
 ) -> Implied:
-    """Return what `tokens_a_gpu` implies at `load`; times are of whole steps, collectives included."""
-    cycle = load.tokens / (tokens_a_gpu * load.gpus) * 1e6
+    """Return the step that `tokens_per_s_per_gpu` implies at `load`; times are of whole steps with collectives."""
+    cycle = load.tokens / (tokens_per_s_per_gpu * load.gpus) * 1e6
     decode = (cycle - load.prefill_steps * prefill_us) / load.output_tokens
     rest = decode - tuned_us
     return Implied(
-        tokens_a_gpu,
+        tokens_per_s_per_gpu,
         cycle / 1e3,
         decode / 1e3,
         bound_us / decode if decode > 0 else None,

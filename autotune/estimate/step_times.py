@@ -47,7 +47,7 @@ class CallEstimate:
 class PathEstimate:
     """All calls of one hot path in a step."""
 
-    path: int
+    number: int
     default: TimeRange
     tuned: TimeRange
     bound_us: float

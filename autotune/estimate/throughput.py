@@ -55,9 +55,9 @@ class Interval:
 class Throughput:
     """Figures of a load under given step times."""
 
-    tokens_a_gpu: Interval
+    tokens_per_s_per_gpu: Interval
     """Tokens of prompts and answers a second and GPU, as InferenceX counts them."""
-    tokens_a_user: Interval
+    tokens_per_s_per_user: Interval
     """Tokens a second that one request sees once its answer began: 1 / TPOT, stalls by others' prefill included."""
     prefill_share: float
     """Share of a cycle that prefill steps take, at the modeled times."""

@@ -75,9 +75,9 @@ def judged(rows: Sequence[Row]) -> list[Judged]:
 def _on_device(rows: Sequence[Row], device: Device) -> list[Judged]:
     calls: dict[module_rows.Shape, Calls] = {}
     for shape in dict.fromkeys(row.shape for row in rows):
-        found = module_rows.calls(shape, device)
         calls[shape] = [
-            (call.kernel, problem_of(call, registry.load(call.kernel), device), call.per_step) for call in found
+            (call.kernel, problem_of(call, registry.load(call.kernel), device), call.per_step)
+            for call in module_rows.calls(shape, device)
         ]
     cold = _times(_distinct(calls.values()), device)
     fitting = {
@@ -120,8 +120,8 @@ def _warm(problems: Mapping[str, Sequence[Problem]], cold: Times, device: Device
     times: Times = {}
     for name, own in problems.items():
         candidates = {problem: [cold[name, problem].config] for problem in own}
-        found = fastest(registry.load(name), candidates, device, warm=True)
-        times |= {(name, problem): time for problem, time in found.items()}
+        rewarmed = fastest(registry.load(name), candidates, device, warm=True)
+        times |= {(name, problem): time for problem, time in rewarmed.items()}
     return times
 
 

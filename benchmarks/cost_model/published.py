@@ -20,8 +20,8 @@ from autotune.estimate.throughput import Interval
 @dataclass(frozen=True)
 class Published:
     concurrency: int
-    tokens_a_gpu: float
-    tokens_a_user: float
+    tokens_per_s_per_gpu: float
+    tokens_per_s_per_user: float
 
 
 MI355X = tuple(
@@ -44,25 +44,26 @@ FIRST_DATA_PARALLEL = 128
 def main() -> None:
     model, scenario = workload.models.named("deepseek-v4-pro"), workload.scenario.named("8k1k")
     headings = ("conc.", "tok/s/GPU", "estimated", "ratio", "tok/s/user", "estimated", "ratio")
-    print("{:>5} {:>9} {:>18} {:>6} {:>10} {:>18} {:>6}".format(*headings))
+    print("{:>5} {:>10} {:>18} {:>6} {:>10} {:>18} {:>6}".format(*headings))
     inside = 0
     for data_parallel in (False, True):
         asked = [each for each in MI355X if (each.concurrency >= FIRST_DATA_PARALLEL) == data_parallel]
         split = workload.Parallelism(8, 1, data_parallel)
-        found = points(model, scenario, split, devices.named("mi355x"), [each.concurrency for each in asked])
-        for published, point in zip(asked, found, strict=True):
-            gpu, user = point.throughput.tokens_a_gpu, point.throughput.tokens_a_user
-            inside += _holds(gpu, published.tokens_a_gpu) and _holds(user, published.tokens_a_user)
-            print(
-                f"{published.concurrency:5} {published.tokens_a_gpu:9.0f} {_range(gpu):>18} "
-                f"{gpu.value / published.tokens_a_gpu:6.2f} {published.tokens_a_user:10.1f} {_range(user):>18} "
-                f"{user.value / published.tokens_a_user:6.2f}"
-            )
+        estimated = points(model, scenario, split, devices.named("mi355x"), [each.concurrency for each in asked])
+        for published, point in zip(asked, estimated, strict=True):
+            gpu, user = point.throughput.tokens_per_s_per_gpu, point.throughput.tokens_per_s_per_user
+            inside += _holds(gpu, published.tokens_per_s_per_gpu) and _holds(user, published.tokens_per_s_per_user)
+            print(f"{published.concurrency:5} {_held(gpu, published.tokens_per_s_per_gpu)}", end=" ")
+            print(_held(user, published.tokens_per_s_per_user))
     print(f"both figures inside the range: {inside} of {len(MI355X)}")
 
 
 def _holds(interval: Interval, figure: float) -> bool:
     return interval.least <= figure <= interval.most
+
+
+def _held(interval: Interval, figure: float) -> str:
+    return f"{figure:10.1f} {_range(interval):>18} {interval.value / figure:6.2f}"
 
 
 def _range(interval: Interval) -> str:

@@ -40,10 +40,10 @@ def test_json_has_ranges_and_own_price(capsys):
     words = ["estimate", "--device", "b200", "--concurrency", "8", "--price", "3", "--published", "100", "--json"]
     assert main(words) == 0
     (point,) = json.loads(capsys.readouterr().out)
-    least, value, most = (point["throughput"]["tokens_a_gpu"][end] for end in ("least", "value", "most"))
+    least, value, most = (point["throughput"]["tokens_per_s_per_gpu"][end] for end in ("least", "value", "most"))
     assert least < value < most
-    assert point["usd_a_million_tokens"]["value"] == pytest.approx(3 * 1e6 / 3600 / value)
-    assert point["published"]["tokens_a_gpu"] == 100
+    assert point["usd_per_million_tokens"]["value"] == pytest.approx(3 * 1e6 / 3600 / value)
+    assert point["published"]["tokens_per_s_per_gpu"] == 100
     assert point["tier"] == "modeled"
 
 

@@ -13,7 +13,7 @@ from autotune.estimate.collectives import LATENCY_US, collective_times, collecti
 from autotune.estimate.links import LINKS
 from autotune.estimate.memory import memory
 from autotune.estimate.points import points
-from autotune.estimate.prices import USD_AN_HOUR, usd_a_million_tokens
+from autotune.estimate.prices import USD_PER_HOUR, usd_per_million_tokens
 from autotune.estimate.published import implied
 from autotune.estimate.throughput import Load, throughput
 from autotune.estimate.time_range import TimeRange, total
@@ -40,15 +40,15 @@ def test_published_costs_follow_from_published_throughput():
     tok/s/GPU that the same table has at concurrency 512. Were answers alone counted, a ninth of the tokens, both
     prices would be a ninth, which no cloud asks.
     """
-    assert round(usd_a_million_tokens(USD_AN_HOUR["gb300"], 11_474), 3) == 0.064
-    assert round(usd_a_million_tokens(2.363, 2_256.1), 3) == 0.291
-    assert round(usd_a_million_tokens(1.90, 1_814.4), 3) == 0.291
-    assert round(usd_a_million_tokens(USD_AN_HOUR["mi355x"], 2_256.1), 3) == 0.182
+    assert round(usd_per_million_tokens(USD_PER_HOUR["gb300"], 11_474), 3) == 0.064
+    assert round(usd_per_million_tokens(2.363, 2_256.1), 3) == 0.291
+    assert round(usd_per_million_tokens(1.90, 1_814.4), 3) == 0.291
+    assert round(usd_per_million_tokens(USD_PER_HOUR["mi355x"], 2_256.1), 3) == 0.182
     assert 0.291 / 9 * 3600 * 2_256.1 / 1e6 < 0.3
 
 
 def test_every_priced_device_has_record_and_links():
-    assert set(USD_AN_HOUR) <= set(LINKS) <= set(device.names())
+    assert set(USD_PER_HOUR) <= set(LINKS) <= set(device.names())
 
 
 def test_split_attention_reduces_twice_a_layer():
@@ -95,9 +95,9 @@ def test_throughput_of_load_counts_prompts_and_stalls():
     load = Load.of(SCENARIO, Parallelism(8), 4)
     figures = throughput(load, TimeRange.within(10_000, 2), TimeRange.within(256_000, 2))
     cycle_s = 1024 * 0.010 + 4 * 0.256
-    assert figures.tokens_a_gpu.value == pytest.approx(4 * 9216 / cycle_s / 8)
-    assert figures.tokens_a_gpu.least == pytest.approx(figures.tokens_a_gpu.value / 2)
-    assert figures.tokens_a_user.value == pytest.approx(1e6 / (10_000 + 3 * 256_000 / 1024))
+    assert figures.tokens_per_s_per_gpu.value == pytest.approx(4 * 9216 / cycle_s / 8)
+    assert figures.tokens_per_s_per_gpu.least == pytest.approx(figures.tokens_per_s_per_gpu.value / 2)
+    assert figures.tokens_per_s_per_user.value == pytest.approx(1e6 / (10_000 + 3 * 256_000 / 1024))
     assert figures.prefill_share == pytest.approx(4 * 0.256 / cycle_s)
 
 
@@ -109,7 +109,7 @@ def test_data_parallel_ranks_prefill_side_by_side():
 def test_published_throughput_leads_back_to_its_step():
     load = Load.of(SCENARIO, Parallelism(8), 4)
     decode, prefill = TimeRange.exact(10_000), TimeRange.exact(256_000)
-    tokens = throughput(load, decode, prefill).tokens_a_gpu.value
+    tokens = throughput(load, decode, prefill).tokens_per_s_per_gpu.value
     held = implied(tokens, load, tuned_us=8_000, bound_us=2_000, prefill_us=prefill.us, launch_us=4)
     assert held.decode_ms == pytest.approx(10)
     assert (held.of_tuned, held.of_bound) == (pytest.approx(0.8), pytest.approx(0.2))
@@ -162,7 +162,7 @@ def decode_step(tmp_path, monkeypatch):
 
 
 def test_step_has_every_call_once_and_no_draft_layers(decode_step):
-    paths = {path.path: path for path in decode_step.paths}
+    paths = {path.number: path for path in decode_step.paths}
     assert sum(count for _, count in paths[13].tiers) == 61
     assert sum(count for _, count in paths[20].tiers) == 3 * 61
     assert {tier for path in decode_step.paths for tier, _ in path.tiers} == {"no row"}
@@ -184,5 +184,5 @@ def test_only_measured_row_of_very_problem_counts_with_its_time(how, tier, known
 
 def test_table_row_serves_and_its_tier_is_told():
     (step,) = stage.step_times(PRO, Parallelism(8), device.named("mi355x"), [dataclasses.replace(DECODE, tokens=64)])
-    norms = next(path for path in step.paths if path.path == 4)
+    norms = next(path for path in step.paths if path.number == 4)
     assert dict(norms.tiers)["modeled"] == 122
