@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from autotune import device
+from autotune.errors import UsageError
 from benchmarks.cost_model import module_rows, modules
 from benchmarks.cost_model.module_rows import KERNELS, OPS, Shape
 
@@ -98,6 +99,13 @@ def test_table_names_modules_left_out(tmp_path, monkeypatch, capsys):
     assert math.isfinite(
         float(next(line for line in text.splitlines() if line.startswith("mhc_pre sglang")).split()[3])
     )
+
+
+def test_file_without_a_column_is_refused(tmp_path):
+    with lzma.open(tmp_path / module_rows.FILE, "wt") as file:
+        file.write(HEADER.replace("heads,", "") + "\n")
+    with pytest.raises(UsageError, match="lacks the columns heads; see"):
+        module_rows.load(tmp_path / module_rows.FILE)
 
 
 def test_absent_data_are_told(tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autotune.config import Scalar
 from autotune.device import Device
+from autotune.errors import UsageError
 from autotune.workload import models
 from autotune.workload.feed_forward import mixture
 from autotune.workload.model import Model
@@ -18,6 +19,10 @@ from autotune.workload.rank import GEMM, INDEX_PAGE, LINEAR, Call, Rank
 from autotune.workload.scenario import Parallelism, Step
 
 FILE = "deepseek_modules.csv.xz"
+_COLUMNS = (
+    *("gpu", "module", "engine", "model", "kernel", "gemm_dtype", "heads", "tp", "ep"),
+    *("batch", "q_len", "past", "tokens", "us"),
+)
 MOST_DECODED = 1024
 """Most tokens of a decode row where the file does not say which are: the largest batch of its decode modules."""
 LEFT_OUT = {
@@ -78,9 +83,14 @@ class Row:
 
 
 def load(path: Path) -> list[Row]:
-    """Read all rows, also those of modules that are left out."""
+    """Read all rows, also those of modules that are left out. Raises UsageError where a column is missing."""
     with lzma.open(path, "rt", newline="") as file:
-        return [_row(fields) for fields in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
+            raise UsageError(
+                f"{path}: lacks the columns {', '.join(missing)}; see the table of data in benchmarks/README"
+            )
+        return [_row(fields) for fields in reader]
 
 
 def is_left_out(row: Row) -> bool:
