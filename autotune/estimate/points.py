@@ -78,11 +78,13 @@ def points(
     asked = replace(scenario, concurrency=tuple(concurrencies), data_concurrency=tuple(concurrencies))
     every = steps(asked, parallelism)
     decoding, chunk = every[: len(concurrencies)], every[-1]
-    estimates = step_times(model, parallelism, device, list(dict.fromkeys([*decoding, chunk])))
-    kernels = {estimate.step: estimate for estimate in estimates}
+    distinct = list(dict.fromkeys([*decoding, chunk]))
+    # First, as it takes no time and may refuse.
+    collectives = {step: collective_times(model, parallelism, step, device) for step in distinct}
+    kernels = {estimate.step: estimate for estimate in step_times(model, parallelism, device, distinct)}
 
     def whole(step: Step) -> WholeStep:
-        return WholeStep(kernels[step], collective_times(model, parallelism, step, device))
+        return WholeStep(kernels[step], collectives[step])
 
     def held(step: Step) -> Memory:
         calls = step_calls(model, parallelism, device, step)
