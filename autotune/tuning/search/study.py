@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -45,6 +45,9 @@ class Search:
             param: CategoricalDistribution(values) for param, values in lists.items()
         }
         self.outcomes: dict[Config, dict[str, Any]] = {}
+        self._passed_over: set[Config] = set()
+        """Configs that the sampler chose and that were known to fail: no trials."""
+        self._enqueued: set[Config] = set()
         interrupted: list[Config] = []
         for trial in self._study.get_trials(deepcopy=False):
             config = Config(trial.params) if trial.params.keys() == lists.keys() else None
@@ -55,6 +58,8 @@ class Search:
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 if config is not None:
                     interrupted.append(config)
+            elif trial.state == TrialState.FAIL and INTERRUPTED not in trial.user_attrs and config is not None:
+                self._passed_over.add(config)
         self._queue = interrupted
         self._asked: dict[Config, Trial] = {}
         self._sources: tuple[Outcomes, ...] = ()
@@ -87,7 +92,8 @@ class Search:
         """
         sampler = self._study.sampler
         succeeded = any("us" in outcome for outcome in self.outcomes.values())
-        if not isinstance(sampler, FeasibleSetSampler) or not succeeded or len(self.outcomes) >= len(self._feasible):
+        left = len(self._feasible) - len(self.outcomes) - len(self._passed_over)
+        if not isinstance(sampler, FeasibleSetSampler) or not succeeded or left <= 0:
             return None
         return sampler.remaining_gain(self._study, share)
 
@@ -102,12 +108,16 @@ class Search:
         """
         self._sources += sources
 
-    def ask(self, count: int) -> list[Config]:
-        """Return up to `count` configs never tried before; fewer when the feasible set runs out."""
+    def ask(self, count: int, fails: Callable[[Config], bool] = lambda config: False) -> list[Config]:
+        """Return up to `count` configs never tried before; fewer when the feasible set runs out.
+
+        A config of which `fails` knows that it will fail is passed over, unless it was enqueued: it counts as a failure
+        for the sampler, and is no trial.
+        """
         self._read_sources()
         configs: list[Config] = []
         while len(configs) < count:
-            config = self._next()
+            config = self._next(fails)
             if config is None:
                 break
             configs.append(config)
@@ -120,6 +130,14 @@ class Search:
         self._study.tell(trial, outcome.get("us", math.inf))
         self.outcomes[config] = outcome
 
+    def pass_over(self, config: Config) -> bool:
+        """Let a config that was asked fail and be no trial; False, and nothing done, for one that was enqueued."""
+        if config in self._enqueued:
+            return False
+        self._study.tell(self._asked.pop(config), state=TrialState.FAIL)
+        self._passed_over.add(config)
+        return True
+
     def _read_sources(self) -> None:
         size = sum(map(len, self._sources))
         sampler = self._study.sampler
@@ -127,19 +145,22 @@ class Search:
             sampler.transfer_from([_times(outcomes) for outcomes in self._sources])
             self._transferred = size
 
-    def _next(self) -> Config | None:
+    def _next(self, fails: Callable[[Config], bool]) -> Config | None:
         while self._queue:
             config = self._queue.pop(0)
             if config in self._feasible and not self._is_tried(config):
                 self._study.enqueue_trial(dict(config))
                 self._asked[config] = self._study.ask(self._distributions)
+                self._enqueued.add(config)
                 return config
-        if len(self.outcomes) + len(self._asked) >= len(self._feasible):
-            return None
-        trial = self._study.ask(self._distributions)
-        config = Config(trial.params)
-        self._asked[config] = trial
-        return config
+        while len(self.outcomes) + len(self._asked) + len(self._passed_over) < len(self._feasible):
+            trial = self._study.ask(self._distributions)
+            config = Config(trial.params)
+            self._asked[config] = trial
+            if not fails(config):
+                return config
+            self.pass_over(config)
+        return None
 
     def _is_tried(self, config: Config) -> bool:
         return config in self.outcomes or config in self._asked

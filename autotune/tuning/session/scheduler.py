@@ -6,7 +6,7 @@ give equal searches, though searches of a session learn from one another.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -83,6 +83,8 @@ class Scheduler:
         self._lanes = [ThreadPoolExecutor(1, thread_name_prefix="measure") for _ in range(lanes)]
         self._lines: list[_Line] = []
         self._under_way: deque[_Trial] = deque()
+        self._failed: dict[Config, set[str]] = defaultdict(set)
+        """Binaries that did not compile or fit, by config: most do not depend on the number of tokens."""
         self._ready: SimpleQueue[_Line] = SimpleQueue()
 
     def run(self, problems: Iterable[Problem]) -> dict[Problem, Search]:
@@ -107,6 +109,9 @@ class Scheduler:
     def _open(self, problem: Problem) -> None:
         line = _Line(problem, self._policy.open(problem))
         self._lines.append(line)
+        for config, outcome in line.search.outcomes.items():
+            if outcome.get("failed") == "compile":  # in an earlier session
+                self._failed[config].add(self._evaluator.compiler.candidate(problem, config).binary)
         if not line.search.outcomes:
             self._ask(line)  # its first trials need to know no other search
         while not self._ready.empty():
@@ -119,7 +124,8 @@ class Scheduler:
         while self._under_way and self._under_way[0].ended:
             trial = self._under_way.popleft()
             trial.line.under_way -= 1
-            trial.line.search.tell(trial.candidate.config, trial.outcome)
+            if not self._is_known_failure(trial):
+                trial.line.search.tell(trial.candidate.config, trial.outcome)
             self._policy.told(self._searches())
             if self._lanes:
                 self._ask(trial.line)  # one more for each, so that a GPU never waits
@@ -127,6 +133,16 @@ class Scheduler:
                 # The model answers as soon as a config is compiled: each five know all fives before.
                 for line in self._lines:
                     self._ask(line)
+
+    def _is_known_failure(self, trial: _Trial) -> bool:
+        """True, and the trial passed over, where another problem was told that its binary does not compile or fit."""
+        config, binary = trial.candidate.config, trial.candidate.binary
+        if trial.outcome.get("failed") != "compile":
+            return False
+        if binary in self._failed[config] and trial.line.search.pass_over(config):
+            return True
+        self._failed[config].add(binary)
+        return False
 
     def _drop(self) -> None:
         """Whatever has not begun."""
@@ -155,11 +171,19 @@ class Scheduler:
         trial.measured = line.measured[config]
 
     def _ask(self, line: _Line) -> None:
-        """Fills up what may be under way of one problem; each begins to compile while the next is chosen."""
+        """Fills up what may be under way of one problem; each begins to compile while the next is chosen.
+
+        What is known to have failed is what was told, so that it depends on no machine.
+        """
+        compiler = self._evaluator.compiler
+
+        def fails(config: Config) -> bool:
+            return config in self._failed and compiler.candidate(line.problem, config).binary in self._failed[config]
+
         for _ in range(min(_TOGETHER, self._policy.left(line.search)) - line.under_way):
-            for config in line.search.ask(1):
-                candidate = self._evaluator.compiler.candidate(line.problem, config)
-                compiled = self._compilers.submit(self._evaluator.compiler.resources, candidate)
+            for config in line.search.ask(1, fails):
+                candidate = compiler.candidate(line.problem, config)
+                compiled = self._compilers.submit(compiler.resources, candidate)
                 trial = _Trial(line, candidate, compiled)
                 line.under_way += 1
                 line.compiling.append(trial)

@@ -77,6 +77,31 @@ def found(folder, bench):
     return {one.study.problem: one.outcomes for one in read}
 
 
+class Tight(Pool):
+    """Compilers for which most configs do not fit, at any size."""
+
+    def answer(self, task, argument):
+        if task is compile_job and argument.config["num_warps"] != 4:
+            return {"failed": "out of shared memory"}
+        return super().answer(task, argument)
+
+
+def test_config_that_did_not_fit_is_no_trial_at_other_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr("test_scheduler.Pool", Tight)
+    searched = search(tmp_path, sizes=(512, 528, 544)).values()
+    failed = [{config for config, outcome in each if "us" not in outcome} for each in searched]
+    assert [len(each) for each in searched] == [TRIALS] * 3
+    assert sum(map(len, failed)) == len(set.union(*failed)) >= 8
+
+
+def test_resumed_session_knows_what_did_not_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr("test_scheduler.Pool", Tight)
+    (first,) = search(tmp_path, sizes=(512,)).values()
+    _, second = search(tmp_path, sizes=(512, 528)).values()
+    failed = [{config for config, outcome in each if "us" not in outcome} for each in (first, second)]
+    assert failed[0] and not failed[0] & failed[1]
+
+
 def test_equal_results_give_equal_searches_whatever_ends_first(tmp_path):
     plain = search(tmp_path / "plain")
     assert {len(outcomes) for outcomes in plain.values()} == {TRIALS}
