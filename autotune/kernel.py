@@ -64,6 +64,10 @@ class Work:
     matrix units."""
     launches: int = 1
     reduction_bytes: float = 0.0
+    lane_operations_per_program: float = 0.0
+    """Conversions and exponentials of one program, outside the matrix units."""
+    loaded_bytes: tuple[float, float] | None = None
+    """Bytes of an element of A and of B as they are loaded, where the kernel widens one; None: both as `dtype` says."""
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ from autotune import device as devices
 from autotune.config import Config
 from autotune.kernel import Work
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model.call_batch import side_by_side
-from autotune.tuning.cost_model.model import constants, predict_all
-from autotune.tuning.cost_model.tile_cost import WIDTH
+from autotune.tuning.cost_model.call_batch import WIDTH, side_by_side
+from autotune.tuning.cost_model.constants import calibration
+from autotune.tuning.cost_model.model import predict_all
 from tools.data import required
 
 FILE = "aiter_configs.tar.xz"
+_UNCALIBRATED_LAUNCH_US = 4.5
 DEVICES = {("gfx942", "304"): "mi300x", ("gfx950", "256"): "mi355x"}
 _CK = re.compile(r"a8w8_blockscale_1x128x128_(\d+)x(\d+)x(\d+)x(\d+)_")
 _FLYDSL = re.compile(r"flydsl_gemm\d+_abf16.*_t(\d+)x(\d+)x(\d+)_split_k(\d+)_block_m_warp(\d)_block_n_warp(\d)")
@@ -126,19 +127,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
     required(arguments.data, FILE)
-    rows, rest = load(arguments.data), constants("*", "*")
+    rows = load(arguments.data)
     for name, dtype in sorted({(row.device, row.dtype) for row in rows}):
         device = devices.named(name)
         here = sorted((r for r in rows if (r.device, r.dtype) == (name, dtype)), key=lambda r: (r.n, r.k, r.m, r.us))
         predictions = predict_all(side_by_side([row.work() for row in here], [row.config for row in here]), device)
-        known = constants(device.arch, dtype)
+        known = calibration(device, dtype)
         modeled = (predictions.us - predictions.terms["launch"]) / known.factor
         us = np.array([row.us for row in here])
         test = np.array([row.half == 1 for row in here])
         launch, factor = fit(modeled[~test], us[~test])
         print(f"{device.arch} {dtype}: {len(here)} times, fitted on {(~test).sum()}, judged on {test.sum()}")
         for title, predicted in (
-            ("uncalibrated", rest.launch_us + modeled),
+            ("uncalibrated", _UNCALIBRATED_LAUNCH_US + modeled),
             ("calibrated", launch + factor * modeled),
         ):
             median, tenth, bias = _off(predicted[test], us[test])

@@ -13,9 +13,8 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model.call_batch import CallBatch, side_by_side
+from autotune.tuning.cost_model.call_batch import WIDTH, CallBatch, side_by_side
 from autotune.tuning.cost_model.model import Predictions, predict_all
-from autotune.tuning.cost_model.tile_cost import WIDTH
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,17 @@ def _works(problem: Moe, configs: Sequence[Config], n: int, k: int) -> list[Work
     return [known[tile] for tile in tiles]
 
 
+def gemm_calls(problem: Moe, configs: Sequence[Config]) -> tuple[CallBatch, CallBatch]:
+    """Calls of gate and up, and of down, by each config."""
+    first, second = (side_by_side(_works(problem, configs, n, k), configs) for n, k in problem.gemms)
+    return first, second
+
+
 def predicted(
     problem: Moe, configs: Sequence[Config], device: Device, repeated: bool = False
 ) -> tuple[CallBatch, Predictions]:
     """CallBatch of gate and up, and times of both GEMMs together; `repeated` at once, on the same operands."""
-    first, second = (side_by_side(_works(problem, configs, n, k), configs) for n, k in problem.gemms)
+    first, second = gemm_calls(problem, configs)
     reuse_bytes = first.unique_bytes + second.unique_bytes if repeated else np.inf
     up, down = (predict_all(calls, device, reuse_bytes=reuse_bytes) for calls in (first, second))
     terms: dict[str, Floats] = {name: up.terms[name] + down.terms[name] for name in up.terms}

@@ -21,9 +21,8 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config
 from autotune.device import Device
-from autotune.tuning.cost_model.call_batch import CallBatch, calls_of
+from autotune.tuning.cost_model.call_batch import WIDTH, CallBatch, calls_of
 from autotune.tuning.cost_model.model import Predictions, predict_all
-from autotune.tuning.cost_model.tile_cost import WIDTH
 from tools import fused_moe_shapes as moe_layers
 from tools import fused_moe_work as moe
 
@@ -80,17 +79,26 @@ class Winner:
     def space(self) -> tuple[Config, ...]:
         return space(self.family, self.device, self.dtype, self.fewest_rows)
 
+    def calls(self) -> tuple[CallBatch, ...]:
+        """Calls of the whole space, in its order: of one GEMM, or of both of fused MoE."""
+        device = devices.named(self.device)
+        if self.family == "moe":
+            return moe.gemm_calls(self._layer, self.space)
+        kernel = registry.load(KERNEL)
+        return (calls_of(kernel, kernel.problem(self.m, *self.shape, device.fp8), self.space, device),)
+
+    @property
+    def _layer(self) -> moe.Moe:
+        experts, width = self.shape
+        hidden, top_k = moe_layers.hidden_and_top_k(self.dtype, experts, width // 2)
+        return moe.Moe(self.m, experts, width, hidden, top_k, self.dtype)
+
     def predicted(self) -> tuple[CallBatch, Predictions]:
         """Predictions for the whole space, in its order, as tuners measure that repeat a call and flush no cache."""
         device = devices.named(self.device)
         if self.family == "moe":
-            experts, width = self.shape
-            hidden, top_k = moe_layers.hidden_and_top_k(self.dtype, experts, width // 2)
-            layer = moe.Moe(self.m, experts, width, hidden, top_k, self.dtype)
-            return moe.predicted(layer, self.space, device, repeated=True)
-        kernel = registry.load(KERNEL)
-        problem = kernel.problem(self.m, *self.shape, device.fp8)
-        calls = calls_of(kernel, problem, self.space, device)
+            return moe.predicted(self._layer, self.space, device, repeated=True)
+        (calls,) = self.calls()
         return calls, predict_all(calls, device, reuse_bytes=calls.unique_bytes)
 
 

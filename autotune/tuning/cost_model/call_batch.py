@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotune.config import Config, Problem, Scalar
 from autotune.device import Device
 from autotune.kernel import Kernel, Work
 from autotune.tuning.arrays import Floats
 
+WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
+"""Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
 _PARAMETERS = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
 """Config parameters that `CallBatch` reads beside the work."""
 
 
 @dataclass(frozen=True)
 class CallBatch:
-    """CallBatch on one device with one operand dtype. Each column has one number per call, in the units of `Work`."""
+    """Calls on one device with one operand dtype. Each column has one number per call, in the units of `Work`."""
 
     dtype: str
     programs: Floats
@@ -29,6 +32,10 @@ class CallBatch:
     iterations: Floats
     launches: Floats
     reduction_bytes: Floats
+    lane_operations: Floats
+    a_width: Floats
+    """Bytes of an element of A as it is loaded."""
+    b_width: Floats
     rows: Floats
     """BLOCK_M of kernels whose tiles are accumulators on the matrix units; 0 for others."""
     columns: Floats
@@ -36,6 +43,16 @@ class CallBatch:
     """BLOCK_K; 0 for kernels without."""
     warps: Floats
     stages: Floats
+
+    @property
+    def has_tiles(self) -> NDArray[np.bool_]:
+        """True of calls whose programs are BLOCK_M x BLOCK_N tiles on the matrix units, in BLOCK_K steps."""
+        return (self.rows > 0) & (self.depth > 0)
+
+    def chosen(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> CallBatch:
+        """Return the calls where `keep` is true, or at the places that it lists."""
+        columns = [column.name for column in fields(self) if column.name != "dtype"]
+        return CallBatch(self.dtype, **{name: getattr(self, name)[keep] for name in columns})
 
     @property
     def step_bytes(self) -> Floats:
@@ -55,6 +72,7 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
 
     rows, columns = of_configs("BLOCK_M", 0), of_configs("BLOCK_N", 0)
     tiled = (rows > 0) & (columns > 0) & (dtype != "fp32")
+    width = WIDTH.get(dtype, 4)
     return CallBatch(
         dtype=dtype,
         programs=of_works("programs"),
@@ -64,6 +82,9 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
         iterations=np.maximum(1.0, of_works("iterations")),
         launches=of_works("launches"),
         reduction_bytes=of_works("reduction_bytes"),
+        lane_operations=of_works("lane_operations_per_program"),
+        a_width=np.array([work.loaded_bytes[0] if work.loaded_bytes else width for work in works], float),
+        b_width=np.array([work.loaded_bytes[1] if work.loaded_bytes else width for work in works], float),
         rows=np.where(tiled, rows, 0.0),
         columns=np.where(tiled, columns, 0.0),
         depth=of_configs("BLOCK_K", 0),

@@ -10,24 +10,17 @@ import numpy as np
 from autotune.device import Device
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.call_batch import CallBatch
-from autotune.tuning.cost_model.tile_cost import FP8, SCALED, WIDTH, Tiles, tiles
+from autotune.tuning.cost_model.call_batch import WIDTH, CallBatch
+from autotune.tuning.cost_model.constants import Terms, terms
+from autotune.tuning.cost_model.tile_cost import FP8, SCALED, Tiles, tiles
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
 _SYNC_RATE = 0.4
 """Rate of mma.sync relative to warp-group instructions; alone it reaches 0.6 (Luo et al. 2024, arXiv 2402.13499)."""
 _LANES = 128
 """fp32 operations per clock and compute unit, NVIDIA and CDNA alike."""
-_LOOP_INSTRUCTIONS = 140
-"""Instructions per warp and iteration beside products and operands: addresses, scales, predicates."""
 _STAGE_CLOCKS = 100
 """Clocks to issue the loads of one pipeline stage."""
-UNIT_BYTES_PER_CLOCK = 40
-"""L2 bandwidth of one compute unit: loads of many warps reach 40 of the 64 bytes that its port is wide."""
-_SCALING = 4
-"""Operations to scale one product and add it to the accumulator."""
-_ROW_SCALING = 32
-"""Operations per row of A for its scale: each of the four lanes of a row computes an address, loads and multiplies."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +37,22 @@ class ProgramCost:
     shared_bytes_moved: Floats
     sync_clocks: Floats
     """Barriers and waits for the matrix unit, which overlap with nothing in the same program."""
+    fill_clocks: Floats
+    """Until a tile has come, once its first bytes have."""
     loads_in_flight: Floats
     """Iterations whose loads are in flight at once."""
     edge_clocks: Floats
     """Prologue, in which pipeline stages are filled one after another, and epilogue."""
 
 
-def program_cost(calls: CallBatch, device: Device, resources: Sequence[Resources | None] = ()) -> ProgramCost:
+def program_cost(
+    calls: CallBatch, device: Device, resources: Sequence[Resources | None] = (), terms_of_formula: Terms | None = None
+) -> ProgramCost:
     """Estimate the cost of programs with BLOCK_M x BLOCK_N x BLOCK_K tiles; others count their bytes and flops only.
 
     `resources` of compiled binaries replace estimates, in the order of the calls.
     """
+    given = terms_of_formula or terms(device.vendor)
     tile = tiles(calls, device)
     resident = tile.programs_per_unit
     excess = np.maximum(0, tile.registers - device.architecture.limits.thread_registers)
@@ -72,15 +70,16 @@ def program_cost(calls: CallBatch, device: Device, resources: Sequence[Resources
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
     a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
     tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
-    loads, port = np.clip(calls.stages - 1, 1.0, calls.iterations), tile_bytes / UNIT_BYTES_PER_CLOCK
+    loads, port = np.clip(calls.stages - 1, 1.0, calls.iterations), tile_bytes / given.fill_bytes_per_clock
     return ProgramCost(
         programs_per_unit=np.maximum(1.0, resident),
         tile_bytes=tile_bytes,
         # A unit has four matrix pipes, each fed by its own warps.
         matrix_clocks=calls.flops_per_program / calls.iterations * padding / a_clock * np.maximum(1, 4 / calls.warps),
-        issue_clocks=(_operations(calls, device, tile) + spilled) / _LANES,
+        issue_clocks=(_operations(calls, device, tile, given) + spilled) / _LANES,
         shared_bytes_moved=np.where(tile.tiled, tile.bytes + tile.read + 8 * spilled, 0.0),
-        sync_clocks=_sync_clocks(calls, device, tile),
+        sync_clocks=_sync_clocks(calls, device, tile, given),
+        fill_clocks=port,
         loads_in_flight=loads,
         edge_clocks=calls.rows * calls.columns / 8 + 200 + np.where(tile.tiled, loads * (_STAGE_CLOCKS + port), 0.0),
     )
@@ -106,10 +105,10 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
     return (64.0 if by_group else 16.0), rate * (_SYNC_RATE if slower else 1.0)
 
 
-def _operations(calls: CallBatch, device: Device, tile: Tiles) -> Floats:
+def _operations(calls: CallBatch, device: Device, tile: Tiles, given: Terms) -> Floats:
     """Return fp32 lane operations; scalar instructions count as a whole warp's."""
-    scaling = calls.rows * (_SCALING * calls.columns + _ROW_SCALING) if calls.dtype in SCALED else 0.0
-    loop = _LOOP_INSTRUCTIONS * tile.threads
+    scaling = calls.rows * (given.scaling * calls.columns + given.row_scaling) if calls.dtype in SCALED else 0.0
+    loop = given.loop_instructions * tile.threads
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
     else:
@@ -118,10 +117,11 @@ def _operations(calls: CallBatch, device: Device, tile: Tiles) -> Floats:
         products = calls.rows * calls.columns * calls.depth * width / 128
         by_warp = products + tile.read / 16 + (tile.read / 2 if widened else 0.0)
         tiled = scaling + loop + tile.bytes / 8 + np.where(tile.by_group, 0.0, by_warp)
-    return np.where(tile.tiled, tiled, calls.step_bytes / 2)
+    counted = given.lane_instructions * calls.lane_operations / calls.iterations
+    return np.where(tile.tiled, tiled, calls.step_bytes / 2) + counted
 
 
-def _sync_clocks(calls: CallBatch, device: Device, tile: Tiles) -> Floats:
+def _sync_clocks(calls: CallBatch, device: Device, tile: Tiles, given: Terms) -> Floats:
     """Return clocks of waits. tcgen05 leaves products in tensor memory, to be read back each time they are scaled."""
     through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype in SCALED)
-    return np.where(through_memory, 1000.0, 200.0 if device.is_amd else 60.0)
+    return np.where(through_memory, given.tensor_memory_clocks, given.sync_clocks)

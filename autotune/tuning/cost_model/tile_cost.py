@@ -15,8 +15,6 @@ from autotune.tuning.cost_model.call_batch import CallBatch
 FP8 = ("fp8", "fp8_tensor")
 SCALED = ("fp8", "fp4")
 """Operands whose products are scaled before accumulation, so that products and accumulators are both live."""
-WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
-"""Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,13 @@ def tiles(calls: CallBatch, device: Device) -> Tiles:
     tiled = (calls.rows > 0) & (calls.depth > 0)
     grouped = device.architecture.group_mma is not None
     by_group = tiled & (calls.rows >= 64) & grouped
-    width = WIDTH.get(calls.dtype, 4)
-    a, b = calls.rows * calls.depth * width, calls.columns * calls.depth * width
+    a, b = calls.rows * calls.depth * calls.a_width, calls.columns * calls.depth * calls.b_width
     of_a, of_b = _readings(calls, device, by_group)
     read = a * of_a + b * of_b
     # fp8 below 64 rows is widened to fp16 in registers.
     held = np.where(by_group, 0.0, read * (2 if grouped and calls.dtype in FP8 else 1))
     threads = calls.warps * device.warp_size
     registers = _registers(calls, device, threads, a + b, held)
-    buffers = np.where(by_group | device.architecture.direct_to_lds, calls.stages, np.maximum(1, calls.stages - 1))
     return Tiles(
         tiled=tiled,
         by_group=by_group,
@@ -57,8 +53,16 @@ def tiles(calls: CallBatch, device: Device) -> Tiles:
         bytes=a + b,
         read=read,
         registers=registers,
-        programs_per_unit=np.where(tiled, _fitting(calls, device, registers, (a + b) * buffers), 2.0),
+        programs_per_unit=np.where(tiled, _fitting(calls, device, registers, ring_bytes(calls, device)), 2.0),
     )
+
+
+def ring_bytes(calls: CallBatch, device: Device) -> Floats:
+    """Estimate shared memory that a program's pipeline holds: a buffer a stage, one less where loads wait in
+    registers."""
+    by_group = (calls.rows >= 64) & (device.architecture.group_mma is not None)
+    held = np.where(by_group | device.architecture.direct_to_lds, calls.stages, np.maximum(1, calls.stages - 1))
+    return calls.depth * (calls.rows * calls.a_width + calls.columns * calls.b_width) * held
 
 
 def _readings(calls: CallBatch, device: Device, by_group: NDArray[np.bool_]) -> tuple[Floats, Floats]:

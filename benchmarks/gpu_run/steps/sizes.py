@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.model import constants, model_name, predict
+from autotune.tuning.cost_model.constants import calibration
+from autotune.tuning.cost_model.model import model_name, predict
 from autotune.tuning.cost_model.roofline import roofline_us
 from autotune.tuning.jobs import check_job, measure_job
 from autotune.tuning.measurement.bench import Check, Measurement, Timing
@@ -48,6 +49,6 @@ def modeled(default: Default, context: Context, used: dict[str, Any] | None) -> 
         "terms": dict(prediction.terms),
         "roofline_us": roofline_us(kernel, problem, device),
         "dtype": work.dtype,
-        "factor": constants(device.arch, work.dtype).factor,
+        "factor": calibration(device, work.dtype).factor,
         "model": model_name(device),
     }
