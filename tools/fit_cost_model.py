@@ -71,7 +71,7 @@ def of_spaces(spaces: inductor_data.Spaces, weight: float) -> Target:
         return lowest[index]
 
     def loss(tried: Terms) -> float:
-        modeled = np.log(predict_all(chosen.calls, chosen.device, terms_of_formula=tried).us)
+        modeled = np.log(predict_all(chosen.calls, chosen.device, terms_of_formula=tried).us + inductor_data.EVENTS_US)
         error = by_space(huber(logs - modeled)) / by_space(np.ones(len(logs)))
         chance = np.exp((least(modeled) - modeled) / _TEMPERATURE)
         regret = by_space(chance * (logs - least(logs))) / by_space(chance)

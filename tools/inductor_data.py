@@ -25,6 +25,8 @@ from autotune.tuning.cost_model.call_batch import CallBatch
 from tools.data import required
 
 FAMILIES = ("mm", "mixed_mm", "flex_attention")
+EVENTS_US = 2.8
+"""What Inductor's benchmark sees beyond a launch in a graph: the two events that it records around a call."""
 _DTYPES = {"float16": "bf16", "bfloat16": "bf16", "float32": "fp32"}
 _BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
 

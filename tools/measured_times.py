@@ -80,7 +80,7 @@ def _of_spaces(spaces: inductor_data.Spaces) -> Times:
         spaces.device,
         spaces.calls.dtype,
         ran.us,
-        predict_all(ran.calls, ran.device).us,
+        predict_all(ran.calls, ran.device).us + inductor_data.EVENTS_US,
         np.full(len(ran.us), "inductor"),
         np.full(len(ran.us), ""),
         ran.rows,

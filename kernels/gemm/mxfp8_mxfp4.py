@@ -6,7 +6,7 @@ holds every scaled value of either exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -112,19 +112,22 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    m, n, block_n = problem.m, problem.n, config.size("BLOCK_N")
-    rows, out_bytes = min(config.size("BLOCK_M"), m), 2 if config.size("SPLIT_K") == 1 else 4
-    return split_work(
+    m, n, block_n, split = problem.m, problem.n, config.size("BLOCK_N"), config.size("SPLIT_K")
+    rows, out_bytes = min(config.size("BLOCK_M"), m), 2 if split == 1 else 4
+    # A byte and half a byte, each with an e8m0 scale a group.
+    widths, native = (1 + 1 / GROUP, 1 / 2 + 1 / GROUP), device.has_native_fp4
+    work = split_work(
         m,
         n,
         problem.k,
         config,
-        # A byte and half a byte, each with an e8m0 scale a group.
-        depth_bytes=(1 + 1 / GROUP) * rows + (1 / 2 + 1 / GROUP) * block_n,
+        depth_bytes=widths[0] * rows + widths[1] * block_n,
         tile_bytes=out_bytes * rows * min(block_n, n),
         unique_bytes=problem.bytes_moved,
-        dtype="fp8" if device.has_native_fp4 else "bf16",
+        dtype="fp8_tensor" if native else "bf16",  # scaled by the instruction itself, or widened
     )
+    widened = 0 if native else (config.size("BLOCK_M") + block_n) * problem.k / split
+    return replace(work, loaded_bytes=widths, lane_operations_per_program=widened)
 
 
 @tunable(Problem, jit=_gemm, reference=_reference, default=_default, reject=_reject, work=_work)

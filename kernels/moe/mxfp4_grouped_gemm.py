@@ -7,7 +7,7 @@ choice of the sort and the GEMM: the launcher does both. Where the arch multipli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -121,9 +121,11 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    # FP8 by FP4 runs at the FP8 rate; widened, at that of bf16.
-    dtype = "fp8" if device.has_native_fp4 else "bf16"
-    return grouped_work(problem, config, problem.bytes_moved, (1.03, 0.53), dtype)
+    # FP8 by FP4 runs at the FP8 rate, scaled by the instruction itself; widened, at that of bf16.
+    native, widths = device.has_native_fp4, (1.03, 0.53)
+    work = grouped_work(problem, config, problem.bytes_moved, widths, "fp8_tensor" if native else "bf16")
+    widened = 0 if native else (config.size("BLOCK_M") + config.size("BLOCK_N")) * problem.k
+    return replace(work, loaded_bytes=widths, lane_operations_per_program=widened)
 
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)

@@ -45,9 +45,11 @@ class CallBatch:
     stages: Floats
 
     @property
-    def has_tiles(self) -> NDArray[np.bool_]:
-        """True of calls whose programs are BLOCK_M x BLOCK_N tiles on the matrix units, in BLOCK_K steps."""
-        return (self.rows > 0) & (self.depth > 0)
+    def are_plain_tiles(self) -> bool:
+        """True if all are tiles on the matrix units whose operands are loaded as they are multiplied: what was measured
+        of others' kernels."""
+        as_loaded = (self.a_width == WIDTH.get(self.dtype)) & (self.b_width == WIDTH.get(self.dtype))
+        return bool(((self.rows > 0) & (self.depth > 0) & as_loaded).all())
 
     def chosen(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> CallBatch:
         """Return the calls where `keep` is true, or at the places that it lists."""

@@ -77,11 +77,10 @@ def terms(vendor: str) -> Terms:
 def calibration(device: Device, dtype: str) -> Calibration:
     """Return the calibration of this device and dtype, else of the nearest relation: its arch, its vendor, any.
 
-    `dtype` is that of a tile's operands, or `*` for kernels without tiles.
+    `dtype` is that of a tile's operands, or `*` for kernels unlike those measured: without tiles, or that convert one.
     """
     entries = _read()["calibration"]
-    kinds = (dtype, "*") if dtype == "*" else (dtype, "tiles", "*")
-    relations = [(name, kind) for name in (device.name, device.arch, device.vendor) for kind in kinds]
+    relations = [(name, kind) for kind in (dtype, "*") for name in (device.name, device.arch, device.vendor)]
     for name, kind in relations:
         if (entry := entries.get(name, {}).get(kind)) is not None:
             return Calibration(**entry)

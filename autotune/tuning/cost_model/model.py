@@ -111,7 +111,7 @@ def predict_all(
     nothing comes from DRAM. Caches are cold (inf) in engines and on our benches, warm for tuners that repeat one call.
     """
     given = terms_of_formula or terms(device.vendor)
-    fitted = calibration(device, calls.dtype if calls.has_tiles.all() else "*")
+    fitted = calibration(device, calls.dtype if calls.are_plain_tiles else "*")
     cost = program_cost(calls, device, resources, given)
     resident = np.minimum(cost.programs_per_unit, np.ceil(calls.programs / device.compute_units))
     per_wave = device.compute_units * resident

@@ -11,7 +11,8 @@ from autotune.config import Config
 from autotune.tuning import space
 from autotune.tuning.compilation import launch, resources
 from autotune.tuning.cost_model.call_batch import side_by_side, works
-from autotune.tuning.cost_model.model import constants, model_name, predict, predict_all
+from autotune.tuning.cost_model.constants import calibration, terms
+from autotune.tuning.cost_model.model import model_name, predict, predict_all
 from autotune.tuning.cost_model.program_cost import program_cost
 from autotune.tuning.cost_model.tile_cost import tiles
 
@@ -63,7 +64,7 @@ def test_bytes_kept_in_cache_spare_only_dram():
     kept = predict_all(calls, H100, reuse_bytes=calls.unique_bytes)[0]
     changed = {name for name, us in kept.terms if us != dict(cold.terms)[name]}
     assert changed == {"dram"} and kept.us < cold.us
-    factor = constants(H100.arch, "fp8").factor
+    factor = calibration(H100, "fp8").factor
     assert dict(kept.terms)["dram"] == pytest.approx(factor * work.unique_bytes / (H100.last_level_tb_s * 1e6))
 
 
@@ -163,13 +164,17 @@ def test_unscaled_tcgen05_sums_stay_in_tensor_memory():
     assert moved(B200, 4) == moved(B200, 8)
 
 
-@pytest.mark.parametrize("gpu", [H100, B200], ids=lambda g: g.name)  # no calibration, which is of one dtype
+@pytest.mark.parametrize("gpu", [H100, B200], ids=lambda g: g.name)
 def test_fp8_scaled_after_sum_spares_scaling(gpu):
     work, config = case(gpu, m=4096, BLOCK_M=128, BLOCK_N=128, num_warps=8)
-    by_block, after = (predict(dataclasses.replace(work, dtype=dtype), config, gpu) for dtype in ("fp8", "fp8_tensor"))
-    assert dict(after.terms)["compute"] == dict(by_block.terms)["compute"]
-    assert dict(after.terms)["issue"] < dict(by_block.terms)["issue"]
-    assert after.us < by_block.us
+
+    def before_calibration(dtype):
+        found, factor = predict(dataclasses.replace(work, dtype=dtype), config, gpu), calibration(gpu, dtype).factor
+        return {name: us / factor for name, us in found.terms} | {"all": found.us / factor}
+
+    by_block, after = before_calibration("fp8"), before_calibration("fp8_tensor")
+    assert after["compute"] == pytest.approx(by_block["compute"])
+    assert after["issue"] < by_block["issue"] and after["all"] < by_block["all"]
 
 
 @pytest.mark.parametrize("gpu", [H100, MI300X], ids=lambda g: g.name)
@@ -192,9 +197,41 @@ def test_trials_of_record_since_mended_are_of_another_model():
     assert model_name(known) != model_name(device.named("mi350x"))
 
 
-def test_constants_fall_back_to_uncalibrated_ones():
-    assert constants("gfx1250", "fp4").spread >= constants("gfx942", "fp8").spread >= 1
-    assert "not calibrated" in constants("gfx1250", "fp4").source
+def test_calibration_is_of_nearest_relation():
+    """This device, its arch, its vendor; kernels without tiles and vendors without times have the widest range."""
+    h100, twin = calibration(H100, "fp8"), calibration(dataclasses.replace(H100, name="h100_twin"), "fp8")
+    stranger = calibration(device.named("rtx_4090"), "bf16")
+    assert "this device" in h100.source and "this arch" in twin.source and "this vendor" in stranger.source
+    assert 1 <= h100.spread <= twin.spread < calibration(H100, "*").spread
+    assert calibration(MI300X, "bf16").spread == calibration(H100, "*").spread == 2
+    assert "not calibrated" in calibration(MI300X, "bf16").source
+
+
+def test_waits_of_scaled_products_are_seen():
+    """Products that are scaled one by one are waited for; a sum on the matrix units goes on."""
+    work, config = case(H100, m=64, BLOCK_M=64, BLOCK_N=64, num_warps=4)
+    given = terms("nvidia")
+    waiting = dataclasses.replace(given, scaled_chain=3 * given.scaled_chain)
+
+    def us(dtype, formula):
+        calls = side_by_side([dataclasses.replace(work, dtype=dtype)], [config])
+        return predict_all(calls, H100, terms_of_formula=formula).us[0]
+
+    assert us("fp8", waiting) > us("fp8", given)
+    assert us("fp8_tensor", waiting) == us("fp8_tensor", given)
+
+
+def test_operations_outside_matrix_units_take_time():
+    work, config = case(H100)
+    busy = dataclasses.replace(work, lane_operations_per_program=work.iterations * 128.0 * 128)
+    assert predict(busy, config, H100).us > predict(work, config, H100).us
+
+
+def test_narrow_operand_leaves_room_for_more_programs():
+    work, config = case(H100, BLOCK_M=16, BLOCK_N=128, BLOCK_K=256, num_stages=4, num_warps=4)
+    wide = dataclasses.replace(work, dtype="bf16")
+    narrow = dataclasses.replace(wide, loaded_bytes=(2, 0.5))
+    assert used_by(narrow, config, H100).programs_per_unit[0] > used_by(wide, config, H100).programs_per_unit[0]
 
 
 @pytest.mark.thorough
