@@ -157,8 +157,9 @@ def tokens_by_expert(experts: int, top_k: int, tokens: int, routing: str) -> Flo
     low, high = (1.0, max(2.0, 0.8 * tokens)) if pairs > experts else (0.01, 2.0)
     quantile = (np.arange(experts) + 0.5) / experts
     drawn = ((high**exponent - low**exponent) * quantile + low**exponent) ** (1 / exponent)
-    share = np.minimum(drawn / drawn.sum() * pairs, tokens)
-    share *= pairs / share.sum()
+    share = drawn / drawn.sum() * pairs
+    for _ in range(experts):  # what an expert has beyond every token, the others take
+        share = np.minimum(share * pairs / share.sum(), tokens)
     counts: Floats = np.floor(share)
     counts[np.argsort(counts - share)[: int(pairs - counts.sum())]] += 1
     return counts

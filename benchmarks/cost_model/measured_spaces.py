@@ -59,7 +59,8 @@ def row(spaces: Spaces, modeled: Floats, rng: np.random.Generator) -> str:
     first = np.unique(spaces.space, return_index=True)[1]
     best = np.full(spaces.space.max() + 1, np.inf)
     np.fmin.at(best, spaces.space, spaces.us)
-    library = np.exp(np.nanmean(np.log(spaces.library_us[first] / best[spaces.space[first]])))
+    beside = spaces.library_us[first] / best[spaces.space[first]]
+    library = np.exp(np.log(beside[np.isfinite(beside)]).mean()) if np.isfinite(beside).any() else np.nan
     failed, fitting = np.isnan(spaces.us), fits(spaces)
     figures = [
         f"{len(each):6}",
