@@ -108,6 +108,20 @@ def save(root, *rows, head=HEAD):
     return path
 
 
+def test_folder_merged_into_itself_is_written_in_the_present_format(tmp_path, capsys):
+    path = save(tmp_path, row(1), row(64, us=2.0))
+    present = path.read_text()
+    rows = [
+        {"problem": dict(one.problem), "config": dict(one.config), "tier": one.tier, "evidence": dict(one.evidence),
+         "toolchain": one.toolchain, "code": one.code}
+        for one in table.load(path).rows
+    ]  # fmt: skip
+    head = {"kernel": HEAD.kernel, "arch": HEAD.arch, "device": HEAD.device, "source": HEAD.source}
+    path.write_text(json.dumps({"format": 1, **head, "rows": rows}))
+    assert main(["merge", str(tmp_path), "-o", str(tmp_path)]) == 0
+    assert path.read_text() == present
+
+
 def test_the_command_joins_folders_and_what_is_there(tmp_path, capsys):
     save(tmp_path / "a", row(1), row(16, tier="measured", us=2.0))
     save(tmp_path / "b", row(16, 4, "measured", us=1.0), row(64))
