@@ -27,7 +27,7 @@ WITHIN = 0.9
 FEWEST = 200
 """Fewer times of one family, device and dtype are left out."""
 LAUNCH_US = 2.5
-"""Of a node of a graph, as the shortest modules of engines show: 3.4 us with their body on Hopper, 4.5 on Blackwell."""
+"""A node of a graph, by the shortest modules of engines: 3.4 us with their body on Hopper, 4.5 on Blackwell."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,11 +38,11 @@ class Times:
 
     device: Device
     dtype: str
-    """As the source names it."""
+    """Name in the source."""
     up: CallBatch
     down: CallBatch
     weight_bytes: Floats
-    """Of the experts that some token chose: what the next call may find in the cache."""
+    """Weights of the experts that some token chose, which the next call may find in the cache."""
     around_bytes: Floats
     floor_us: Floats
     us: Floats

@@ -26,7 +26,7 @@ from tools.data import required
 
 FAMILIES = ("mm", "mixed_mm", "flex_attention")
 EVENTS_US = 2.8
-"""What Inductor's benchmark sees beyond a launch in a graph: the two events that it records around a call."""
+"""Microseconds that Inductor's benchmark sees beyond a launch in a graph: it records two events around a call."""
 _DTYPES = {"float16": "bf16", "bfloat16": "bf16", "float32": "fp32"}
 _BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
 
@@ -38,7 +38,7 @@ class Spaces:
     family: str
     device: Device
     dtype: str
-    """As the source names it; `float32` with or without tensor cores."""
+    """Name in the source; `float32` with or without tensor cores."""
     calls: CallBatch
     us: Floats
     """Median of the repeats; NaN where the config failed."""

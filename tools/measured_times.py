@@ -33,13 +33,13 @@ class Times:
     """`mm`, `mixed_mm`, `moe` or `fp8_gemm`."""
     device: Device
     dtype: str
-    """Of the operands, as in `Work`."""
+    """Dtype of the operands, as in `Work`."""
     us: Floats
     modeled_us: Floats
     engine: NDArray[np.str_]
     """`vllm`, `sglang` or `inductor`."""
     routing: NDArray[np.str_]
-    """Of fused MoE; empty for others."""
+    """Routing of fused MoE; empty for others."""
     rows: Floats
     """Rows or tokens of the call."""
     half: NDArray[np.intp]

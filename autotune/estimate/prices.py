@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SOURCE = "SemiAnalysis' AI Cloud TCO model for hyperscalers, read on 2026-11-30"
-"""As InferenceX-app has it (GPU_SPECS.costh in packages/app/src/lib/constants.ts at 0c8d279); its posts of 2026-05-26
+"""Prices of InferenceX-app (GPU_SPECS.costh in packages/app/src/lib/constants.ts at 0c8d279); its posts of 2026-05-26
 quote the same for GB200 and GB300. B300 and GB300 stand there as 1.2 times B200 and GB200, for want of their own."""
 USD_PER_HOUR = {
     "h100": 1.30,

@@ -7,9 +7,9 @@ copied tables dropped, GROUP_M merged, configs that do not fit left out. A rank 
 `occupancy and waves` is the heuristic to beat, and NVIDIA's nvMatmulHeuristics is beside it where that is installed and
 knows the GPU (GEMM only, no block scales).
 The prior is trained on one half of the shapes of all kernels and judged on the other, or on all devices but the one
-judged and its twins. The model's constants were chosen on winners of the first half of the shapes only, GEMM and fused
-MoE, but for two that were settled with the ranks of both halves in view: which share of each term stays visible, and
-when a cache keeps operands. `the other half of the shapes` is otherwise unseen.
+judged and its twins. The model's constants of NVIDIA GPUs were fitted on measured times, and on winners of the
+first half of the shapes; among fits, one was chosen with the ranks of both halves in view. Those of AMD GPUs are of
+the first half, but for the shares of each term.
 Printed with the ceiling that winners' own noise sets: how often two tunings of one problem agree.
 """
 
