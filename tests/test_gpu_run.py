@@ -159,7 +159,7 @@ def test_page_of_measured_lines_corrects_record_and_model(tmp_path):
     assert "+tb_s = 4 " in page
     assert "+l2_mb = 60" in page
     assert 'tb_s = "measured: ' in page
-    assert "[sm_90.fp8]\nlaunch_us = 5.0\nfactor = 2.00\n" in page
+    assert "[calibration.h200.fp8]\nlaunch_us = 5.0\nfactor = 2.00\n" in page
     assert "| validate | 2 | 3 of 9 are wrong | moe/router a |" in page
     assert "The record of sm_90 says Accumulation(bits=13, terms=32)" in page
     assert "| 64 | 13 | 32 |" in page

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model.constants import calibration
 from tools.measured_times import Times, load
 
 WITHIN = 0.9
@@ -44,8 +43,7 @@ class Ratios:
 
 def ratios(times: Times) -> Ratios:
     """Take the calibration out of the model's time, and split the shapes."""
-    factor = calibration(times.device, times.dtype).factor
-    logs = times.ratio_logs + np.log(factor)
+    logs = times.ratio_logs + np.log(times.calibration.factor)
     parts = (logs[times.half == half] for half in (0, 1))
     return Ratios(times.device.arch, times.device.name, times.dtype, times.family, *parts)
 

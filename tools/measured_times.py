@@ -16,6 +16,7 @@ from autotune import device as devices
 from autotune.device import Device
 from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model.call_batch import CallBatch
+from autotune.tuning.cost_model.constants import Calibration, calibration
 from autotune.tuning.cost_model.model import predict_all
 from tools import fused_moe_times, inductor_data
 from tools.data import required
@@ -43,6 +44,8 @@ class Times:
     rows: Floats
     """Rows or tokens of the call."""
     half: NDArray[np.intp]
+    calibration: Calibration
+    """What `modeled_us` was calibrated by."""
 
     @property
     def ratio_logs(self) -> Floats:
@@ -69,8 +72,14 @@ def load(data: Path) -> Iterator[Times]:
             times.routing,
             times.tokens,
             times.half,
+            applied(times.up, times.device),
         )
     yield _gemm(data)
+
+
+def applied(calls: CallBatch, device: Device) -> Calibration:
+    """Return the calibration that `predict_all` applies to these calls."""
+    return calibration(device, calls.dtype if calls.are_plain_tiles else "*")
 
 
 def _of_spaces(spaces: inductor_data.Spaces) -> Times:
@@ -85,6 +94,7 @@ def _of_spaces(spaces: inductor_data.Spaces) -> Times:
         np.full(len(ran.us), ""),
         ran.rows,
         ran.half,
+        applied(ran.calls, ran.device),
     )
 
 
@@ -129,4 +139,5 @@ def _gemm(data: Path) -> Times:
         np.full(len(rows), ""),
         m,
         np.array([zlib.crc32(f"{row['n']},{row['k']}".encode()) % 2 for row in rows]),
+        applied(calls, device),
     )

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.tuning.arrays import Floats
-from autotune.tuning.cost_model.constants import calibration
 from tools.calibrate_cost_model import middle, ratios
 from tools.measured_times import Times, load
 
@@ -55,7 +54,7 @@ def lines(times: Times) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def show(every: Sequence[Times]) -> None:
     print(_HEAD)
     for times in every:
-        spread = calibration(times.device, times.dtype).spread
+        spread = times.calibration.spread
         for title, part in lines(times):
             if part.any():
                 name = f"{times.family} {times.device.name} {times.dtype}, {title}"

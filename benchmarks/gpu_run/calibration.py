@@ -29,10 +29,10 @@ class Calibration:
     fitted_on: int
     judged_on: int
 
-    def toml(self, arch: str, source: str) -> str:
+    def toml(self, device: str, source: str) -> str:
         judged = f"9 of 10 of {self.judged_on} times of other kernels within x{self.spread:.2f}"
         return (
-            f"[{arch}.{self.dtype}]\nlaunch_us = {self.launch_us:.1f}\nfactor = {self.factor:.2f}\n"
+            f"[calibration.{device}.{self.dtype}]\nlaunch_us = {self.launch_us:.1f}\nfactor = {self.factor:.2f}\n"
             f'spread = {self.spread:.2f}\nsource = "{source}: fitted on {self.fitted_on} times, {judged}"\n'
         )
 

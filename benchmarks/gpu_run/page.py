@@ -206,7 +206,7 @@ def _calibrations(results: Results) -> str:
     if not results.is_measured:
         source = f"REHEARSAL on bench {results.bench}, not to be applied"
     parts: Iterator[str] = (
-        fact.toml(device.arch, source) if isinstance(fact, Calibration) else f"# {fact}\n"
+        fact.toml(device.name, source) if isinstance(fact, Calibration) else f"# {fact}\n"
         for fact in calibrations(results)
     )
     text = "\n".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.constants import calibration
+from autotune.tuning.cost_model.call_batch import side_by_side
 from autotune.tuning.cost_model.model import model_name, predict
 from autotune.tuning.cost_model.roofline import roofline_us
 from autotune.tuning.jobs import check_job, measure_job
@@ -13,6 +13,7 @@ from autotune.tuning.measurement.bench import Check, Measurement, Timing
 from benchmarks.gpu_run import lines
 from benchmarks.gpu_run.asking import Default, ask, defaults, lane, model_sizes
 from benchmarks.gpu_run.context import Context
+from tools.measured_times import applied
 
 _SAMPLES = 10
 
@@ -49,6 +50,6 @@ def modeled(default: Default, context: Context, used: dict[str, Any] | None) -> 
         "terms": dict(prediction.terms),
         "roofline_us": roofline_us(kernel, problem, device),
         "dtype": work.dtype,
-        "factor": calibration(device, work.dtype).factor,
+        "factor": applied(side_by_side([work], [config]), device).factor,
         "model": model_name(device),
     }
