@@ -118,6 +118,7 @@ def _row(comparison: Comparison, call: CheckedCall, build: Build) -> Row:
         "repaired": str(comparison.worst),
         "replaces": dict(comparison.served.call.config),
         "finalists": [dict(other.config) for other in finalists(comparison.served) if other.config != call.config],
+        **build.resources.evidence,
     }
     old = comparison.served.row
     return Row(old.problem, call.config, "modeled", evidence, build.toolchain, build.resources.code, old.serves)

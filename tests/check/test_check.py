@@ -352,7 +352,7 @@ def test_fix_uses_known_rows_and_leaves_passing_tables(tables, capsys):
     assert first == before.rows[0]
     assert all(row.config != old.config for row, old in zip(others, before.rows[1:], strict=True))
     assert all(row.config.size("num_warps") in (1, 2, 4, 8) and row.evidence["proved_on"] for row in others)
-    assert all(row.evidence["repaired"] for row in others)
+    assert all(row.evidence["repaired"] and row.evidence["spills"] == 0 for row in others)
     capsys.readouterr()
     assert main(["check", "--json", "--jobs", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"] == {"same": 3}

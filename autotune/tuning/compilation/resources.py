@@ -43,6 +43,11 @@ class Resources:
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "matrix_instructions": dict(self.matrix_instructions)}
 
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Spills and names of the matrix instructions, which a row keeps of the binary that was proved."""
+        return {"spills": self.spills, "matrix": [name for name, _ in self.matrix_instructions]}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Resources:
         return cls(**{**data, "matrix_instructions": tuple(data["matrix_instructions"].items())})

@@ -15,6 +15,7 @@ from autotune.config import Config, Key, Problem, describe, key, resized
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.table import Row
+from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.measurement.bench import Timing
 from autotune.tuning.measurement.race import GainInterval, RaceResult
 from autotune.tuning.session.baseline import against_library
@@ -154,6 +155,7 @@ class Promotion:
         evidence |= {"trials": len(search.outcomes), "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(search.problem)}
         evidence |= {"finalists": finalists(search, won.config)}
+        evidence |= Resources.from_json(outcome["resources"]).evidence
         serves: tuple[tuple[str, int, int], ...] = ()
         if span is not None:
             serves = ((name, span.low, span.high),)

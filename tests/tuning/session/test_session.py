@@ -82,6 +82,7 @@ def test_second_session_compiles_nothing_and_writes_same_table(tables, capsys):
     row = table.load(path).rows[0]
     assert row.tier == "modeled"
     assert row.evidence["modeled_speedup_over_default"] >= 1.0
+    assert (row.evidence["spills"], row.evidence["matrix"]) == (0, []), "a norm multiplies no matrices"
     kept = row.evidence["finalists"]
     assert 1 <= len(kept) <= 3
     assert all(one.keys() == row.config.keys() and Config(one) != row.config for one in kept)
