@@ -5,6 +5,7 @@ AutotuneError
 ├── DeviceError           an unknown device, or none present
 ├── ToolchainError        the Triton installed here cannot do what was asked; no config is to blame
 ├── PackageError          a package that was asked for is not installed; also an ImportError
+├── KernelError           a Python file that holds no kernel, or cannot be imported
 ├── SpaceError            a search-space YAML that cannot be read whole
 ├── TableError            a tuned table that cannot be read whole
 ├── MachineError          a disk, compiler, driver or process of this machine failed: no config is to blame
@@ -53,6 +54,10 @@ class ToolchainError(AutotuneError):
 
 class PackageError(AutotuneError, ImportError):
     section = "this-machine"
+
+
+class KernelError(AutotuneError):
+    section = "kernels-of-your-own"
 
 
 class SpaceError(AutotuneError):

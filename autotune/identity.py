@@ -1,7 +1,8 @@
 """Hashes of what a result follows from: the meaning of a kernel's code, without comments, docstrings and formatting.
 
-Code is read from the syntax tree and followed through every name: in its own module, and in other modules of the
-kernels folder. A name from elsewhere (torch, triton, the rest of this package) enters by its import path alone.
+Code is read from the syntax tree and followed through every name: in its own module, in modules of the package or
+folder that it lies in, and in this package's kernels. A name from elsewhere (torch, triton, the rest of this package)
+enters by its import path alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from autotune.errors import KernelError
+from autotune.origin import KERNELS
 
 _PACKAGE = "autotune.kernels."
 _SILENT = frozenset({"ctx", "kind", "type_comment"})
@@ -33,8 +37,15 @@ class Identity:
 def read(path: Path, launcher: str) -> Identity:
     """Return the identity of the kernel whose `@tunable` function `launcher` stands in the file at `path`."""
     module = _module(path, path.parents[1])
-    (function,) = (node for node in module.bindings[launcher] if isinstance(node, ast.FunctionDef))
-    (call,) = (node for node in function.decorator_list if isinstance(node, ast.Call) and _is_tunable(node))
+    functions = [node for node in module.bindings.get(launcher, ()) if isinstance(node, ast.FunctionDef)]
+    decorated = [(function, node) for function in functions for node in function.decorator_list]
+    calls = [(function, node) for function, node in decorated if isinstance(node, ast.Call) and _is_tunable(node)]
+    if len(calls) != 1:
+        raise KernelError(
+            f"{path}: {launcher} must stand once, at the top level of the file and under `@tunable(...)`: its code is "
+            "read there, to know when a table is stale"
+        )
+    ((function, call),) = calls
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     problem = call.args[0]
     # A launcher or rule that names the problem's class, or a base of it, does not depend on how its inputs are drawn.
@@ -70,18 +81,23 @@ def _is_unread(node: object) -> bool:
 
 
 def _is_tunable(node: object) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tunable"
+    return isinstance(node, ast.Call) and _last_name(node.func) == "tunable"
+
+
+def _last_name(node: ast.AST) -> str:
+    """`tunable` of `tunable` and of `autotune.tunable`."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 @dataclass(frozen=True)
 class _Module:
     path: Path
     root: Path
-    """The kernels folder."""
+    """The folder around its family."""
     bindings: dict[str, list[ast.stmt]]
     """Statements of the top level by each name that they bind."""
     siblings: dict[str, tuple[Path, str]]
-    """Names from other modules of the kernels folder: the module's file, and the name there ("" for all of it)."""
+    """Names from other modules that are followed: the module's file, and the name there ("" for all of it)."""
     elsewhere: dict[str, str]
     """Import path of every other imported name."""
 
@@ -147,27 +163,44 @@ def _module(path: Path, root: Path) -> _Module:
             module.elsewhere.update({(alias.asname or alias.name): alias.name for alias in statement.names})
         elif isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
-                name = alias.asname or alias.name
-                if found := _sibling(f"{statement.module}.{alias.name}", root):
+                name, imported = alias.asname or alias.name, _import_path(statement, alias.name, path)
+                if found := _sibling(imported, path, root):
                     module.siblings[name] = found
                 else:
-                    module.elsewhere[name] = f"{statement.module}.{alias.name}"
+                    module.elsewhere[name] = imported
         else:
             for name in _bound(statement):
                 module.bindings.setdefault(name, []).append(statement)
     return module
 
 
-def _sibling(imported: str, root: Path) -> tuple[Path, str] | None:
-    """The file and name behind an import path, where it lies in the kernels folder `root`."""
-    if not imported.startswith(_PACKAGE):
-        return None
-    parts = imported.removeprefix(_PACKAGE).split(".")
-    for depth, name in ((len(parts), ""), (len(parts) - 1, parts[-1])):
-        path = root.joinpath(*parts[:depth]).with_suffix(".py")
-        if depth and path.exists():
-            return path, name
+def _import_path(statement: ast.ImportFrom, name: str, path: Path) -> str:
+    """`package.module.name`; the folders of the file at `path` stand for the dots of a relative import."""
+    folders = path.parts[: len(path.parts) - statement.level] if statement.level else ()
+    package = [folders[-1]] if folders else []
+    return ".".join([*package, *filter(None, [statement.module]), name])
+
+
+def _sibling(imported: str, path: Path, root: Path) -> tuple[Path, str] | None:
+    """The file and name behind an import path, where it lies in a package around `path` or in this one's kernels."""
+    for prefix, folder in _followed(path, root):
+        if not imported.startswith(prefix):
+            continue
+        parts = imported.removeprefix(prefix).split(".")
+        for depth, name in ((len(parts), ""), (len(parts) - 1, parts[-1])):
+            file = folder.joinpath(*parts[:depth]).with_suffix(".py")
+            if depth and file.exists():
+                return file, name
     return None
+
+
+def _followed(path: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    """Beginnings of import paths whose modules are read, each with the folder where they lie."""
+    yield _PACKAGE, root
+    yield _PACKAGE, KERNELS
+    for folder in path.parents[:-1]:
+        if folder != KERNELS.parent:
+            yield f"{folder.name}.", folder
 
 
 def _bound(statement: ast.stmt) -> set[str]:

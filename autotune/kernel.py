@@ -19,6 +19,7 @@ from autotune.device import Device
 from autotune.errors import DeviceError, UsageError
 from autotune.identity import Identity
 from autotune.launcher_signature import Signature
+from autotune.origin import Origin
 from autotune.runtime import Served
 
 Arguments = Any
@@ -98,7 +99,7 @@ class Kernel(Generic[P]):
     reject: Callable[[P, Config, Device], str | None]
     """Why a config cannot run, or None. What passes is correct on that problem, perhaps slow."""
     work: Callable[[P, Config, Device], Work]
-    path: Path
+    origin: Origin
     signature: Signature
     library: Library | None = None
     any_order: bool = False
@@ -217,10 +218,15 @@ class Kernel(Generic[P]):
     def family(self) -> str:
         return self.name.rpartition("/")[0]
 
+    @property
+    def path(self) -> Path:
+        """The Python file, links resolved."""
+        return self.origin.path
+
     @cached_property
     def identity(self) -> Identity:
         """Hashes of this kernel's code, by what depends on them."""
-        return identity.read(self.path, self.path.stem)
+        return identity.read(self.path, self.origin.function)
 
     def source_hash(self) -> str:
         """Return the hash of what the compiler and the launcher see, which tables keep as `source`."""
@@ -248,15 +254,14 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     """
 
     def wrap(launch: Callable[..., Any]) -> Kernel[P]:
-        path = Path(inspect.getfile(launch)).resolve()
-        name = f"{path.parent.name}/{path.stem}"
+        origin = Origin(Path(inspect.getfile(launch)).resolve(), launch.__name__)
         signature = launcher_signature.read(launch, problem.of)  # type: ignore[attr-defined]
 
         def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
             return lambda problem, *args: function(problem, kernel.arguments(*args))
 
         kernel = Kernel(
-            name,
+            origin.name,
             problem,
             jit,
             launch,
@@ -265,7 +270,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
             default,
             reject,
             work,
-            path,
+            origin,
             signature,
             library and Library(library.name, by_name(library.prepare)),
             any_order,

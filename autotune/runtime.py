@@ -67,9 +67,13 @@ class Served:
         self.calls, self.choice, self.config, self.device = 0, choice, choice.config, device
 
 
+PACKAGED = Path(__file__).parent / "tuned_configs"
+"""The tables that came with this package."""
+
+
 def tables_root() -> Path:
     """Where tables lie: $AUTOTUNE_TABLES, else the folder that came with this package."""
-    return Path(os.environ.get("AUTOTUNE_TABLES") or Path(__file__).parent / "tuned_configs")
+    return Path(os.environ.get("AUTOTUNE_TABLES") or PACKAGED)
 
 
 class Lookup(dict[tuple[Scalar, ...], Choice]):

@@ -2,9 +2,13 @@
 and refuses in words, is skipped by name."""
 
 import os
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
+from autotune import origin, registry
 from autotune.errors import ToolchainError
 from autotune.toolchain import NEWEST, compiler_environment, release, triton_version
 
@@ -24,6 +28,19 @@ def pytest_runtest_call():
 
 def pytest_addoption(parser):
     parser.addoption("--shipped", help="folder of other projects' tables for benchmarks/serving/interchange.py")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder outside the package with the kernel `own/softmax`; what arguments made known is forgotten afterwards."""
+    folder = Path(shutil.copytree(Path(__file__).parents[1] / "examples/own_kernel", tmp_path / "own"))
+    modules = set(sys.modules)
+    yield folder
+    registry._named.clear()
+    origin._import_path.cache_clear()
+    for name in set(sys.modules) - modules:
+        if name == folder.name or name.startswith(f"{folder.name}."):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

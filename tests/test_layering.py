@@ -31,6 +31,7 @@ LAYERS = [
     {"runtime"},
     {"misses", "bundle"},
     {"inputs"},
+    {"origin"},
     {"launcher_signature", "torch_ops", "identity"},
     {"kernel"},
     {"kernels"},

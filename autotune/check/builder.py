@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autotune import registry
 from autotune.check.artifact import Build, code_of, loop_of, of_answer
 from autotune.check.call import CheckedCall, Proved
 from autotune.check.compilers import Toolchain
@@ -138,8 +137,8 @@ class Builder:
 
 def check_calls(call: CheckedCall) -> list[CheckedCall]:
     """The calls by which its config is proved: the check problems of the search space that the rules allow."""
-    if not call.kernel.path.is_relative_to(registry.KERNELS.resolve()):
-        return [call]  # a kernel of somebody else has no search space that names problems
+    if not call.kernel.origin.space.exists():
+        return [call]  # a kernel that a script holds has no search space that names problems
     problems = space.load(call.kernel, call.device).check
     allowed = [p for p in problems if call.kernel.reject(p, call.config, call.device) is None]
     return [CheckedCall(call.kernel, problem, call.config, call.device) for problem in allowed]

@@ -60,6 +60,7 @@ class CheckedCall:
             "action": action,
             "kernel": self.kernel.name,
             "path": str(self.kernel.path),
+            "launcher": self.kernel.origin.function,
             "problem": dict(key(self.problem)),
             "config": dict(self.config),
             "device": self.device.name,

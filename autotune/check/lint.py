@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from autotune import device as devices
 from autotune import registry, runtime, table
 from autotune.config import Problem, build, describe, describe_key, key
 from autotune.device import Device
-from autotune.errors import DeviceError, TableError, UsageError, did_you_mean
+from autotune.errors import DeviceError, KernelError, SpaceError, TableError, UsageError, did_you_mean
 from autotune.misses import Miss
 from autotune.table import Row, Table
 from autotune.tuning import space
@@ -29,6 +29,7 @@ KINDS = {
     "dead": "a row that the lookup can never reach",
     "shadowed": "a row whose own problem another row serves",
     "hole": "a problem that no row covers",
+    "broken": "a table of a kernel whose file or search space cannot be used",
     "stale": "a table, a row or a miss of another code of its kernel",
     "unproved": "a table whose rows were proved against another reference",
     "outside": "a row outside its search space, which no session would find again",
@@ -48,8 +49,11 @@ class Finding:
     reason: str
 
 
-def tables(root: Path) -> Iterator[Finding]:
-    """Findings in every table under `root`, by path; a table that cannot be read is one, and the next is looked at."""
+def tables(root: Path, kernels: Collection[str] | None = None) -> Iterator[Finding]:
+    """Findings in every table under `root`, by path; a table that cannot be read is one, and the next is looked at.
+
+    With `kernels`: in their tables alone.
+    """
     yield from _names(root)
     # rglob enters no linked folder, the lookup does.
     files = {*root.rglob("*"), *root.glob("*/" * (_DEPTH - 1) + "*")}
@@ -57,8 +61,12 @@ def tables(root: Path) -> Iterator[Finding]:
     if not paths:
         yield Finding("empty", str(root), "no table is here; tune, import, or name another folder")
     for path in paths:
+        if kernels is not None and _kernel_of(path) not in kernels:
+            continue
         try:
             yield from _file(path, root)
+        except (KernelError, SpaceError) as error:
+            yield Finding("broken", str(path), str(error))
         except (TableError, OSError) as error:
             yield Finding("damaged", str(path), str(error).removeprefix(f"{path}: "))
 
@@ -99,12 +107,16 @@ def _file(path: Path, root: Path) -> Iterator[Finding]:
         yield Finding("misnamed", str(path), "the lookup reads ARCH/DEVICE/FAMILY/KERNEL.json alone; move or rename it")
         return
     loaded = table.load(path)
-    arch, folder, kernel = parts[0], parts[1], "/".join(parts[2:]).removesuffix(".json")
+    arch, folder, kernel = parts[0], parts[1], _kernel_of(path)
     if not _is_device(folder):
         return  # said of the folder
     device = replace(devices.filed(folder), name=folder)  # a rehearsal is looked up under its own name
     if kernel not in registry.names():
-        yield Finding("dead", str(path), f"there is no kernel {kernel}{did_you_mean(kernel, registry.names())}")
+        near = did_you_mean(kernel, registry.names())
+        remedy = (
+            near if near.startswith("; did you mean") else "; name its file too if it is your own: autotune lint FILE"
+        )
+        yield Finding("dead", str(path), f"no kernel {kernel} is known here{remedy}")
     elif arch != device.arch:
         yield Finding("dead", str(path), f"{device.name} is {device.arch}: the lookup reads {device.arch}/")
     elif (loaded.kernel, loaded.arch, loaded.device) != (kernel, arch, folder):
@@ -114,6 +126,10 @@ def _file(path: Path, root: Path) -> Iterator[Finding]:
         yield Finding("empty", str(path), "the table has no rows: every call gets the default; tune, or remove it")
     else:
         yield from _table(registry.load(kernel), device, loaded, root)
+
+
+def _kernel_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.name.removesuffix('.json')}"
 
 
 def _table(kernel: Kernel[Any], device: Device, loaded: Table, root: Path) -> Iterator[Finding]:

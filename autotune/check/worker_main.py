@@ -117,12 +117,10 @@ def _probe() -> str:
 def _rebuilt(request: dict[str, Any]) -> tuple[Any, ...]:
     from autotune import device, registry
     from autotune.config import Config, build
+    from autotune.origin import Origin
 
-    path = Path(request["path"])
-    if path.is_relative_to(registry.KERNELS.resolve()):
-        kernel = registry.load(request["kernel"])
-    else:
-        kernel = getattr(sys.modules.get(path.stem) or _module(path.stem, path), path.stem)
+    (name,) = registry.know([Origin(Path(request["path"]), request["launcher"])])
+    kernel = registry.load(name)
     problem = build(kernel.problem, request["problem"], request["kernel"])
     return kernel, problem, Config(request["config"]), device.target(request["device"])
 

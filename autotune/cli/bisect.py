@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotune import device as devices
-from autotune import registry, runtime
+from autotune import runtime
+from autotune.cli.kernels import add_kernel, the_kernel
 from autotune.cli.output import Commands, command, parse_problem, print_json, show_rows
 from autotune.cli.progress import progress_bar
 from autotune.state import state_root
@@ -26,7 +27,7 @@ def add(commands: Commands) -> None:
         "      --good triton==3.7.1 --bad triton==3.9.0\n"
         "  autotune bisect moe/mxfp4_grouped_gemm --row ... --device b200 --good ptxas==13.0 --bad ptxas==13.5",
     )
-    parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
+    add_kernel(parser)
     parser.add_argument("--row", required=True, help="the problem, as name=value pairs; its config is what is served")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--good", required=True, metavar="SPEC", help="a release as `triton==3.7.1` or `ptxas==13.0`")
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from autotune.check.builder import Builder
     from autotune.check.call import CheckedCall
 
-    kernel, device = registry.load(arguments.kernel), devices.named(arguments.device)
+    kernel, device = the_kernel(arguments.kernel), devices.named(arguments.device)
     problem = parse_problem(kernel, arguments.row, device)
     call = CheckedCall(kernel, problem, runtime.choose(kernel, problem, device).config, device)
     releases = releases_between(arguments.good, arguments.bad)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from autotune import device as devices
 from autotune import registry, runtime
-from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.cli.kernels import FORMS, kernel_names, sound_kernels
+from autotune.cli.output import Commands, command, show_rows
 from autotune.cli.progress import progress_bar
 from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.errors import UsageError
@@ -23,7 +24,8 @@ def add(commands: Commands) -> None:
         "  autotune bundle --device mi355x --model deepseek-v4-pro --scenario 8k1k -o bundle/\n"
         "  autotune bundle verify bundle/",
     )
-    parser.add_argument("words", nargs="*", metavar="KERNEL", help="default: what the model calls; or: verify FOLDER")
+    more = "(default: what the model calls); or: verify FOLDER, with those outside this package after it"
+    parser.add_argument("words", nargs="*", metavar="KERNEL", help=f"{FORMS} {more}")
     parser.add_argument("--device", help="name of a device record")
     add_workload(parser)
     parser.add_argument("--jobs", type=int, default=Limits.processes, help="processes (default: all cores)")
@@ -35,18 +37,20 @@ def run(arguments: argparse.Namespace) -> int:
     from autotune.tuning.compilation import bundle_builder
 
     if arguments.words[:1] == ["verify"]:
-        if len(arguments.words) != 2:
-            raise UsageError("bundle verify needs one FOLDER")
+        if len(arguments.words) < 2:
+            raise UsageError("bundle verify needs a FOLDER; kernels outside this package that it holds follow it")
+        for word in arguments.words[2:]:
+            registry.named(word)
         return _verify(Path(arguments.words[1]), arguments.json)
     if not arguments.device or not arguments.output:
         raise UsageError("bundle needs --device and -o FOLDER")
     device = devices.named(arguments.device)
     problems = {}
-    for name in kernel_names(arguments.words):
-        kernel = registry.load(name)
+    kernels, broken = sound_kernels(kernel_names(arguments.words))
+    for kernel in kernels:
         called = list(workload_problems(arguments, kernel, device))
         if called or runtime.rows(kernel, device):
-            problems[name] = called
+            problems[kernel.name] = called
 
     limits = Limits(processes=arguments.jobs)
     with progress_bar(arguments) as update:
@@ -67,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     show_rows(rows, arguments.json, str(arguments.output))
     for place, why in failed.items():
         print(f"{place}: {why}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or broken else 0
 
 
 def _verify(folder: Path, as_json: bool) -> int:

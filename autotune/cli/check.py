@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from autotune import arch as archs
 from autotune import device as devices
 from autotune import runtime
-from autotune.cli.output import Commands, command, kernel_names, print_json, show_rows
+from autotune.cli.kernels import add_kernels, kernel_names, sound_kernels
+from autotune.cli.output import Commands, command, print_json, show_rows
 from autotune.cli.progress import progress_bar
 from autotune.errors import AutotuneError, UsageError
 from autotune.state import state_root
@@ -34,7 +35,7 @@ def add(commands: Commands) -> None:
         "  autotune check --baseline ptxas==13.0 --against ptxas==13.5 --arch sm_100\n"
         "  autotune check --against-env /path/to/venv --arch all",
     )
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all")
+    add_kernels(parser, "all")
     add_toolchains(parser)
     parser.add_argument(
         "--arch",
@@ -107,7 +108,8 @@ def _subjects(arguments: argparse.Namespace) -> list[ServedConfig]:
     """Rows of the tables, and with --arch what is served besides. Raises UsageError where there is nothing."""
     from autotune.check import served_rows
 
-    names = kernel_names(arguments.kernels)
+    kernels, _ = sound_kernels(kernel_names(arguments.kernels))
+    names = [kernel.name for kernel in kernels]
     archs = _archs(arguments.arch or ["all"])
     chosen = [devices.named(name).name for name in arguments.device]
     found = served_rows.of_tables(runtime.tables_root(), names, archs, chosen)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autotune import arch as archs
 from autotune import device as devices
 from autotune import registry
+from autotune.cli.kernels import add_kernel, kernel_names, sound_kernels, the_kernel
 from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
@@ -31,7 +32,7 @@ def add(commands: Commands) -> None:
         "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4\n"
         "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?",
     )
-    parser.add_argument("kernel", nargs="?", help="(default: every kernel, one row a kernel and target)")
+    add_kernel(parser, nargs="?", also=" (default: every kernel, one row a kernel and target)")
     parser.add_argument("problem", nargs="?", help="name=value pairs (default: the first of the space's `compile`)")
     parser.add_argument("--target", help=f"archs or devices, comma between, or `all` (every kernel: {_SERVED})")
     parser.add_argument("--config", default="", help="name=value pairs put over the default config")
@@ -43,14 +44,19 @@ _SERVED = ",".join(archs.SERVED)
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.kernel:
-        return _one(arguments)
+        names = kernel_names([arguments.kernel])
+        if len(names) == 1:
+            return _one(arguments)
+        if arguments.problem or arguments.config:
+            raise UsageError(f"{arguments.kernel} means {len(names)} kernels; a problem or --config goes with one")
+        return _every(names, list(_targets(arguments.target or _SERVED).values()), arguments.json)
     if arguments.config:
         raise UsageError("--config goes with a kernel: name one")
-    return _every(list(_targets(arguments.target or _SERVED).values()), arguments.json)
+    return _every(registry.names(), list(_targets(arguments.target or _SERVED).values()), arguments.json)
 
 
 def _one(arguments: argparse.Namespace) -> int:
-    kernel = registry.load(arguments.kernel)
+    kernel = the_kernel(arguments.kernel)
     targets = _targets(arguments.target or "all")
     rows: dict[str, dict[str, Any]] = {}
     jobs: dict[Job, list[str]] = {}
@@ -69,13 +75,14 @@ def _one(arguments: argparse.Namespace) -> int:
     return 1 if len(rows) == 1 and any(row["reason"] for row in rows.values()) else 0
 
 
-def _every(targets: list[Device], as_json: bool) -> int:
-    jobs = [_default_job(registry.load(name), device) for name in registry.names() for device in targets]
+def _every(names: list[str], targets: list[Device], as_json: bool) -> int:
+    kernels, broken = sound_kernels(names, targets[0])
+    jobs = [_default_job(kernel, device) for kernel in kernels for device in targets]
     with Workers(Limits(), state_root()) as workers:
         found = dict(workers.run(compile_job, jobs))
     rows = [_report(job, found[job]) for job in jobs]
     show_rows(rows, as_json, "every kernel at its default")
-    return 1 if any(row["verdict"] not in ("best", matrix.NOT_JUDGED) for row in rows) else 0
+    return 1 if broken or any(row["verdict"] not in ("best", matrix.NOT_JUDGED) for row in rows) else 0
 
 
 def _default_job(kernel: Kernel[Any], device: Device) -> Job:

@@ -7,7 +7,8 @@ import textwrap
 from typing import Any
 
 from autotune import device as devices
-from autotune import present_device, registry, runtime
+from autotune import present_device, runtime
+from autotune.cli.kernels import add_kernel, the_kernel
 from autotune.cli.output import WIDTH, Commands, command, parse_problem, show_rows
 from autotune.config import describe, values
 
@@ -22,14 +23,14 @@ def add(commands: Commands) -> None:
         "  autotune explain gemm/fp8_block_scaled m=50,n=2048,k=7168 --device mi355x",
         extra="",
     )
-    parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
+    add_kernel(parser)
     parser.add_argument("problem", help="name=value pairs joined by commas")
     parser.add_argument("--device", help="default: the GPU of this machine")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    kernel = registry.load(arguments.kernel)
+    kernel = the_kernel(arguments.kernel)
     device = devices.named(arguments.device) if arguments.device else present_device.current()
     problem = parse_problem(kernel, arguments.problem, device)
     choice = runtime.lookup(kernel, device)[values(problem)]

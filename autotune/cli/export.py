@@ -11,7 +11,8 @@ from typing import Any
 from autotune import device as devices
 from autotune import files, registry, row_check, runtime, table
 from autotune.cli.import_ import show
-from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.cli.kernels import add_kernels, kernel_names, sound_kernels
+from autotune.cli.output import Commands, command, show_rows
 from autotune.cli.storage_option import add_storage, database
 from autotune.config import describe_key
 from autotune.device import Device
@@ -37,7 +38,7 @@ def add(commands: Commands) -> None:
         "  autotune export trials --device h100 -o trials.csv                 # one row a trial; or .parquet",
     )
     parser.add_argument("format", choices=[*sorted(FORMATS), "trials"], help="whose files; or one table of trials")
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
+    add_kernels(parser, "all that have a table")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--trials", action="store_true", help="all that sessions here tried (t4, cachefile)")
@@ -120,7 +121,7 @@ def _whole(loaded: Table, device: Device) -> Table:
 def _trials(arguments: argparse.Namespace) -> list[Trials]:
     name, *rehearsal = arguments.device.split(".", 1)  # a rehearsal's trials are filed under mi355x.simulated-7
     filed = ".".join([devices.named(name).name, *rehearsal])
-    kernels, held = map(registry.load, kernel_names(arguments.kernels)), database(arguments)
+    (kernels, _), held = sound_kernels(kernel_names(arguments.kernels)), database(arguments)
     found = [one for kernel in kernels for one in trials.read(state_root(), filed, kernel, held)]
     if not found:
         rehearsed = sorted(path.name for path in (state_root() / "journal").glob(f"{filed}.*"))

@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from autotune import device as devices
-from autotune import misses, registry, runtime
+from autotune import misses, runtime
 from autotune.check import lint
+from autotune.cli.kernels import add_kernels, kernel_names, sound_kernels
 from autotune.cli.output import Commands, command, show_rows
 from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.errors import UsageError
@@ -26,6 +27,7 @@ def add(commands: Commands) -> None:
         "  autotune lint --from-misses misses.jsonl                               # and problems that serving met\n"
         "  autotune lint --engine vllm==0.33.0                                    # and what that engine would read",
     )
+    add_kernels(parser, "the tables of all that are known")
     parser.add_argument("--tables", type=Path, help="where tables lie (default: where the runtime reads them)")
     parser.add_argument("--device", help="with --model: the device whose holes are asked for")
     add_workload(parser, model=None)
@@ -40,12 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
     root = arguments.tables or runtime.tables_root()
     if not root.is_dir():
         raise UsageError(f"{root}: no folder of tables")
-    found = list(lint.tables(root))
+    names = kernel_names(arguments.kernels)
+    found = list(lint.tables(root, names if arguments.kernels else None))
     if arguments.model:
         if not arguments.device:
             raise UsageError("--model needs --device, whose holes are asked for")
         device = devices.named(arguments.device)
-        problems = {name: list(workload_problems(arguments, registry.load(name), device)) for name in registry.names()}
+        kernels, _ = sound_kernels(names, device)
+        problems = {kernel.name: list(workload_problems(arguments, kernel, device)) for kernel in kernels}
         found += lint.holes(root, device, problems)
     if arguments.from_misses:
         problems_by_device, stale = lint.missed(misses.read(arguments.from_misses))

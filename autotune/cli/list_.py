@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune import registry, runtime
+from autotune.cli.kernels import add_kernels, kernel_names, tell_broken
 from autotune.cli.output import Commands, command, print_csv, print_json, show_rows
+from autotune.errors import AutotuneError
 from autotune.tuning import kernel_facts
 from autotune.workload.hot_paths import HOT_PATHS
 
@@ -22,6 +24,7 @@ def add(commands: Commands) -> None:
         "  autotune list --hot-paths        every hot path of a forward step, by name, with its kernels\n"
         "  autotune list --wide             also the fields of a problem, and what one row may serve",
     )
+    add_kernels(parser, "all")
     parser.add_argument("--hot-paths", action="store_true", help="list hot paths instead of kernels")
     parser.add_argument("--wide", action="store_true", help="all columns, in lines as long as they must be")
     parser.add_argument("--csv", action="store_true", help="print all columns as CSV")
@@ -29,19 +32,40 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        print_json({"kernels": _kernels(), "hot_paths": _hot_paths()})
-        return 0
     complete = arguments.csv or arguments.wide
+    names, errors = _readable(kernel_names(arguments.kernels))
+    if arguments.json or (complete and not arguments.hot_paths):
+        sound, more = registry.load_all(names)
+        names, errors = [kernel.name for kernel in sound], errors + more
+    tell_broken(errors)
+    failed = int(bool(errors))
+    if arguments.json:
+        print_json({"kernels": _kernels(names), "hot_paths": _hot_paths(names)})
+        return failed
     if arguments.hot_paths:
-        rows = _hot_paths() if complete else [_brief_path(row) for row in _hot_paths()]
+        rows = _hot_paths(names) if complete else [_brief_path(row) for row in _hot_paths(names)]
     else:
-        rows = _kernels() if complete else [_brief_kernel(name) for name in registry.names()]
+        rows = _kernels(names) if complete else [_brief_kernel(name) for name in names]
     if arguments.csv:
         print_csv(rows)
     else:
         show_rows(rows, False, width=1000 if arguments.wide else None, paged=True)
-    return 0
+    return failed
+
+
+def _readable(names: Sequence[str]) -> tuple[list[str], list[AutotuneError]]:
+    """Return the kernels whose two files can be read, and what is wrong with the others. No kernel is imported."""
+    readable: list[str] = []
+    errors: list[AutotuneError] = []
+    for name in names:
+        try:
+            registry.check_file(name)
+            kernel_facts.read(name)
+        except AutotuneError as error:
+            errors.append(error)
+        else:
+            readable.append(name)
+    return readable, errors
 
 
 def _brief_kernel(name: str) -> dict[str, Any]:
@@ -59,8 +83,8 @@ def _brief_path(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"no.": row["hot path"], "hot path": row["what"], "kernels": served, "left to others": row["missing"]}
 
 
-def _kernels() -> list[dict[str, Any]]:
-    return [_kernel(name) for name in registry.names()]
+def _kernels(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [_kernel(name) for name in names]
 
 
 def _kernel(name: str) -> dict[str, Any]:
@@ -79,8 +103,8 @@ def _tables(name: str) -> list[str]:
     return sorted(path.relative_to(root).parts[1] for path in root.glob(f"*/*/{name}.json"))
 
 
-def _hot_paths() -> list[dict[str, Any]]:
-    serving = kernel_facts.by_hot_path()
+def _hot_paths(names: Sequence[str]) -> list[dict[str, Any]]:
+    serving = kernel_facts.by_hot_path(names)
     return [
         {
             "hot path": f"K{path.number}",

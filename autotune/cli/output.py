@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autotune import packages, registry
+from autotune import packages
 from autotune.config import Problem, parse
 from autotune.device import Device
 
@@ -117,13 +117,6 @@ def parse_problem(kernel: Kernel[Any], text: str, device: Device) -> Problem:
         text += f",dtype={device.fp8}"
     problem: Problem = parse(kernel.problem, text)
     return problem
-
-
-def kernel_names(given: Sequence[str]) -> list[str]:
-    """All kernels where none is named. Raises UsageError for an unknown one."""
-    for name in given:
-        registry.check(name)
-    return list(given) or registry.names()
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401

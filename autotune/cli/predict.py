@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import registry
+from autotune.cli.kernels import add_kernel, the_kernel
 from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
         "  autotune predict gemm/fp8_block_scaled m=64,n=2048,k=7168 --device b200 --compile 16\n"
         "  autotune predict attention/sparse_mla tokens=64,heads=16,keys=2048 --device h200 --count 8",
     )
-    parser.add_argument("kernel", help="such as gemm/fp8_block_scaled: see `autotune list`")
+    add_kernel(parser)
     parser.add_argument("problem", help="name=value pairs")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--top", type=int, default=10, help="configs shown (default 10)")
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1 or min(arguments.compile, arguments.count) < 0:
         given = f"{arguments.top}, {arguments.compile}, {arguments.count}"
         raise UsageError(f"--top must be positive, --compile and --count not negative, got {given}")
-    kernel, device = registry.load(arguments.kernel), devices.named(arguments.device)
+    kernel, device = the_kernel(arguments.kernel), devices.named(arguments.device)
     problem = parse_problem(kernel, arguments.problem, device)
     feasible = space.feasible(space.load(kernel, device), kernel, problem, device)
     if not feasible:

@@ -9,7 +9,8 @@ from typing import Any
 
 from autotune import device as devices
 from autotune import runtime, table
-from autotune.cli.output import WIDTH, Commands, command, kernel_names, print_csv, print_json, show_rows
+from autotune.cli.kernels import add_kernels, kernel_names
+from autotune.cli.output import WIDTH, Commands, command, print_csv, print_json, show_rows
 from autotune.config import Scalar, describe_key
 from autotune.device import Device
 from autotune.table import Row
@@ -25,7 +26,7 @@ def add(commands: Commands) -> None:
         "  autotune show --device b200 --csv > b200.csv",
         extra="",
     )
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all that have a table")
+    add_kernels(parser, "all that have a table")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--wide", action="store_true", help="a line for each row, as long as it must be")
     parser.add_argument("--csv", action="store_true", help="print CSV, one column for each kind of evidence")

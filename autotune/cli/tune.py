@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import files, misses, present_device, registry, runtime
+from autotune import files, misses, present_device, runtime
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.effort import EFFORTS, effort_help
-from autotune.cli.output import Commands, command, kernel_names, parse_problem
+from autotune.cli.kernels import add_kernels, check_place, kernel_names, sound_kernels
+from autotune.cli.output import Commands, command, parse_problem
 from autotune.cli.sessions import Asked, run_all
 from autotune.cli.workload_options import add_workload, workload_problems
 from autotune.config import Problem, build, key
@@ -43,7 +44,7 @@ def add(commands: Commands) -> None:
         "  autotune tune norm/rms_norm_quant --device h200 --problem rows=64,cols=7168 --exhaustive\n"
         "  autotune tune --device mi355x --ray auto --storage postgresql://tuner@db/trials",
     )
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: every kernel that the model calls")
+    add_kernels(parser, "every kernel that the model calls")
     parser.add_argument(
         "--device", action="append", help="name of a device record; may be repeated (default: this machine's GPU)"
     )
@@ -108,13 +109,15 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [devices.named(name) for name in arguments.device or ()] or [present_device.current_recorded()]
     if arguments.problem and arguments.from_misses:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
-    if arguments.problem and len(arguments.kernels) != 1:
+    if arguments.problem and (len(arguments.kernels) != 1 or len(names) != 1):
         raise UsageError("--problem needs exactly one KERNEL, whose fields it names")
     if arguments.from_misses:
         for stale in lint.missed(misses.read(arguments.from_misses))[1]:
             print(f"left out: {stale.place}: {stale.reason}", file=sys.stderr)
     plans = [(device, _plan(arguments, device)) for device in chosen]
-    kernels = [registry.load(name) for name in names]
+    kernels, broken = sound_kernels(names, chosen[0])
+    for _, plan in plans:
+        check_place(plan.tables, kernels, arguments.tables)
     wanted = [
         (k, device, _listing(plan, k, device, arguments.configs), _problems(k, device, arguments))
         for device, plan in plans
@@ -124,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not problems:
             asks = arguments.from_misses or arguments.model
             print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
-    return run_all([Asked(*each) for each in wanted if each[-1]], arguments)
+    return max(run_all([Asked(*each) for each in wanted if each[-1]], arguments), int(broken > 0))
 
 
 def _listing(plan: Plan, kernel: Kernel[Any], device: Device, path: Path | None) -> Plan:

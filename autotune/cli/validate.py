@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import registry, runtime
+from autotune import runtime
 from autotune.cli import benches
-from autotune.cli.output import Commands, command, kernel_names, show_rows
+from autotune.cli.kernels import add_kernels, kernel_names, sound_kernels
+from autotune.cli.output import Commands, command, show_rows
 from autotune.config import Config, build, key
 from autotune.device import Device
 from autotune.errors import UsageError
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
         "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
         "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",
     )
-    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all")
+    add_kernels(parser, "all")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--bench", metavar="BENCH", help="gpu or simulated:SEED: check there what the defaults compute")
     parser.add_argument("--rows", action="store_true", help="with --bench: the rows of the tables in their place")
@@ -45,22 +46,22 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     device = devices.named(arguments.device)
-    names = kernel_names(arguments.kernels)
+    kernels, broken = sound_kernels(kernel_names(arguments.kernels), device)
     if arguments.bench is None:
         if arguments.rows:
             raise UsageError("--rows needs --bench: without a bench the rows' configs are proved on the check problems")
-        rows = _interpreted([registry.load(name) for name in names], device)
+        rows = _interpreted(kernels, device)
     else:
         bench = benches.named(arguments.bench, device)
         if bench is None:
             raise UsageError("--bench none checks nothing: write gpu or simulated:SEED, or leave --bench out")
         chosen = _of_rows if arguments.rows else _defaults
-        rows = _checked(bench, [job for name in names for job in chosen(registry.load(name), device)])
+        rows = _checked(bench, [job for kernel in kernels for job in chosen(kernel, device)])
     rows.sort(key=lambda row: (row["kernel"], row["config"], row["problem"]))
     if not rows:
         raise UsageError(f"nothing to validate: the tables have no row of these kernels that {device.name} allows")
     show_rows(rows, arguments.json)
-    return 1 if any(row["verdict"] != "right" for row in rows) else 0
+    return 1 if broken or any(row["verdict"] != "right" for row in rows) else 0
 
 
 def _interpreted(kernels: list[Kernel[Any]], device: Device) -> list[dict[str, Any]]:

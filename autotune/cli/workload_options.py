@@ -23,7 +23,14 @@ def add_workload(parser: argparse.ArgumentParser, model: str | None = "deepseek-
 
 
 def workload_problems(arguments: argparse.Namespace, kernel: Kernel[Any], device: Device) -> dict[Problem, int]:
-    """The distinct problems of `kernel` in the chosen workload, with launches a step as weights. Raises UsageError."""
+    """The distinct problems of `kernel` in the chosen workload, with launches a step as weights. Raises UsageError.
+
+    No model here calls a kernel outside this package: its search space names its sizes, under `compile`.
+    """
+    if not kernel.origin.is_shipped:
+        from autotune.tuning import space
+
+        return dict.fromkeys(space.load(kernel, device).compile, 1)
     return workload.problems(
         kernel,
         workload.models.named(arguments.model),

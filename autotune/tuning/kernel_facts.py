@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from autotune import registry
 from autotune.config import Scalar
 from autotune.errors import SpaceError
-from autotune.tuning.space import SPACES, read_file
+from autotune.tuning.space import read_file
 from autotune.workload.hot_paths import HOT_PATHS
 
 
@@ -31,9 +31,9 @@ class KernelFacts:
     value, or first dimension, is one more."""
 
 
-def read(name: str, root: Path = SPACES) -> KernelFacts:
-    """Return the facts of the kernel `name`. Raises SpaceError."""
-    path = root / f"{name}.yaml"
+def read(name: str) -> KernelFacts:
+    """Return the facts of the kernel `name`. Raises SpaceError, and UsageError for an unknown kernel."""
+    path = registry.origin_of(name).space
     data = read_file(path)
     numbers = {path.number for path in HOT_PATHS}
     paths = data.get("hot_paths", [])
@@ -46,9 +46,9 @@ def read(name: str, root: Path = SPACES) -> KernelFacts:
     return KernelFacts(tuple(paths), reason, count, large, _mapping(data, "largest_index", (int, str), path))
 
 
-def by_hot_path(root: Path = SPACES) -> dict[int, tuple[str, ...]]:
-    """Return the names of the kernels that serve each hot path, sorted. Raises SpaceError."""
-    paths = {name: read(name, root).hot_paths for name in registry.names()}
+def by_hot_path(kernels: Iterable[str] | None = None) -> dict[int, tuple[str, ...]]:
+    """Return which of `kernels` (default: all that are known) serve each hot path, sorted. Raises SpaceError."""
+    paths = {name: read(name).hot_paths for name in (registry.names() if kernels is None else kernels)}
     return {path.number: tuple(name for name in paths if path.number in paths[name]) for path in HOT_PATHS}
 
 

@@ -19,11 +19,11 @@ from autotune.toolchain import launch_options
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
 
-SPACES = Path(__file__).parents[1] / "search_spaces"
-
 KEYS = frozenset({"params", "per_arch", "reduction", "check", "compile"}) | {
     *("hot_paths", "not_called", "count", "large", "largest_index")  # read by `kernel_facts`
 }
+
+_FORM = "docs/reference/search_spaces.md shows the form"
 
 Lists = Mapping[str, tuple[Scalar, ...]]
 
@@ -77,9 +77,12 @@ def _doubling(a: Scalar, b: Scalar) -> float:
     return abs(math.log2((a + 1) / (b + 1)))
 
 
-def load(kernel: Kernel[Any], device: Device, root: Path = SPACES) -> Space:
-    """The space of `kernel` on `device`, checked against the jit signature and the backend. Raises SpaceError."""
-    path = root / f"{kernel.name}.yaml"
+def load(kernel: Kernel[Any], device: Device, root: Path | None = None) -> Space:
+    """The space of `kernel` on `device`, checked against the jit signature and the backend. Raises SpaceError.
+
+    Its file is the one of the kernel's origin, or lies under `root` by the kernel's name.
+    """
+    path = kernel.origin.space if root is None else root / f"{kernel.name}.yaml"
     data = read_file(path)
     parts = data.get("per_arch") or {}
     _keys(parts, {"amd", "nvidia", *archs.names()}, f"{path}: per_arch")
@@ -102,8 +105,13 @@ def read_file(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML came with libyaml
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except FileNotFoundError as error:
+        raise SpaceError(f"{path}: a kernel needs this file, its search space; {_FORM}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise SpaceError(f"{path}: cannot be read as YAML ({error}); see search_spaces/ for the form") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        words = getattr(error, "problem", None) or str(error)
+        raise SpaceError(f"{place}: cannot be read as YAML ({words}); {_FORM}") from error
     _keys(data, KEYS, str(path))
     return dict(data)
 

@@ -19,6 +19,7 @@ from autotune import launcher_signature
 from autotune.config import Config
 from autotune.inputs import Draw
 from autotune.kernel import Expected, Kernel, Work, as_float64
+from autotune.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def kernel_of(jit, meant, any_order=False):
         return Work(problem.rows, problem.cols, 8 * problem.cols, problem.bytes_moved)
 
     signature = launcher_signature.read(launch, Rows.of)
-    name, path = f"own/{jit.fn.__name__}", Path(__file__)
-    parts = (name, Rows, jit, launch, reference, as_float64, default, reject, work, path, signature)
+    name, origin = f"own/{jit.fn.__name__}", Origin(Path(__file__), jit.fn.__name__)
+    parts = (name, Rows, jit, launch, reference, as_float64, default, reject, work, origin, signature)
     return Kernel(*parts, any_order=any_order)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from autotune import device, registry
 from autotune.errors import SpaceError, ToolchainError
+from autotune.origin import SPACES
 from autotune.toolchain import compilers_for
 from autotune.tuning import space
 
@@ -78,7 +79,7 @@ def test_every_space_loads_for_every_device(kernel, name):
 def test_problem_field_that_is_no_word_is_refused(tmp_path):
     path = tmp_path / "gemm/fp8_block_scaled.yaml"
     path.parent.mkdir()
-    text = (space.SPACES / "gemm/fp8_block_scaled.yaml").read_text()
+    text = (SPACES / "gemm/fp8_block_scaled.yaml").read_text()
     path.write_text(text.replace("check:", "check:\n  - {0: true, m: 1, n: 256, k: 256}", 1))
     with pytest.raises(SpaceError, match="unknown problem field 0"):
         space.load(registry.load("gemm/fp8_block_scaled"), device.named("mi355x"), tmp_path)

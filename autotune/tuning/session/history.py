@@ -58,7 +58,7 @@ def measured(state: Path, names: Sequence[str] = (), database: BaseStorage | Non
     """
     return [
         Measured(kernel, device, problem, times)
-        for kernel in map(registry.load, registry.names())
+        for kernel in registry.load_all(registry.names())[0]
         for device in map(devices.named, names or devices.names())
         for problem, times in _measured(state, kernel, device, database).items()
     ]
@@ -68,7 +68,7 @@ def rehearsed(state: Path, bench: Bench, names: Sequence[str], database: BaseSto
     """The trials of a simulated bench, whose times are of no device: for looking at, never for lessons."""
     return [
         Measured(kernel, device, problem, times)
-        for kernel in map(registry.load, registry.names())
+        for kernel in registry.load_all(registry.names())[0]
         for device in map(devices.named, names)
         for problem, times in _of_trials(state, kernel, bench.table_device(device.name), bench.name, database)
         if times

@@ -16,7 +16,9 @@ from threading import Lock
 from typing import Any
 from unittest import mock
 
+from autotune import registry
 from autotune.errors import MachineError
+from autotune.origin import Origin
 
 _START_S = 300.0
 """Importing torch has taken 8 s on two busy cores; a start is no part of a call's time."""
@@ -53,6 +55,8 @@ class Start:
     environment: Mapping[str, str]
     memory_gb: float
     forked: bool = True
+    kernels: tuple[Origin, ...] = ()
+    """Kernels outside this package that are known to whoever starts the process."""
 
 
 class Isolated:
@@ -191,6 +195,7 @@ def _serve(line: Connection, lifeline: Connection, output: Connection, start: St
     # The fork server keeps the environment of its first user.
     os.environ.clear()
     os.environ.update(start.environment)
+    registry.know(start.kernels)
     limit = int(start.memory_gb * 2**30)
     # RLIMIT_DATA, not RLIMIT_AS: torch and LLVM map far more address space than they touch.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -12,6 +12,7 @@ from autotune.config import describe, key, parse
 from autotune.interchange import importing
 from autotune.interchange.entries import Hints
 from autotune.interchange.formats import FORMATS
+from autotune.origin import SPACES
 from autotune.tuning import space
 from autotune.tuning.cost_model import calibration, prior
 from autotune.tuning.search import storage, study
@@ -230,7 +231,7 @@ LINEARS = one_table(LINEAR, [LINEAR.problem(m, 2048, 7168) for m in (512, 4096)]
 AITER_HINTS = Hints("mi300x")
 LOADERS = {
     "table": (lambda: [*map(table.dumps, (GEMMS, one_table(GEMM, [SMALL], True))), format_1(GEMMS)], read_table),
-    "space": (lambda: [(space.SPACES / f"{NORM.name}.yaml").read_text()], read_space),
+    "space": (lambda: [(SPACES / f"{NORM.name}.yaml").read_text()], read_space),
     "problem": (lambda: ["m=64,n=2048,k=7168,dtype=e4m3fn"], read_problem),
     "arguments": (lambda: LINES, read_line),
     "journal": (lambda: ["x" * 80], cut_journal),

@@ -11,6 +11,7 @@ from autotune.check import lint
 from autotune.cli import main
 from autotune.config import Config, key
 from autotune.errors import SpaceError, TableError
+from autotune.origin import SPACES
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.compilation import bundle_builder
@@ -45,7 +46,7 @@ def test_order_follows_parameters_and_matrix_instruction():
 @pytest.mark.parametrize("name", registry.names())
 @pytest.mark.parametrize("gpu", ["mi355x", "b200"])
 def test_every_space_says_what_its_order_follows_from(name, gpu):
-    path = space.SPACES / f"{name}.yaml"
+    path = SPACES / f"{name}.yaml"
     assert "\nreduction: [" in path.read_text()
     loaded = space.load(registry.load(name), device.named(gpu))
     assert set(loaded.reduction) <= set(loaded.lists)
@@ -54,7 +55,7 @@ def test_every_space_says_what_its_order_follows_from(name, gpu):
 
 
 def test_space_that_fixes_nothing_openly_is_refused(tmp_path):
-    text = (space.SPACES / "gemm/bf16_linear.yaml").read_text()
+    text = (SPACES / "gemm/bf16_linear.yaml").read_text()
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith("reduction:")]
     path = tmp_path / "gemm/bf16_linear.yaml"
     path.parent.mkdir()

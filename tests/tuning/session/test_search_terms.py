@@ -9,6 +9,7 @@ import pytest
 from autotune import device, registry, table
 from autotune.cli import main
 from autotune.config import Config, describe
+from autotune.origin import SPACES
 from autotune.tuning import space
 from autotune.tuning.cost_model import prior
 from autotune.tuning.search.stopping import Budget
@@ -88,7 +89,7 @@ def other_toolchain(patch, tables):
 
 def other_space(patch, tables):
     folder, load = tables.parent / "spaces", space.load
-    text = (space.SPACES / f"{NORM.name}.yaml").read_text()
+    text = (SPACES / f"{NORM.name}.yaml").read_text()
     path = folder / f"{NORM.name}.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(text.replace("num_warps: [1, 2, 4, 8],", "num_warps: [1, 2, 4],"))
