@@ -24,6 +24,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ray": ("ray",),
     "postgresql": ("psycopg",),
     "learn": ("sklearn",),
+    "report": ("vl_convert",),
     "oracle": ("transformers",),
 }
 """Modules that must be importable, by extra."""

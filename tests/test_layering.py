@@ -39,6 +39,7 @@ LAYERS = [
     {"workload"},
     {"tuning"},
     {"estimate"},
+    {"report"},
     {"interchange"},
     {"check"},
     {"cli"},

@@ -18,7 +18,10 @@ REFERENCE = Path(__file__).parents[1] / "docs/reference"
 
 GROUPS = {
     "looking": ("Commands that look", ("doctor", "list", "devices", "explain", "show", "completion")),
-    "tuning": ("Commands that tune and rank", ("tune", "predict", "estimate", "compile", "learn", "compare-model")),
+    "tuning": (
+        "Commands that tune and rank",
+        ("tune", "predict", "estimate", "report", "compile", "learn", "compare-model"),
+    ),
     "tables": ("Commands for tables", ("lint", "merge", "import", "export", "bundle")),
     "proving": ("Commands that prove and check", ("validate", "check", "bisect")),
 }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from autotune.check.compare import Report
 from autotune.check.report import as_json, runs
 from autotune.check.triage import FINE, NOTICES, REGRESSIONS
+from autotune.report.embedding import script_json
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _LONGEST = 400
@@ -17,7 +17,7 @@ _LONGEST = 400
 
 
 def html(report: Report) -> str:
-    """The data travels as JSON in which `<` is escaped, and the page writes it as text only."""
+    """Return the page; its script writes the data as text only."""
     data = as_json(report) | {
         "severities": {
             **dict.fromkeys(REGRESSIONS, "regression"),
@@ -28,13 +28,7 @@ def html(report: Report) -> str:
     }
     for build in data["builds"]:
         del build["loop"]
-    text = (
-        json.dumps(data, allow_nan=False)
-        .replace("<", "\\u003c")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
-    return _TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", text)
+    return _TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", script_json(data))
 
 
 def _diffs(report: Report) -> dict[str, list[str] | None]:

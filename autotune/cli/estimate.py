@@ -11,14 +11,12 @@ from autotune import device as devices
 from autotune import workload
 from autotune.cli.estimate_tables import implied, show_memory, show_notes, show_published, show_step, summary
 from autotune.cli.output import Commands, command, print_json, show_rows
-from autotune.cli.workload_options import add_workload
+from autotune.cli.workload_options import add_concurrency, add_workload, concurrencies, listed
 from autotune.device import Device
 from autotune.errors import UsageError
 
 if TYPE_CHECKING:
     from autotune.estimate.points import Point, WholeStep
-
-_MOST_REQUESTS = 1_000_000
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +30,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     add_workload(parser)
-    parser.add_argument("--concurrency", metavar="N,N", help="requests in flight (default: those of the scenario)")
+    add_concurrency(parser)
     parser.add_argument("--compare", metavar="DEVICE,DEVICE", help="devices to estimate too, without hot paths")
     parser.add_argument("--price", type=float, metavar="USD", help="of an hour of one GPU of --device")
     parser.add_argument(
@@ -43,7 +41,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     device = devices.named(arguments.device)
-    others = [devices.named(name) for name in _parts(arguments.compare)]
+    others = [devices.named(name) for name in listed(arguments.compare)]
     for name in ("price", "published"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:
@@ -51,9 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = workload.models.named(arguments.model)
     scenario = workload.scenario.named(arguments.scenario)
     parallelism = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)
-    counts = _concurrencies(arguments.concurrency) or (
-        scenario.data_concurrency if arguments.dp_attention else scenario.concurrency
-    )
+    counts = concurrencies(arguments, scenario, parallelism)
     from autotune.estimate.points import points
 
     estimates = {each: points(model, scenario, parallelism, each, counts) for each in (device, *others)}
@@ -79,22 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _split(parallelism: workload.Parallelism) -> str:
     experts = f", ep {parallelism.expert}" if parallelism.expert > 1 else ""
     return f"tp {parallelism.tensor}{experts}{', data-parallel attention' if parallelism.data_attention else ''}"
-
-
-def _parts(text: str | None) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()] if text else []
-
-
-def _concurrencies(text: str | None) -> tuple[int, ...]:
-    """Return the numbers in `text`, none where it is None. Raises UsageError unless it lists positive integers."""
-    parts = _parts(text)
-    if not all(part.isdecimal() and 0 < int(part) <= _MOST_REQUESTS for part in parts) or (
-        text is not None and not parts
-    ):
-        raise UsageError(
-            f"--concurrency must list positive integers up to {_MOST_REQUESTS}, such as 16,64; got {text!r}"
-        )
-    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def _price(device: Device, given: float | None) -> float | None:

@@ -35,6 +35,8 @@ class CallTime:
     spread: float
     unique_bytes: float
     """Bytes that cross DRAM once when the caches are ideal."""
+    terms: tuple[tuple[str, float], ...]
+    """(name, us) of each resource, as if it alone bound the call."""
 
 
 def fastest(
@@ -72,6 +74,7 @@ def _modeled(
             launch_us=launch_us,
             spread=modeled.spread,
             unique_bytes=work.unique_bytes,
+            terms=tuple((name, float(us[at])) for name, us in modeled.terms.items()),
         )
 
 

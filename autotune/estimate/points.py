@@ -10,7 +10,7 @@ from autotune.errors import UsageError
 from autotune.estimate.collectives import CollectiveTime, collective_times
 from autotune.estimate.memory import Memory, memory
 from autotune.estimate.prices import usd_per_million_tokens
-from autotune.estimate.step_times import StepEstimate, step_calls, step_times
+from autotune.estimate.step_times import SAMPLE, StepEstimate, step_calls, step_times
 from autotune.estimate.throughput import Interval, Load, Throughput, throughput
 from autotune.estimate.time_range import TimeRange, total
 from autotune.workload.calls import check
@@ -66,9 +66,17 @@ class Point:
 
 
 def points(
-    model: Model, scenario: Scenario, parallelism: Parallelism, device: Device, concurrencies: Sequence[int]
+    model: Model,
+    scenario: Scenario,
+    parallelism: Parallelism,
+    device: Device,
+    concurrencies: Sequence[int],
+    sample: int = SAMPLE,
 ) -> list[Point]:
-    """Estimate each concurrency. Raises UsageError for a split that is not whole, or links that have no figure."""
+    """Estimate each concurrency; `sample` as in `step_times`.
+
+    Raises UsageError for a split that is not whole, or links that have no figure.
+    """
     check(model, parallelism)
     if parallelism.expert not in (1, parallelism.tensor):
         raise UsageError(
@@ -81,7 +89,7 @@ def points(
     distinct = list(dict.fromkeys([*decoding, chunk]))
     # First, as it takes no time and may refuse.
     collectives = {step: collective_times(model, parallelism, step, device) for step in distinct}
-    kernels = {estimate.step: estimate for estimate in step_times(model, parallelism, device, distinct)}
+    kernels = {estimate.step: estimate for estimate in step_times(model, parallelism, device, distinct, sample)}
 
     def whole(step: Step) -> WholeStep:
         return WholeStep(kernels[step], collectives[step])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from autotune import registry, runtime
-from autotune.config import Problem, values
+from autotune.config import Config, Problem, values
 from autotune.device import Device
 from autotune.estimate.call_times import CallTime, default_and_sample, fastest
 from autotune.estimate.time_range import TimeRange, total
@@ -40,7 +40,22 @@ class CallEstimate:
     launching_us: float
     """Part of `tuned` that launches take."""
     tier: str
-    """Tier of the row that serves the problem; `no row` where none does, and the model's best of `SAMPLE` was taken."""
+    """Tier of the row that serves the problem; `no row` where none does, and the model's best of a sample was taken."""
+    choice: runtime.Choice
+    """The row, or why there is none."""
+    config: Config
+    """The config of `tuned`."""
+    terms: tuple[tuple[str, float], ...]
+    """(name, us) of each resource under `config`, modeled as if it alone bound the call."""
+
+
+@dataclass(frozen=True)
+class StepCall:
+    """Calls of one place in a step, and the estimate of one of them."""
+
+    call: Call
+    problem: Problem
+    estimate: CallEstimate
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,11 @@ class StepEstimate:
     """One step of a phase on one rank, kernels only."""
 
     step: Step
-    paths: tuple[PathEstimate, ...]
+    calls: tuple[StepCall, ...]
+
+    @cached_property
+    def paths(self) -> tuple[PathEstimate, ...]:
+        return _by_path(self.calls)
 
     @property
     def default(self) -> TimeRange:
@@ -86,8 +105,13 @@ class StepEstimate:
         return sum(path.launching_us for path in self.paths)
 
 
-def step_times(model: Model, parallelism: Parallelism, device: Device, steps: Sequence[Step]) -> list[StepEstimate]:
-    """Estimate `steps`, each distinct problem once. Raises TableError for a table that is not whole."""
+def step_times(
+    model: Model, parallelism: Parallelism, device: Device, steps: Sequence[Step], sample: int = SAMPLE
+) -> list[StepEstimate]:
+    """Estimate `steps`, each distinct problem once. Raises TableError for a table that is not whole.
+
+    `sample`: configs among which the model's best is looked for where no row serves; with 0 the default config counts.
+    """
     calls = {
         step: [
             (call, problem_of(call, registry.load(call.kernel), device))
@@ -102,10 +126,10 @@ def step_times(model: Model, parallelism: Parallelism, device: Device, steps: Se
     times = {
         (name, problem): estimate
         for name, problems in wanted.items()
-        for problem, estimate in _estimates(registry.load(name), list(problems), device).items()
+        for problem, estimate in call_estimates(registry.load(name), list(problems), device, sample).items()
     }
     return [
-        StepEstimate(step, _by_path((call, times[call.kernel, problem]) for call, problem in of_step))
+        StepEstimate(step, tuple(StepCall(call, problem, times[call.kernel, problem]) for call, problem in of_step))
         for step, of_step in calls.items()
     ]
 
@@ -123,10 +147,10 @@ def step_calls(model: Model, parallelism: Parallelism, device: Device, step: Ste
     ]
 
 
-def _by_path(calls: Iterable[tuple[Call, CallEstimate]]) -> tuple[PathEstimate, ...]:
+def _by_path(calls: Iterable[StepCall]) -> tuple[PathEstimate, ...]:
     paths: dict[int, list[tuple[int, CallEstimate]]] = defaultdict(list)
-    for call, estimate in calls:
-        paths[call.path].append((call.per_step, estimate))
+    for each in calls:
+        paths[each.call.path].append((each.call.per_step, each.estimate))
     return tuple(_path(number, paths[number]) for number in sorted(paths))
 
 
@@ -145,13 +169,16 @@ def _path(number: int, calls: Sequence[tuple[int, CallEstimate]]) -> PathEstimat
     )
 
 
-def _estimates(kernel: Kernel[Any], problems: Sequence[Problem], device: Device) -> dict[Problem, CallEstimate]:
+def call_estimates(
+    kernel: Kernel[Any], problems: Sequence[Problem], device: Device, sample: int = SAMPLE
+) -> dict[Problem, CallEstimate]:
+    """Estimate each problem; `sample` as in `step_times`. Raises TableError for a table that is not whole."""
     served = {problem: runtime.lookup(kernel, device)[values(problem)] for problem in problems}
     defaults = fastest(kernel, {problem: [kernel.default(problem, device)] for problem in problems}, device)
     candidates = {
         problem: [choice.config]
         if choice.row
-        else default_and_sample(kernel, problem, device, _space(kernel, device), SAMPLE)
+        else [kernel.default(problem, device), *_sampled(kernel, problem, device, sample)]
         for problem, choice in served.items()
     }
     tuned = fastest(kernel, candidates, device)
@@ -163,9 +190,16 @@ def _estimates(kernel: Kernel[Any], problems: Sequence[Problem], device: Device)
             launches=tuned[problem].launches,
             launching_us=tuned[problem].launches * tuned[problem].launch_us,
             tier=choice.tier if choice.row else "no row",
+            choice=choice,
+            config=tuned[problem].config,
+            terms=tuned[problem].terms,
         )
         for problem, choice in served.items()
     }
+
+
+def _sampled(kernel: Kernel[Any], problem: Problem, device: Device, sample: int) -> list[Config]:
+    return default_and_sample(kernel, problem, device, _space(kernel, device), sample)[1:] if sample else []
 
 
 @cache

@@ -33,7 +33,7 @@ def shortfall(instructions: Iterable[str], work: Work, config: Config, device: D
     best = arch.ladder.get(dtype)
     if best is None:
         return f"{arch.name} has no {dtype} matrix instruction: it runs {', '.join(emitted) or 'none'}"
-    other = [name for name in emitted if not re.search(_SAME_TYPE[dtype], name)]
+    other = _of_other_types(emitted, dtype)
     if other or not emitted:
         return f"{dtype} is emulated by {', '.join(other) or 'no matrix instruction'}"
     if arch.group_mma and dtype == "bf16" and _rows(config) < 64:
@@ -41,6 +41,16 @@ def shortfall(instructions: Iterable[str], work: Work, config: Config, device: D
     if not any(re.search(best, name) for name in emitted):
         return f"{', '.join(emitted)} is not {best}"
     return None
+
+
+def is_emulated(instructions: Iterable[str], work: Work) -> bool:
+    """True if the products of `work` are made by matrix instructions of another operand type, or by none."""
+    dtype, emitted = work.dtype.removesuffix("_tensor"), list(instructions)
+    return dtype != "fp32" and (not emitted or bool(_of_other_types(emitted, dtype)))
+
+
+def _of_other_types(instructions: Iterable[str], dtype: str) -> list[str]:
+    return [name for name in instructions if not re.search(_SAME_TYPE[dtype], name)]
 
 
 def _rows(config: Config) -> int:
