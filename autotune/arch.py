@@ -41,6 +41,36 @@ class ComputeUnit:
 
 
 @dataclass(frozen=True)
+class AiCore:
+    """Memories of a Huawei AI core, in bytes: of each of its `vector_cores` the unified buffer (UB), of its cube core
+    L1, the two operand buffers (L0A, L0B) and the accumulators (L0C)."""
+
+    vector_cores: int
+    ub_bytes: int
+    l1_bytes: int
+    l0_bytes: int
+    l0c_bytes: int
+
+    @property
+    def warps(self) -> int:
+        """Raises DeviceError: a core runs one program at a time."""
+        raise _has_no("warps")
+
+    @property
+    def thread_registers(self) -> int:
+        """Raises DeviceError: its programs have no threads."""
+        raise _has_no("threads with registers")
+
+
+def _has_no(part: str) -> DeviceError:
+    return DeviceError(f"an NPU has no {part}: occupancy, spills and the cost model are of GPUs; {PLANNED_ONLY}")
+
+
+PLANNED_ONLY = "`autotune compile --target` and `autotune check --arch` plan kernels for NPUs, and nothing else does"
+"""The remedy of every refusal of an NPU."""
+
+
+@dataclass(frozen=True)
 class Accumulation:
     """How matrix units add FP8 products to an fp32 sum where they keep fewer bits than fp32 has: one instruction aligns
     `terms` products and the sum so far to the largest exponent among them, cuts each off at `bits` fraction bits
@@ -56,9 +86,9 @@ class Arch:
 
     name: str
     backend: str
-    """Triton's: cuda or hip."""
+    """Triton's: cuda or hip; npu for Huawei's, of which Triton itself has none."""
     warp_size: int
-    limits: Multiprocessor | ComputeUnit
+    limits: Multiprocessor | ComputeUnit | AiCore
     shared_bytes_per_block: int
     shared_bytes_per_unit: int
     fp8: str
@@ -83,7 +113,19 @@ class Arch:
 
     @property
     def vendor(self) -> str:
-        return "amd" if self.backend == "hip" else "nvidia"
+        """One of VENDORS."""
+        return VENDORS[self.backend]
+
+    @property
+    def is_gpu(self) -> bool:
+        return not isinstance(self.limits, AiCore)
+
+    @property
+    def ai_core(self) -> AiCore:
+        """The memories of an NPU's core. Raises DeviceError for a GPU."""
+        if not isinstance(self.limits, AiCore):
+            raise DeviceError(f"{self.name} is an arch of GPUs: it has no AI core; name one of {', '.join(npus())}")
+        return self.limits
 
     @property
     def capability(self) -> int:
@@ -92,13 +134,27 @@ class Arch:
 
     @property
     def target(self) -> tuple[str, int | str, int]:
-        """Arguments of Triton's GPUTarget: ("cuda", 90, 32), ("hip", "gfx950", 64)."""
-        return self.backend, self.name if self.backend == "hip" else self.capability, self.warp_size
+        """Arguments of Triton's GPUTarget: ("cuda", 90, 32), ("hip", "gfx950", 64), ("npu", "ascend950", 32)."""
+        return self.backend, self.capability if self.backend == "cuda" else self.name, self.warp_size
+
+
+VENDORS = {"cuda": "nvidia", "hip": "amd", "npu": "huawei"}
+"""The vendor of each backend."""
 
 
 def names(vendor: str | None = None) -> list[str]:
-    """The known archs, of one vendor or of all, NVIDIA's first."""
+    """The known archs, of one vendor or of all: NVIDIA's, AMD's, Huawei's."""
     return [name for name, record in _RECORDS.items() if vendor in (None, record.vendor)]
+
+
+def gpus() -> list[str]:
+    """The archs that kernels are tuned and served on."""
+    return [name for name, record in _RECORDS.items() if record.is_gpu]
+
+
+def npus() -> list[str]:
+    """The archs that kernels are only planned for."""
+    return [name for name, record in _RECORDS.items() if not record.is_gpu]
 
 
 def named(name: str) -> Arch:
@@ -119,7 +175,7 @@ def family(name: str) -> Arch:
     if name in _RECORDS:
         return _RECORDS[name]
     version = _version(name)
-    relations = [record for record in _RECORDS.values() if _version(record.name)[:2] == version[:2]]
+    relations = [record for record in map(named, gpus()) if _version(record.name)[:2] == version[:2]]
     if not relations:
         raise DeviceError(f"this GPU has arch {name}, which has no record; {how_to_add(name)}")
     relations.sort(key=lambda record: _version(record.name))
@@ -374,11 +430,61 @@ _GFX1250 = replace(
     figures=_HIP | {"ladder": "estimated: the widest names in LLVM's VOP3PInstructions.td; no ISA document is public"},
 )
 
+_TARGET_SPEC = "read: dlti.target_system_spec in what bishengir-compile 1.2.0 writes"
+_NPU = {
+    "backend": "read: triton-ascend 3.2.0",
+    "warp_size": "estimated: no warps; Triton's front end asks for a number, and nothing here reads it",
+    "limits": _TARGET_SPEC,
+    "shared_bytes_per_block": f"{_TARGET_SPEC}: UB_SIZE of a vector core",
+    "shared_bytes_per_unit": "derived: UB_SIZE of two vector cores",
+    "fp8": "read: no FP8 in the cube core; e4m3fn is what engines store",
+    "native_fp4": "read: tl.dot_scaled of triton-ascend 3.2.0 takes bf16 and fp16 only",
+    "fp8_sums": "read: no FP8 in the cube core",
+    "group_mma": "read: no instruction that warps share",
+    "direct_to_lds": "read: no LDS",
+    "ladder": "measured: calls in what bishengir-compile 1.2.0 planned for gemm/bf16_linear",
+    "stand_in": "estimated: the device of the arch whose platform file is public",
+    "oldest_triton": "measured: the only release whose TTIR was given to triton-adapter-opt 3.2.0",
+}
+_ASCEND910B = Arch(
+    name="ascend910b",
+    backend="npu",
+    warp_size=32,
+    limits=AiCore(vector_cores=2, ub_bytes=192 << 10, l1_bytes=512 << 10, l0_bytes=64 << 10, l0c_bytes=128 << 10),
+    shared_bytes_per_block=192 << 10,
+    shared_bytes_per_unit=384 << 10,
+    fp8="e4m3fn",
+    native_fp4=False,
+    fp8_sums=None,
+    group_mma=None,
+    direct_to_lds=False,
+    ladder={"bf16": r"mma_tile_bfloat16_t"},
+    stand_in="ascend910b2",
+    figures=_NPU,
+    oldest_triton="3.9.0",
+)
+_ASCEND950 = replace(
+    _ASCEND910B,
+    name="ascend950",
+    limits=AiCore(vector_cores=2, ub_bytes=248 << 10, l1_bytes=512 << 10, l0_bytes=64 << 10, l0c_bytes=256 << 10),
+    shared_bytes_per_block=248 << 10,
+    shared_bytes_per_unit=496 << 10,
+    ladder={"bf16": r"mma_tile_bfloat16_t", "fp8": r"mma_tile_float8_e4m3_t"},
+    stand_in="ascend950pr",
+    figures=_NPU
+    | {
+        "fp8": "measured: tl.dot of e4m3fn is planned as mma_tile_float8_e4m3_t_to_float",
+        "fp8_sums": "unconfirmed: taken as fp32; nothing public says how the cube core adds",
+        "ladder": "measured: calls in what bishengir-compile-a5 1.2.0 planned for bf16 and FP8 products",
+    },
+)
+
 _RECORDS = {
     record.name: record
     for record in (
         *(_SM_80, _SM_86, _SM_89, _SM_90, _SM_100, _SM_103, _SM_107, _SM_110, _SM_120, _SM_121),
         *(_GFX908, _GFX90A, _GFX942, _GFX950, _GFX1100, _GFX1151, _GFX1200, _GFX1201, _GFX1250),
+        *(_ASCEND910B, _ASCEND950),
     )
 }
 

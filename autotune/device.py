@@ -1,4 +1,7 @@
-"""Known GPUs: a record each, in `devices/` or in the user's own folder, by name, alias or arch."""
+"""Known devices: a record each, in `devices/` or in the user's own folder, by name, alias or arch.
+
+Kernels are tuned and served on GPUs; for an NPU they are only planned. `named` finds GPUs, `target` both.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,8 @@ def records() -> list[Device]:
 
 
 def names() -> list[str]:
-    """Names of the records that can be read, sorted."""
-    return [record.name for record in records()]
+    """Names of the GPUs whose records can be read, sorted."""
+    return [record.name for record in records() if record.architecture.is_gpu]
 
 
 _derived: dict[str, Device] = {}
@@ -52,8 +55,19 @@ def named(name: str) -> Device:
     """The record of a GPU by its name, in any spelling (`MI300X`), by another project's or the driver's name of it
     (`NVIDIA H100 80GB HBM3`), by an arch that has one device; or of a GPU of this machine without one.
 
-    Raises DeviceError for any other name, with the names that it may mean or how to add it, and for a broken record.
+    Raises DeviceError for any other name, with the names that it may mean or how to add it, for a broken record, and
+    for an NPU.
     """
+    device = _recorded(name)
+    if not device.architecture.is_gpu:
+        raise DeviceError(
+            f"{device.name} is an NPU: no kernel is tuned, measured or served on it; {archs.PLANNED_ONLY}"
+        )
+    return device
+
+
+def _recorded(name: str) -> Device:
+    """The record of a GPU or an NPU, as `named` finds it. Raises DeviceError."""
     if name in _derived:
         return _derived[name]
     found = paths()
@@ -63,7 +77,7 @@ def named(name: str) -> Device:
     alike = [record for record in records() if record.arch == _arch_called(name)]
     if spelled is None and len(alike) != 1:
         raise DeviceError(f"unknown device {name!r}{_hint(name)}")
-    return named(spelled) if spelled else alike[0]
+    return _recorded(spelled) if spelled else alike[0]
 
 
 def register(derived: Device) -> None:
@@ -105,8 +119,8 @@ def called(alias: str) -> str | None:
 
 
 def target(name: str) -> Device:
-    """Return the device to compile for, by the name of a device or of an arch. Raises DeviceError."""
-    return of_arch(str(_arch_called(name))) if is_arch(name) else named(name)
+    """Return the GPU or NPU to compile for, by the name of a device or of an arch. Raises DeviceError."""
+    return of_arch(str(_arch_called(name))) if is_arch(name) else _recorded(name)
 
 
 def is_arch(name: str) -> bool:
@@ -119,7 +133,7 @@ def of_arch(arch: str) -> Device:
     """The device that stands for `arch`, for compiling only: its stand-in where that is one of its own, else any of its
     own, else the stand-in's rates under the arch's own name and limits. Raises DeviceError."""
     record = archs.named(arch)
-    lender = named(record.stand_in)
+    lender = _recorded(record.stand_in)
     if lender.arch == arch:
         return lender
     if own := [device for device in records() if device.arch == arch]:
@@ -139,7 +153,7 @@ def of_arch(arch: str) -> Device:
 def _spellings() -> dict[str, str]:
     """Each name of a record and of other projects for it, without case and marks -> its name."""
     found = {_plain(alias): device.name for device in records() for _, given in device.aliases for alias in given}
-    return found | {_plain(name): name for name in names()}
+    return found | {_plain(device.name): device.name for device in records()}
 
 
 def _plain(name: str) -> str:
@@ -175,6 +189,6 @@ def _hint(name: str) -> str:
     near = sorted({word for spelled, word in known.items() if model(spelled) == model(plain)})
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}? If it is none of these, {how_to_add(plain)}"
-    if re.match(r"(sm|gfx)\d", plain):
+    if re.match(r"(sm|gfx|ascend)\d", plain):
         return f"; {archs.how_to_add(name)}"
     return f"; known: {', '.join(names())}; {how_to_add(plain)}"

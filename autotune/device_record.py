@@ -1,4 +1,4 @@
-"""The record of one GPU model: what it holds, and the TOML file that it is read from and written to."""
+"""The record of one GPU or NPU model: what it holds, and the TOML file that it is read from and written to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ RATES = (
 
 @dataclass(frozen=True)
 class Device:
-    """Record of one GPU model; rates are dense peaks, bandwidths those that streaming kernels reach."""
+    """Record of one GPU or NPU model; rates are dense peaks, bandwidths those that streaming kernels reach.
+
+    Of an NPU the compute units are its AI cores, and shared memory is the unified buffer of a vector core.
+    """
 
     name: str
     arch: str
@@ -67,6 +70,7 @@ class Device:
 
     @property
     def vendor(self) -> str:
+        """nvidia, amd or huawei."""
         return self.architecture.vendor
 
     @property

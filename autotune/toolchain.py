@@ -17,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 
 from autotune import arch as archs
-from autotune.errors import ToolchainError, UsageError
+from autotune.errors import DeviceError, ToolchainError, UsageError
 
 TRIED = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
 """Triton releases, oldest first, on each of which tests/runtime/test_releases.py tunes and proves."""
@@ -140,8 +140,12 @@ def back_end(vendor: str) -> ModuleType | None:
 def launch_options(vendor: str) -> frozenset[str] | None:
     """Options that the back end of `vendor` takes beside the constexprs; None where this Triton was built without it.
 
+    NPUs have no warps, and a plan for them takes the constexprs alone.
+
     ROCm's and CUDA's own builds of Triton may hold one vendor's back end alone; they tune for that vendor.
     """
+    if vendor == "huawei":
+        return frozenset()
     compiler = back_end(vendor)
     if compiler is None:
         return None
@@ -154,9 +158,11 @@ def compilers_for(arch: str) -> str:
     """`triton 3.9.0, ptxas 13.4.59` for NVIDIA, `triton 3.9.0` for AMD, whose LLVM is part of Triton.
 
     It goes into caches and rows. Raises ToolchainError where this Triton was built without the vendor's back end, or is
-    too old for the arch.
+    too old for the arch, and DeviceError for an NPU, for which nothing makes machine code.
     """
     record, version = archs.named(arch), triton_version()
+    if not record.is_gpu:
+        raise DeviceError(f"no compiler makes machine code for {arch} here; {archs.PLANNED_ONLY}")
     require_arch(arch, version)
     compiler = back_end(record.vendor)
     if compiler is None:

@@ -1,10 +1,14 @@
-"""The result of compiling one call with one toolchain: resources, hot loop, front-end code, or the failure."""
+"""The result of compiling one call with one toolchain: resources, hot loop, front-end code, or the failure.
+
+For an NPU it is the plan of each launch in place of resources and hot loop.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +17,8 @@ from autotune.device import Device
 from autotune.errors import DoesNotFit
 from autotune.tuning.compilation import resources
 from autotune.tuning.compilation.instructions import Loop, hot_loop, mix, nvidia_listing
+from autotune.tuning.compilation.npu import findings
+from autotune.tuning.compilation.npu.planning import LaunchPlan
 from autotune.tuning.compilation.resources import Resources
 
 
@@ -32,6 +38,8 @@ class Build:
     stage: str = ""
     late: bool = False
     """True if it was killed at the time limit."""
+    plans: tuple[LaunchPlan, ...] = ()
+    """Of each launch on an NPU, the kernel's own first."""
 
     @property
     def loop_mix(self) -> dict[str, int]:
@@ -40,12 +48,14 @@ class Build:
 
     def as_json(self) -> dict[str, Any]:
         found = self.resources.as_json() if self.resources else None
-        return {**self.__dict__, "loop": self.loop and list(self.loop), "resources": found}
+        plans = [launch.as_json() for launch in self.plans]
+        return {**self.__dict__, "loop": self.loop and list(self.loop), "resources": found, "plans": plans}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Build:
         found = Resources.from_json(data["resources"]) if data["resources"] else None
-        return cls(**{**data, "loop": data["loop"] and tuple(data["loop"]), "resources": found})
+        loop, plans = data["loop"] and tuple(data["loop"]), tuple(map(LaunchPlan.from_json, data["plans"]))
+        return cls(**{**data, "loop": loop, "resources": found, "plans": plans})
 
 
 def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
@@ -53,13 +63,31 @@ def of_answer(answer: dict[str, Any], device: Device, toolchain: str) -> Build:
     if "failed" in answer:
         late = bool(answer.get("late"))
         return Build(toolchain, 0.0, "", failed=answer["failed"], stage="compile", late=late)
+    if "launches" in answer:
+        return _planned(answer, device)
     binaries = [_binary(binary) for binary in answer["binaries"]]
-    frontend = hashlib.sha256("\n".join(_nameless(binary.asm["ttir"]) for binary in binaries).encode()).hexdigest()[:16]
-    made = Build(answer["toolchain"], round(answer["seconds"], 2), frontend)
+    made = Build(answer["toolchain"], round(answer["seconds"], 2), _frontend(binary.asm["ttir"] for binary in binaries))
     try:
         return replace(made, resources=resources.read(binaries, device))
     except DoesNotFit as failure:
         return replace(made, failed=str(failure), stage="fit")
+
+
+def _planned(answer: dict[str, Any], device: Device) -> Build:
+    """Reads a `compile` answer of an NPU; the call has failed where one of its launches has no plan."""
+    launches = [LaunchPlan.from_json(launch) for launch in answer["launches"]]
+    plans = tuple(replace(launch, ttir="") for launch in launches)
+    frontend = _frontend(launch.ttir for launch in launches)
+    made = Build(answer["toolchain"], round(answer["seconds"], 2), frontend, plans=plans)
+    stopped = next((launch for launch in plans if launch.plan is None), None)
+    if stopped is None:
+        return made
+    why = findings.stop(stopped.why, answer["config"], device.arch)
+    return replace(made, failed=f"{stopped.function}, {stopped.stage}: {why}", stage="compile")
+
+
+def _frontend(codes: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(map(_nameless, codes)).encode()).hexdigest()[:16]
 
 
 def code_of(answer: dict[str, Any], device: Device) -> bytes:

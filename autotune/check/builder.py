@@ -19,9 +19,10 @@ from autotune.device import Device
 from autotune.state import Cache
 from autotune.tuning import space
 from autotune.tuning.compilation.instructions import Loop
+from autotune.tuning.compilation.npu.tools import managed
 from autotune.tuning.workers.worker import Limits
 
-_FORMAT = "check 2"
+_FORMAT = "check 3"
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of)"""
@@ -37,8 +38,11 @@ class Builder:
         self.compiled = self.from_cache = self.proved = 0
 
     def builds(self, toolchain: Toolchain, calls: Iterable[CheckedCall]) -> dict[str, Build]:
-        """By `signature`. Raises UsageError where the toolchain does not work at all."""
+        """By `signature`. Raises UsageError where the toolchain does not work at all, ToolchainError where a call is on
+        an NPU and its compilers are absent."""
         wanted = {call.signature: call for call in calls}
+        if not all(call.device.architecture.is_gpu for call in wanted.values()):
+            managed(self.state / "toolchains", toolchain.npu_release)
         found, missing = self._known(toolchain, wanted)
         builds = {name: Build.from_json(data) for name, data in found.items()}
         self.from_cache += len(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from autotune.check import plan_triage
 from autotune.check.artifact import Build
 from autotune.check.builder import Builder
 from autotune.check.call import Proved
@@ -136,7 +137,7 @@ def _defaults_before(
 
 def _verdicts(served: ServedConfig, pair: Pair, strange: bool) -> list[Verdict]:
     before, after = pair.before, pair.after
-    found = list(triage(pair))
+    found = list(plan_triage.triage_plans(pair) if after.plans else triage(pair))
     if after.failed and before.failed and served.row:
         found = [Verdict(after.stage, after.stage, "", after.failed, "certain", "with both")]
     if strange and served.row and not after.failed:

@@ -1,4 +1,4 @@
-"""Compilers as objects: a Triton release, a ptxas release, an existing environment, or what is installed here."""
+"""Compilers as objects: a release of Triton, ptxas or ascendnpu-ir, an environment, or what is installed here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import triton
@@ -14,6 +15,10 @@ import triton
 from autotune.check import releases
 from autotune.errors import UsageError
 from autotune.toolchain import NEWEST, PROVE, TUNE, compiler_environment, remedy, require, supports
+from autotune.tuning.compilation.npu.tools import COMPILER
+
+SPELLINGS = f"`installed`, `triton=={NEWEST}`, `ptxas==13.5` or `ascendnpu-ir=={COMPILER[1]}`"
+"""Forms of a toolchain's name, in words."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Toolchain:
     """The folder of the package `triton` that the process imports."""
     path: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    npu_release: str = COMPILER[1]
+    """Of ascendnpu-ir, which plans for NPUs."""
 
     @property
     def identity(self) -> str:
@@ -34,7 +41,7 @@ class Toolchain:
         files = [*sorted((self.triton / "_C").glob("*.so")), *self._assemblers()]
         stamps = [f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
         own = [f"{name}={value}" for name, value in self.environment if not name.startswith("TRITON_PTXAS")]
-        return " ".join([self.name, *own, *stamps])
+        return " ".join([self.name, f"ascendnpu-ir {self.npu_release}", *own, *stamps])
 
     @property
     def can_interpret(self) -> bool:
@@ -69,18 +76,13 @@ def installed() -> Toolchain:
 
 
 def named(spec: str, state: Path) -> Toolchain:
-    """`installed`, `triton==3.8.0` or `ptxas==13.5`, fetched where it is not there yet. Raises UsageError."""
+    """`installed`, or a release of one of PACKAGES, fetched where it is not there yet. Raises UsageError."""
     package, equals, version = spec.partition("==")
     if spec == "installed":
         return installed()
-    if (
-        package not in ("triton", "ptxas")
-        or not equals
-        or not re.fullmatch(r"\d+\.\d+(\.\d+)?(rc\d+|\.post\d+)?", version)
-    ):
-        raise UsageError(f"toolchain {spec!r}: write `installed`, `triton=={NEWEST}` or `ptxas==13.5`")
-    root = state / "toolchains"
-    return _triton(version, root) if package == "triton" else _ptxas(version, root)
+    if package not in PACKAGES or not equals or not re.fullmatch(r"\d+\.\d+(\.\d+)?(rc\d+|\.post\d+)?", version):
+        raise UsageError(f"toolchain {spec!r}: write {SPELLINGS}")
+    return PACKAGES[package](version, state / "toolchains")
 
 
 def of_environment(folder: Path) -> Toolchain:
@@ -121,6 +123,15 @@ def _ptxas(version: str, root: Path) -> Toolchain:
     both = tuple((variable, str(binary)) for variable in ("TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH"))
     here = installed()
     return Toolchain(name, here.python, here.version, here.triton, here.path, both)
+
+
+def _ascend(version: str, root: Path) -> Toolchain:
+    releases.npu_tools(version, root)
+    here = installed()
+    return replace(here, name=f"{here.name}, ascendnpu-ir {version}", npu_release=version)
+
+
+PACKAGES: dict[str, Callable[[str, Path], Toolchain]] = {"triton": _triton, "ptxas": _ptxas, "ascendnpu-ir": _ascend}
 
 
 def _version_of(package: Path) -> str:

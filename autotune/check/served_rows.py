@@ -100,5 +100,8 @@ def defaults(kernels: Sequence[str], archs: Iterable[str], present: Iterable[Ser
 
 
 def _of_defaults(kernel: Kernel[Any], device: Device) -> list[ServedConfig]:
+    if not device.architecture.is_gpu:  # what `autotune compile` plans; the rules are of threads and registers
+        problem = space.load(kernel, device).compile[0]
+        return [ServedConfig(CheckedCall(kernel, problem, kernel.default(problem, device), device))]
     calls = [CheckedCall(kernel, p, kernel.default(p, device), device) for p in space.load(kernel, device).check]
     return [ServedConfig(call) for call in calls if kernel.reject(call.problem, call.config, device) is None]

@@ -21,6 +21,8 @@ REGRESSIONS = {
     "matrix": "lost its native matrix instruction",
     "spills": "spills registers",
     "occupancy": "fewer programs share a compute unit",
+    "element by element": "moves a tensor element by element on an NPU",
+    "single buffer": "loads into one buffer where an NPU had two",
     "slower": "is slower, and still the best that is known",
     "swap": "is beaten by another known config",
     "compile time": "takes far longer to compile",
@@ -29,12 +31,14 @@ NOTICES = {
     "stale": "the kernel changed after tuning",
     "unproved": "could not be proved again",
     "grown": "uses more of something",
+    "plan": "uses other amounts of memory or syncs on an NPU",
 }
 FINE = {
     "faster": "is faster",
     "better": "became better",
     "alike": "other code, same resources",
     "same": "same machine code",
+    "same plan": "same planned NPU IR",
 }
 KINDS = [*REGRESSIONS, *NOTICES, *FINE]
 """Worst first."""

@@ -56,7 +56,12 @@ def main() -> None:
 
 
 def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Texts, machine code (base64) and launch attributes of each launch, and the processor seconds it took."""
+    """Texts, machine code (base64) and launch attributes of each launch, and the processor seconds it took.
+
+    For an NPU the plan of each launch.
+    """
+    if not device.architecture.is_gpu:
+        return _plan_call(kernel, problem, config, device)
     from autotune.toolchain import compilers_for
     from autotune.tuning.compilation.launch import compile_launches
 
@@ -67,6 +72,23 @@ def compile_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[st
         "binaries": [_plain(binary) for binary in binaries],
         "seconds": seconds,
         "toolchain": compilers_for(device.arch),
+    }
+
+
+def _plan_call(kernel: Any, problem: Any, config: Any, device: Any) -> dict[str, Any]:  # noqa: ANN401
+    from autotune.state import state_root
+    from autotune.toolchain import triton_version
+    from autotune.tuning.compilation.npu.planning import plan_launches
+    from autotune.tuning.compilation.npu.tools import managed
+
+    before = _processor_s()
+    tools = managed(state_root() / "toolchains", sys.argv[2])
+    launches = plan_launches(kernel, problem, config, device, tools)
+    return {
+        "launches": [launch.as_json() for launch in launches],
+        "config": dict(config),
+        "seconds": _processor_s() - before,
+        "toolchain": f"triton {triton_version()}, {tools.name}",
     }
 
 

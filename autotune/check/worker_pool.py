@@ -85,7 +85,7 @@ class _Child:
     def __init__(self, toolchain: Toolchain, environment: dict[str, str], limits: Limits) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
-            [toolchain.python, "-P", str(_CHILD), str(limits.memory_gb)],
+            [toolchain.python, "-P", str(_CHILD), str(limits.memory_gb), toolchain.npu_release],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -33,6 +33,7 @@ def add(commands: Commands) -> None:
         "  autotune check\n"
         "  autotune check --baseline triton==3.8.0 --against triton==3.9.0 --html report.html\n"
         "  autotune check --baseline ptxas==13.0 --against ptxas==13.5 --arch sm_100\n"
+        "  autotune check --baseline ascendnpu-ir==1.1.0 --against ascendnpu-ir==1.2.0 --arch ascend910b\n"
         "  autotune check --against-env /path/to/venv --arch all",
     )
     add_kernels(parser, "all")
@@ -41,7 +42,7 @@ def add(commands: Commands) -> None:
         "--arch",
         action="append",
         metavar="ARCH",
-        help="check all that this arch is served, default configs where there is no table; `all`; may be repeated "
+        help="check all that this arch is served, default configs where there is no table; `all` GPUs; may be repeated "
         "(default: the tables only)",
     )
     parser.add_argument("--device", action="append", default=[], help="only tables of this device; may be repeated")
@@ -54,7 +55,7 @@ def add(commands: Commands) -> None:
 
 
 def add_toolchains(parser: argparse.ArgumentParser) -> None:
-    spec = "`installed`, `triton==3.9.0` or `ptxas==13.5`"
+    spec = "`installed`, `triton==3.9.0`, `ptxas==13.5` or `ascendnpu-ir==1.2.0`"
     against, baseline = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     against.add_argument("--against", default="installed", metavar="SPEC", help=f"{spec} (default: installed)")
     against.add_argument("--against-env", type=Path, metavar="VENV", help="the Triton of this virtual environment")
@@ -124,7 +125,7 @@ def _archs(given: list[str]) -> list[str]:
     for name in given:
         if name != "all":
             devices.of_arch(name)
-    return archs.names() if "all" in given else given
+    return archs.gpus() if "all" in given else given
 
 
 def _toolchain(spec: str, environment: Path | None) -> Toolchain:
@@ -164,6 +165,7 @@ def _reproducer(found: Report, comparison: Comparison, path: Path) -> None:
 def _show(found: Report) -> None:
     from autotune.check import report as reports
     from autotune.check.triage import FINE
+    from autotune.tuning.compilation.npu.findings import EVIDENCE
 
     rows = [_row(group) for group in reports.grouped(found.comparisons) if group[0].worst.kind not in FINE]
     show_rows(rows, False, f"{found.baseline} against {found.against}")
@@ -171,6 +173,8 @@ def _show(found: Report) -> None:
     print("\n".join(f"{count:6} {kind}: {about[kind]}" for kind, count in found.counts().items()))
     print(f"{found.compiled} builds compiled, {found.from_cache} from cache, {found.proved} proofs run")
     print(f"results checked: {found.numerics}")
+    if any(comparison.after.plans for comparison in found.comparisons):
+        print(f"NPUs: {EVIDENCE}")
 
 
 def _row(group: list[Comparison]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""`autotune compile`: what one config costs on one target, or on all; or what every kernel's default does."""
+"""`autotune compile`: what one config costs on one target, or on all; or what every kernel's default does.
+
+For NPUs it plans: see `npu_plans`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from autotune import arch as archs
 from autotune import device as devices
 from autotune import registry
-from autotune.cli.kernels import add_kernel, kernel_names, sound_kernels, the_kernel
+from autotune.cli import npu_plans
+from autotune.cli.kernels import add_kernel, kernel_names, sound_kernels
 from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, build, describe, key
 from autotune.device import Device
@@ -30,12 +34,18 @@ def add(commands: Commands) -> None:
         "compile one config, or every default: registers, spills, shared memory, matrix instructions and occupancy",
         "  autotune compile gemm/fp8_block_scaled --target all\n"
         "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4\n"
-        "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?",
+        "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?\n"
+        "  autotune compile --target ascend950 --fetch  every kernel planned for an NPU: on-chip bytes, findings",
     )
     add_kernel(parser, nargs="?", also=" (default: every kernel, one row a kernel and target)")
     parser.add_argument("problem", nargs="?", help="name=value pairs (default: the first of the space's `compile`)")
     parser.add_argument("--target", help=f"archs or devices, comma between, or `all` (every kernel: {_SERVED})")
     parser.add_argument("--config", default="", help="name=value pairs put over the default config")
+    parser.add_argument(
+        "--fetch",
+        action="store_true",
+        help="bring the compilers for NPUs where they are absent: 215 MB from PyPI, once",
+    )
     parser.set_defaults(run=run)
 
 
@@ -43,21 +53,38 @@ _SERVED = ",".join(archs.SERVED)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.kernel:
-        names = kernel_names([arguments.kernel])
-        if len(names) == 1:
-            return _one(arguments)
-        if arguments.problem or arguments.config:
-            raise UsageError(f"{arguments.kernel} means {len(names)} kernels; a problem or --config goes with one")
-        return _every(names, list(_targets(arguments.target or _SERVED).values()), arguments.json)
-    if arguments.config:
-        raise UsageError("--config goes with a kernel: name one")
-    return _every(registry.names(), list(_targets(arguments.target or _SERVED).values()), arguments.json)
+    names = kernel_names([arguments.kernel] if arguments.kernel else [])
+    if len(names) > 1 and (arguments.problem or arguments.config):
+        which = f"{arguments.kernel} means {len(names)} kernels" if arguments.kernel else "no kernel is named"
+        raise UsageError(f"{which}; a problem or --config goes with one")
+    alone = bool(arguments.kernel) and len(names) == 1
+    targets = _targets(arguments.target or ("all" if alone else _SERVED))
+    are_gpus = {device.architecture.is_gpu for device in targets.values()}
+    if are_gpus == {True, False}:
+        raise UsageError(f"--target {arguments.target}: GPUs and NPUs have other columns; name them in two commands")
+    if are_gpus == {False}:
+        return _plans(names, list(targets.values()), arguments)
+    if arguments.fetch:
+        raise UsageError("--fetch brings the compilers for NPUs: name one, as --target ascend950")
+    if alone:
+        return _one(registry.load(names[0]), targets, arguments)
+    return _every(names, list(targets.values()), arguments.json)
 
 
-def _one(arguments: argparse.Namespace) -> int:
-    kernel = the_kernel(arguments.kernel)
-    targets = _targets(arguments.target or "all")
+def _plans(names: list[str], targets: list[Device], arguments: argparse.Namespace) -> int:
+    """Kernels at their defaults on NPUs, with what `--config` changes; GPUs' rules of threads and registers are not
+    asked."""
+    kernels, broken = sound_kernels(names, targets[0])
+    jobs: dict[Job, Device] = {}
+    for kernel in kernels:
+        for device in targets:
+            problem = _problem(kernel, arguments.problem, device)
+            config = _over(kernel.default(problem, device), arguments.config)
+            jobs[Job(kernel.name, key(problem), config, device.name)] = device
+    return npu_plans.run(jobs, arguments) or int(broken > 0)
+
+
+def _one(kernel: Kernel[Any], targets: dict[str, Device], arguments: argparse.Namespace) -> int:
     rows: dict[str, dict[str, Any]] = {}
     jobs: dict[Job, list[str]] = {}
     for target, device in targets.items():
@@ -105,7 +132,7 @@ def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
 
 def _targets(text: str) -> dict[str, Device]:
     """The devices to compile for, by the names that the rows show: of archs or of devices, as they were asked for."""
-    found = ((name, devices.target(name)) for name in (archs.names() if text == "all" else text.split(",")))
+    found = ((name, devices.target(name)) for name in (archs.gpus() if text == "all" else text.split(",")))
     return {device.arch if devices.is_arch(name) else device.name: device for name, device in found}
 
 

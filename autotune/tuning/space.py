@@ -85,7 +85,7 @@ def load(kernel: Kernel[Any], device: Device, root: Path | None = None) -> Space
     path = kernel.origin.space if root is None else root / f"{kernel.name}.yaml"
     data = read_file(path)
     parts = data.get("per_arch") or {}
-    _keys(parts, {"amd", "nvidia", *archs.names()}, f"{path}: per_arch")
+    _keys(parts, {*archs.VENDORS.values(), *archs.names()}, f"{path}: per_arch")
     for name, part in {"params": data.get("params"), **parts}.items():
         _lists(part, kernel, _vendors(name), f"{path}: {name}")
     lists = {**data["params"], **(parts.get(device.vendor) or {}), **(parts.get(device.arch) or {})}
@@ -119,7 +119,7 @@ def read_file(path: Path) -> dict[str, Any]:
 def _vendors(part: str) -> tuple[str, ...]:
     if part == "params":
         return ("amd", "nvidia")
-    return (part,) if part in ("amd", "nvidia") else (archs.named(part).vendor,)
+    return (part,) if part in archs.VENDORS.values() else (archs.named(part).vendor,)
 
 
 def _lists(part: Any, kernel: Kernel[Any], vendors: tuple[str, ...], place: str) -> None:  # noqa: ANN401

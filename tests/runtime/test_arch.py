@@ -16,7 +16,8 @@ from autotune.config import Config
 from autotune.device_record import CONFIDENCE
 from autotune.errors import DeviceError
 from autotune.kernel import Work
-from autotune.tuning.compilation import matrix
+from autotune.toolchain import compilers_for
+from autotune.tuning.compilation import launch, matrix
 from autotune.tuning.compilation.occupancy import programs_per_unit
 
 ROOT = Path(autotune.__file__).resolve().parents[1]
@@ -32,13 +33,70 @@ def test_every_figure_of_arch_has_source_and_confidence(name):
         sure, _, source = text.partition(":")
         assert sure in CONFIDENCE, figure
         assert source.strip(), figure
-    assert record.stand_in in device.names()
+    assert device.of_arch(name) == device.target(record.stand_in) or record.is_gpu
+
+
+@pytest.mark.parametrize("name", archs.gpus())
+def test_gpus_have_stand_in_and_occupancy(name):
+    assert archs.named(name).stand_in in device.names()
     assert programs_per_unit(device.of_arch(name), 32, 1024, 4) > 0
 
 
-@pytest.mark.parametrize("name", device.names())
+def test_vendor_is_one_of_three():
+    assert {archs.named(name).vendor for name in archs.gpus()} == {"nvidia", "amd"}
+    assert archs.npus() == archs.names("huawei") == ["ascend910b", "ascend950"]
+    assert sorted([*archs.gpus(), *archs.npus()]) == sorted(archs.names())
+
+
+@pytest.mark.parametrize("name", archs.npus())
+def test_npus_refuse_in_words_what_only_gpus_have(name):
+    npu = device.target(name)
+    limits = npu.architecture.limits
+    for asked in (
+        lambda: limits.warps,
+        lambda: limits.thread_registers,
+        lambda: programs_per_unit(npu, 32, 1024, 4),
+        lambda: compilers_for(name),
+        lambda: launch.target_of(name),
+        lambda: device.named(npu.name),
+    ):
+        with pytest.raises(DeviceError, match=r"NPU|machine code for ascend.*`autotune compile --target`"):
+            asked()
+    with pytest.raises(DeviceError, match="it has no AI core; name one of ascend910b, ascend950"):
+        _ = archs.named("sm_90").ai_core
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tune", "norm/rms_norm", "--device", "ascend950pr", "--problem", "rows=64,cols=7168"],
+        ["explain", "norm/rms_norm", "rows=64,cols=7168", "--device", "Ascend910B2"],
+        ["predict", "norm/rms_norm", "rows=64,cols=7168", "--device", "ascend950"],
+        ["show", "--device", "ascend910c"],
+        ["estimate", "--device", "ascend950pr"],
+    ],
+)
+def test_commands_of_tables_and_times_refuse_npus(words, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "is an NPU: no kernel is tuned, measured or served on it; `autotune compile --target`" in said
+
+
+def test_npus_are_listed_with_gpus(capsys):
+    assert main(["devices", "--json"]) == 0
+    listed = {row["device"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"ascend910b2", "ascend910c", "ascend950pr", "mi355x"} <= listed.keys()
+    assert listed["ascend950pr"]["figures"]["bishengir"].startswith("read:")
+
+
+def test_unknown_gpu_is_no_relation_of_npus():
+    with pytest.raises(DeviceError, match="which has no record"):
+        archs.family("unheard_of")
+
+
+@pytest.mark.parametrize("name", [record.name for record in device.records()])
 def test_devices_have_shared_memory_of_their_arch(name):
-    gpu = device.named(name)
+    gpu = device.target(name)
     arch = gpu.architecture
     shared = (gpu.shared_bytes_per_block, gpu.shared_bytes_per_unit)
     assert shared == (arch.shared_bytes_per_block, arch.shared_bytes_per_unit)

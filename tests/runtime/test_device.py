@@ -25,7 +25,7 @@ def figure_names(record):
             yield from value
 
 
-@pytest.mark.parametrize("name", device.names())
+@pytest.mark.parametrize("name", [record.name for record in device.records()])
 def test_every_figure_has_source_and_confidence(name):
     record = tomllib.loads((device.DEVICES / f"{name}.toml").read_text())
     assert set(record["figures"]) == set(figure_names(record))
@@ -33,7 +33,7 @@ def test_every_figure_has_source_and_confidence(name):
         sure, colon, source = text.partition(":")
         assert sure in CONFIDENCE, figure
         assert not colon or source.strip()
-    loaded = device.named(name)
+    loaded = device.target(name)
     assert loaded.dram_tb_s <= loaded.dram_peak_tb_s
     assert loaded.shared_bytes_per_block <= loaded.shared_bytes_per_unit
 

@@ -20,7 +20,7 @@ def load(tmp_path, text, name="mi355x"):
     path = tmp_path / "norm" / "rms_norm_quant.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
-    return space.load(KERNEL, device.named(name), tmp_path)
+    return space.load(KERNEL, device.target(name), tmp_path)
 
 
 def test_parts_of_arch_replace_lists(tmp_path):
@@ -69,11 +69,19 @@ def test_mistakes_are_named(tmp_path, old, new, message):
 
 
 @pytest.mark.parametrize("kernel", registry.names())
-@pytest.mark.parametrize("name", device.names())
+@pytest.mark.parametrize("name", [record.name for record in device.records()])
 def test_every_space_loads_for_every_device(kernel, name):
-    loaded = space.load(registry.load(kernel), device.named(name))
+    loaded = space.load(registry.load(kernel), device.target(name))
     assert loaded.size > 1
     assert loaded.check
+
+
+def test_part_of_huawei_takes_constexprs_and_no_warps(tmp_path):
+    text = GOOD.replace("per_arch: {", "per_arch: {huawei: {ROWS: [4]}, ")
+    assert load(tmp_path, text, "ascend950pr").lists["ROWS"] == (4,)
+    assert load(tmp_path, text).lists["ROWS"] == (1, 2)
+    with pytest.raises(SpaceError, match=r"huawei: unknown name 'num_warps'"):
+        load(tmp_path, text.replace("{ROWS: [4]}", "{num_warps: [4]}"))
 
 
 def test_problem_field_that_is_no_word_is_refused(tmp_path):

@@ -18,6 +18,7 @@ from triton.runtime.jit import JITFunction
 from autotune import arch as archs
 from autotune.config import Config, Problem
 from autotune.device import Device
+from autotune.errors import DeviceError
 from autotune.kernel import Kernel
 from autotune.toolchain import require_arch
 
@@ -34,8 +35,11 @@ class Launch:
 
 
 def target_of(arch: str) -> GPUTarget:
-    """`sm_90` or `gfx950` as the compiler names it. Raises DeviceError."""
-    return GPUTarget(*archs.named(arch).target)
+    """`sm_90` or `gfx950` as Triton names it. Raises DeviceError, also for an NPU."""
+    record = archs.named(arch)
+    if not record.is_gpu:
+        raise DeviceError(f"Triton makes no machine code for {arch}; {archs.PLANNED_ONLY}")
+    return GPUTarget(*record.target)
 
 
 def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Launch]:
@@ -48,9 +52,9 @@ def launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Devi
         signatures = (_signature(function, args, given) for given in (kwargs, computing))
         seen.append((function, Launch(function.__name__, tuple(grid), *signatures)))
 
-    with _running(record):
+    with running(record):
         kernel.launch(*meta_inputs(problem), config=config, device=device)
-    return _own_first(kernel, seen)
+    return own_first(kernel, seen)
 
 
 def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, device: Device) -> list[Any]:
@@ -68,12 +72,12 @@ def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, devi
         function.device_caches.clear()
         binaries.append((function, original(function, *args, grid=grid, warmup=True, **kwargs)))
 
-    with _running(build):
+    with running(build):
         kernel.launch(*meta_inputs(problem), config=config, device=device)
-    return _own_first(kernel, binaries)
+    return own_first(kernel, binaries)
 
 
-def _own_first(kernel: Kernel[Any], seen: list[tuple[JITFunction, Any]]) -> list[Any]:
+def own_first(kernel: Kernel[Any], seen: list[tuple[JITFunction, Any]]) -> list[Any]:
     # A launcher may sort or count before the launch that its config is about.
     return [item for _, item in sorted(seen, key=lambda pair: pair[0] is not kernel.jit)]
 
@@ -84,7 +88,7 @@ def meta_inputs(problem: Problem) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _running(replacement: Any) -> Iterator[None]:  # noqa: ANN401
+def running(replacement: Any) -> Iterator[None]:  # noqa: ANN401
     original = JITFunction.run
     JITFunction.run = replacement
     try:

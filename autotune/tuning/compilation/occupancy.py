@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from autotune.arch import ComputeUnit, Multiprocessor
+from autotune.arch import PLANNED_ONLY, AiCore, ComputeUnit, Multiprocessor
 from autotune.device import Device
+from autotune.errors import DeviceError
 
 
 def programs_per_unit(device: Device, registers: int, shared_bytes: int, num_warps: int, tmem_columns: int = 0) -> int:
-    """0 where not even one fits. Registers are a thread's; shared_bytes without the driver's own KB."""
+    """0 where not even one fits. Registers are a thread's; shared_bytes without the driver's own KB.
+
+    Raises DeviceError for an NPU, whose cores run one program at a time.
+    """
     limits = device.architecture.limits
+    if isinstance(limits, AiCore):
+        raise DeviceError(f"{device.name} is an NPU, which has no occupancy; {PLANNED_ONLY}")
     if isinstance(limits, ComputeUnit):
         return _amd(limits, device, registers, shared_bytes, num_warps)
     return _nvidia(limits, device, registers, shared_bytes, num_warps, tmem_columns)

@@ -1,0 +1,53 @@
+"""What a plan means, in words: what does not fit and by how much, what is moved in pieces, what a core lacks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from autotune.config import Scalar
+from autotune.tuning.compilation.npu.hivm import MEMORIES
+from autotune.tuning.compilation.npu.planning import LaunchPlan
+
+EVIDENCE = "planned NPU IR; no machine code, never run"
+"""What every report of a plan says that it rests on."""
+
+_OVERFLOW = re.compile(r"(ub|cbuf|cc) overflow, requires (\d+) bits while (\d+) bits available")
+_NO_FP8 = re.compile(r"type fp8\w+ not supported")
+_BARRIER = "ttg.barrier"
+
+
+def verdict(launches: list[LaunchPlan]) -> str:
+    """One of `planned`, `planned, element by element` and `not planned (STAGE)`, of all launches of a call."""
+    stopped = next((launch for launch in launches if launch.plan is None), None)
+    if stopped:
+        return f"not planned ({stopped.stage})"
+    scalar = any(loop.piece == "element" for launch in launches for loop in launch.loops)
+    return "planned, element by element" if scalar else "planned"
+
+
+def findings(launches: list[LaunchPlan], config: Mapping[str, Scalar], arch: str) -> list[str]:
+    """Sentences about a call on `arch`, those about other launches than the kernel's own with their names."""
+    said = [(launch, text) for launch in launches for text in _of(launch, config, arch)]
+    return [text if launch is launches[0] else f"{launch.function}: {text}" for launch, text in said]
+
+
+def _of(launch: LaunchPlan, config: Mapping[str, Scalar], arch: str) -> list[str]:
+    stopped = [] if launch.plan else [stop(launch.why, config, arch)]
+    loops = Counter(map(str, launch.loops))
+    return stopped + [f"{text}: {count} loop{'s' if count > 1 else ''}" for text, count in loops.items()]
+
+
+def stop(why: str, config: Mapping[str, Scalar], arch: str) -> str:
+    """Why a launch has no plan, from what a compiler said of it."""
+    if overflow := _OVERFLOW.search(why):
+        memory, needed, available = MEMORIES[overflow[1]], int(overflow[2]), int(overflow[3])
+        tile = ", ".join(f"{name}={value}" for name, value in config.items() if name.startswith(("BLOCK", "ROWS")))
+        over, whole = ((bits / 8 / 1024) for bits in (needed - available, available))
+        return f"{memory} overflow by {over:.4g} KiB of {whole:.4g} KiB" + (f" at {tile}" if tile else "")
+    if _NO_FP8.search(why):
+        return f"needs FP8, which {arch} does not have"
+    if _BARRIER in why:
+        return "tl.debug_barrier is an operation of GPUs, which the adapter does not know"
+    return why
