@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         "  autotune compile gemm/fp8_block_scaled --target all\n"
         "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4\n"
         "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?\n"
-        "  autotune compile --target ascend950 --fetch  every kernel planned for an NPU: on-chip bytes, findings",
+        "  autotune compile --target ascend950 --fetch      every kernel planned for an NPU, with findings",
     )
     add_kernel(parser, nargs="?", also=" (default: every kernel, one row a kernel and target)")
     parser.add_argument("problem", nargs="?", help="name=value pairs (default: the first of the space's `compile`)")

@@ -79,6 +79,14 @@ def test_buffer_that_cannot_be_read_is_refused(old, new, message):
         hivm.read(HIVM.replace(old, new, 1))
 
 
+def test_plan_that_cannot_be_read_is_verdict_not_crash(monkeypatch):
+    monkeypatch.setattr(planning, "to_linalg", lambda *texts: LINALG)
+    monkeypatch.setattr(planning, "to_hivm", lambda *texts: HIVM.replace("pointer_cast(%c0_i64)", "pointer_cast(%7)"))
+    launch = planning._planned("_linear", "", device.target("ascend910b"), None)
+    assert (launch.plan, launch.stage) == (None, "reader")
+    assert findings.verdict([launch]) == "not planned (reader)"
+
+
 def test_plan_and_loops_survive_json():
     launch = LaunchPlan("_linear", hivm.read(HIVM), linalg.discrete_loops(LINALG, NAMES))
     assert LaunchPlan.from_json(json.loads(json.dumps(launch.as_json()))) == launch

@@ -12,6 +12,7 @@ from autotune import device as devices
 from autotune import registry
 from autotune.config import Config, Problem, build
 from autotune.device import Device
+from autotune.errors import CompileFailed
 from autotune.kernel import Kernel
 from autotune.state import state_root
 from autotune.toolchain import require_arch, triton_version
@@ -81,6 +82,8 @@ def _planned(function: str, ttir: str, device: Device, tools: Tools) -> LaunchPl
         return LaunchPlan(function, hivm.read(to_hivm(adapted, chip, tools)), loops, ttir=ttir)
     except Stopped as stopped:
         return LaunchPlan(function, None, loops, stopped.at, stopped.why, ttir)
+    except CompileFailed as failure:
+        return LaunchPlan(function, None, loops, "reader", str(failure), ttir)
 
 
 def _text(ttir: bytes | str) -> str:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from autotune.errors import CompileFailed, ToolchainError
+from autotune.errors import ToolchainError
 
 ADAPTER = ("triton-ascend", "3.2.0")
 COMPILER = ("ascendnpu-ir", "1.2.0")
@@ -43,8 +43,8 @@ _ERRORS = re.compile(r"error: (?!External hivmc|Failed to run)(.*)(?:\n(.*))?")
 _ABORTS = re.compile(r"(Assertion .*|LLVM ERROR: .*|UNREACHABLE .*|.*: not implemented.*)", re.IGNORECASE)
 
 
-class Stopped(CompileFailed):
-    """A launch that cannot be planned; `at` names the stage: front end, adapter or planner."""
+class Stopped(Exception):
+    """A launch that a program does not take further; `at` names the stage, adapter or planner. Data, not an error."""
 
     def __init__(self, at: str, why: str) -> None:
         super().__init__(f"{at}: {why}")
