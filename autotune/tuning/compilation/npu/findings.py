@@ -15,7 +15,12 @@ EVIDENCE = "planned NPU IR; no machine code, never run"
 
 _OVERFLOW = re.compile(r"(ub|cbuf|cc) overflow, requires (\d+) bits while (\d+) bits available")
 _NO_FP8 = re.compile(r"type fp8\w+ not supported")
-_BARRIER = "ttg.barrier"
+_IN_WORDS = {
+    "tt.addptr has multiple users": "the adapter fails on a pointer that several accesses share",
+    "Casting pointers with unmatched bitwidth": "the adapter cannot read bytes as another type through a cast pointer",
+    "tt.histogram": "tl.histogram with a mask is newer than the adapter (Triton 3.2)",
+}
+"""Parts of what the compilers say, and what it means for a kernel."""
 
 
 def verdict(launches: list[LaunchPlan]) -> str:
@@ -36,7 +41,9 @@ def findings(launches: list[LaunchPlan], config: Mapping[str, Scalar], arch: str
 def _of(launch: LaunchPlan, config: Mapping[str, Scalar], arch: str) -> list[str]:
     stopped = [] if launch.plan else [stop(launch.why, config, arch)]
     loops = Counter(map(str, launch.loops))
-    return stopped + [f"{text}: {count} loop{'s' if count > 1 else ''}" for text, count in loops.items()]
+    return [*stopped, *launch.notes] + [
+        f"{text}: {count} loop{'s' if count > 1 else ''}" for text, count in loops.items()
+    ]
 
 
 def stop(why: str, config: Mapping[str, Scalar], arch: str) -> str:
@@ -48,6 +55,4 @@ def stop(why: str, config: Mapping[str, Scalar], arch: str) -> str:
         return f"{memory} overflow by {over:.4g} KiB of {whole:.4g} KiB" + (f" at {tile}" if tile else "")
     if _NO_FP8.search(why):
         return f"needs FP8, which {arch} does not have"
-    if _BARRIER in why:
-        return "tl.debug_barrier is an operation of GPUs, which the adapter does not know"
-    return why
+    return next((words for part, words in _IN_WORDS.items() if part in why), why)

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 _MARK = "ExtractedLoadOrStore"
-_VIEW = re.compile(r"(%[-\w#]+) = memref\.reinterpret_cast (%[-\w#]+) ")
+_VIEW = re.compile(r"(%[-\w#]+) = memref\.(?:reinterpret_cast|subview|cast) (%[-\w#]+)")
 _ELEMENT = re.compile(r"memref\.(load|store) [^\n]*?(%[-\w#]+)\[")
-_ROW = re.compile(r"memref\.copy (%[-\w#]+), (%[-\w#]+) |materialize_in_destination %[-\w#]+ in (?:\w+ )*(%[-\w#]+)")
+_COPY = re.compile(r"memref\.copy (%[-\w#]+), (%[-\w#]+) ")
+_PLACED = re.compile(r"materialize_in_destination %[-\w#]+ in (?:\w+ )*(%[-\w#]+)")
 _ARGUMENT = re.compile(r"%arg(\d+)")
 _PARAMETER = re.compile(r"%(\w+): ")
 _HIDDEN = 2
@@ -67,17 +68,20 @@ def _marked(linalg: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _loops(body: str, views: dict[str, str], names: tuple[str, ...]) -> list[DiscreteLoop]:
-    """What one body moves; a body in which no access is seen counts as one element-wise loop over something unknown."""
-    elements = [(place, "element", access == "store") for access, place in _ELEMENT.findall(body)]
-    rows = [(places[0] or places[2], "row", bool(places[2])) for places in _ROW.findall(body)]
-    moved = {DiscreteLoop(_name(place, views, names), piece, writes) for place, piece, writes in elements + rows}
-    return sorted(moved, key=str) or [DiscreteLoop("a tensor", "element", False)]
+    """What one body moves between arguments and the core; where nothing is recognized, elements of something."""
+    moves = [(place, "element", access == "store") for access, place in _ELEMENT.findall(body)]
+    for source, target in _COPY.findall(body):
+        moves += [(source, "row", False), (target, "row", True)]
+    moves += [(target, "row", True) for target in _PLACED.findall(body)]
+    found = [(_name(place, views, names), piece, writes) for place, piece, writes in moves]
+    loops = {DiscreteLoop(name, piece, writes) for name, piece, writes in found if name}
+    return sorted(loops, key=str) or [DiscreteLoop("a tensor", "element", writes=False)]
 
 
 def _name(value: str, views: dict[str, str], names: tuple[str, ...]) -> str:
-    """The argument behind a view, or the value's own name where it is none."""
+    """The argument behind a view; empty where it is none, as for a buffer of the core."""
     while value in views:
         value = views[value]
     argument = _ARGUMENT.fullmatch(value)
     index = int(argument[1]) - _HIDDEN if argument else -1
-    return names[index] if 0 <= index < len(names) else "a tensor"
+    return names[index] if 0 <= index < len(names) else ""

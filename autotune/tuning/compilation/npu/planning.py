@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triton.runtime import driver
@@ -24,6 +24,8 @@ from autotune.tuning.compilation.npu.linalg import DiscreteLoop
 from autotune.tuning.compilation.npu.tools import Stopped, Tools, managed, to_hivm, to_linalg
 from autotune.tuning.workers.worker import Job
 
+NO_BARRIER = "tl.debug_barrier is left out: a program of an NPU has no threads that could wait for one another"
+
 
 @dataclass(frozen=True)
 class LaunchPlan:
@@ -35,15 +37,18 @@ class LaunchPlan:
     stage: str = ""
     why: str = ""
     ttir: str = ""
+    notes: tuple[str, ...] = ()
+    """What was changed before the compilers saw the code."""
 
     def as_json(self) -> dict[str, Any]:
         loops = [loop.as_json() for loop in self.loops]
-        return {**vars(self), "plan": self.plan and self.plan.as_json(), "loops": loops}
+        return {**vars(self), "plan": self.plan and self.plan.as_json(), "loops": loops, "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LaunchPlan:
         plan = data["plan"] and Plan.from_json(data["plan"])
-        return cls(**{**data, "plan": plan, "loops": tuple(DiscreteLoop(**loop) for loop in data["loops"])})
+        loops = tuple(DiscreteLoop(**loop) for loop in data["loops"])
+        return cls(**{**data, "plan": plan, "loops": loops, "notes": tuple(data["notes"])})
 
 
 def plan_launches(
@@ -75,22 +80,26 @@ def plan_launches(
 
 def _planned(function: str, ttir: str, device: Device, tools: Tools) -> LaunchPlan:
     chip = front_end.chip_of(device)
-    loops: tuple[DiscreteLoop, ...] = ()
+    plain = front_end.without_barriers(ttir)
+    launch = LaunchPlan(function, ttir=ttir, notes=() if plain == ttir else (NO_BARRIER,))
     try:
-        adapted = to_linalg(ttir, chip, tools)
-        loops = linalg.discrete_loops(adapted, linalg.parameters(ttir))
-        return LaunchPlan(function, hivm.read(to_hivm(adapted, chip, tools)), loops, ttir=ttir)
+        adapted = to_linalg(plain, chip, tools)
+        launch = replace(launch, loops=linalg.discrete_loops(adapted, linalg.parameters(ttir)))
+        return replace(launch, plan=hivm.read(to_hivm(adapted, chip, tools)))
     except Stopped as stopped:
-        return LaunchPlan(function, None, loops, stopped.at, stopped.why, ttir)
+        return replace(launch, stage=stopped.at, why=stopped.why)
     except CompileFailed as failure:
-        return LaunchPlan(function, None, loops, "reader", str(failure), ttir)
+        return replace(launch, stage="reader", why=str(failure))
 
 
 def _text(ttir: bytes | str) -> str:
     return ttir.decode() if isinstance(ttir, bytes) else ttir
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """What the innermost of a chain of errors says: the outer ones are the calls that led to it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return f"{type(error).__name__}: {last_line(str(error))}"[:LONGEST]
 
 
