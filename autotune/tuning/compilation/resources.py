@@ -65,7 +65,7 @@ def read(binaries: list[Any], device: Device) -> Resources:
     if resident < 1:
         raise DoesNotFit(
             f"{registers} registers, {metadata.shared} B shared memory and {metadata.num_warps} warps do not fit "
-            f"{device.name} ({device.shared_bytes_per_block} B a block); take smaller blocks or fewer stages"
+            f"{device.arch} ({device.shared_bytes_per_block} B a block); take smaller blocks or fewer stages"
         )
     codes = [_code(binary.asm["hsaco" if amd else "cubin"]) for binary in binaries]
     return Resources(

@@ -42,8 +42,20 @@ class Subject:
         return Job(self.kernel.name, key(problem), config, self.device.name)
 
     def key(self, stage: str, *more: str) -> tuple[str, ...]:
-        """Return the key of a result in a Cache."""
+        """Return the key of a result in a Cache, where it depends on the device."""
         return (stage, self.kernel.name, self.identity.kernel, self.toolchain, self.device.name, *more)
+
+    def binary_key(self, binary: str) -> tuple[str, ...]:
+        """Return the key of a binary's resources: equal for devices of one arch with the same limits."""
+        limits = (self.device.shared_bytes_per_block, self.device.shared_bytes_per_unit)
+        return ("compile", self.kernel.name, self.identity.kernel, self.toolchain, self.device.arch, str(limits), binary)
+
+    def proof_key(self, stage: str, problem: Problem, config: Config) -> tuple[str, ...]:
+        """Return the key of a proof: equal for devices of one arch on which the launchers do the same."""
+        seen = launches(self.kernel, problem, config, self.device)
+        run = repr([(launch.function, launch.grid, launch.signature) for launch in seen])
+        names = (stage, self.kernel.name, self.identity.kernel, self.identity.proof, self.toolchain, self.device.arch)
+        return (*names, run, describe(problem), str(config))
 
     def crash(self, problem: Problem, config: Config, stage: str, kind: str, reason: str) -> Crash:
         names = (self.kernel.name, self.identity.kernel, self.toolchain, describe(problem), str(config))
@@ -96,7 +108,7 @@ class Compiler:
         return self._known[candidate.binary]
 
     def _make(self, candidate: Candidate) -> Resources | str:
-        parts = self.subject.key("compile", candidate.binary)
+        parts = self.subject.binary_key(candidate.binary)
         result = self.cache.get(*parts)
         if result is not None:
             self._count(from_cache=1)

@@ -35,5 +35,7 @@ class Plan:
     """Nothing else is tried but the default and the incumbent."""
     deterministic: bool = False
     """All problems that rows may serve for one another are tuned in one order of reduction."""
+    portfolio: float | None = None
+    """Rows of few configs, each problem at most so much slower than its best, as a fraction; modeled sessions only."""
     again: bool = False
     """Problems are searched though the table has the result of the same search."""

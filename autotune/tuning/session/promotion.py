@@ -23,7 +23,7 @@ from autotune.tuning.session.compiler import Subject
 from autotune.tuning.session.evaluator import Evaluator, Measurer
 from autotune.tuning.session.intervals import Span, Times, spans
 from autotune.tuning.session.prover import Claim, Proof, Prover
-from autotune.tuning.session.selection import ByRace, Searched, Won, by_model, finalists
+from autotune.tuning.session.selection import ByPortfolio, ByRace, Searched, Won, by_model, finalists
 from autotune.tuning.validation.coverage import codes, tails
 
 _PASSES = 16
@@ -56,6 +56,8 @@ class Promotion:
     evaluator: Evaluator
     """Evaluates configs on sizes whose own search never tried them; owns the measurer used for races."""
     searched: Sequence[Searched]
+    portfolio: float | None = None
+    """Rows of few configs, at most so much slower than the best, as a fraction; by the model only."""
 
     @property
     def measurer(self) -> Measurer | None:
@@ -77,16 +79,14 @@ class Promotion:
         return found
 
     def _winners(self) -> dict[Problem, tuple[Won, Proof]]:
-        """Proved right; where a winner is not, the next best is raced and proved in the next round."""
-        decide = by_model if self.measurer is None else ByRace(self.measurer)
+        """Proved right; where a winner is not, the next best is chosen and proved in the next round."""
         wrong: dict[Problem, set[Config]] = {search.problem: set() for search in self.searched}
         found: dict[Problem, tuple[Won, Proof]] = {}
         pending = list(self.searched)
         lanes = len(self.measurer.lanes) if self.measurer else 1
         with ThreadPoolExecutor(lanes) as threads:
             while pending:
-                decided = threads.map(lambda search: decide(search, wrong[search.problem]), pending)
-                won = {search: w for search, w in zip(pending, decided, strict=True) if w is not None}
+                won = self._decided(pending, wrong, threads)
                 claims = {search: Claim(search.problem, w.config) for search, w in won.items()}
                 proofs = self.prover.prove(claims.values())
                 pending = [search for search, claim in claims.items() if proofs[claim].failed]
@@ -96,6 +96,17 @@ class Promotion:
                     else:
                         found[search.problem] = (won[search], proofs[claim])
         return found
+
+    def _decided(
+        self, pending: Sequence[Searched], wrong: Mapping[Problem, set[Config]], threads: ThreadPoolExecutor
+    ) -> dict[Searched, Won]:
+        """Return who wins each of `pending` among the configs that were not wrong there."""
+        if self.portfolio is not None and self.measurer is None:
+            chosen = ByPortfolio(self.portfolio, pending)(wrong)
+            return {search: chosen[search.problem] for search in pending if search.problem in chosen}
+        decide = by_model if self.measurer is None else ByRace(self.measurer)
+        decided = threads.map(lambda search: decide(search, wrong[search.problem]), pending)
+        return {search: won for search, won in zip(pending, decided, strict=True) if won is not None}
 
     def _joint(self, name: str, group: Sequence[Searched], won: Mapping[Problem, tuple[Won, Proof]]) -> list[Row]:
         """Rows that serve intervals along `name`; points keep rows of their own where an interval is not right."""
@@ -152,7 +163,7 @@ class Promotion:
             default = search.default if search.default_us is not None else None
             evidence |= {"bench": self.measurer.bench.name, "date": datetime.now(UTC).date().isoformat()}
             evidence |= against_library(self.measurer, search.problem, won.config, default)
-        evidence |= {"trials": len(search.outcomes), "proved_on": list(proof.problems)}
+        evidence |= {"trials": search.trials, "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(search.problem)}
         evidence |= {"finalists": finalists(search, won.config)}
         evidence |= Resources.from_json(outcome["resources"]).evidence

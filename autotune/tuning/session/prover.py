@@ -134,4 +134,4 @@ class Prover:
 
     def _key(self, job: Job, problem: Problem) -> tuple[str, ...]:
         stage = "addresses" if job.addresses else "validate"
-        return self.subject.key(stage, self.subject.identity.proof, describe(problem), str(job.config))
+        return self.subject.proof_key(stage, problem, job.config)

@@ -28,7 +28,7 @@ from autotune.tuning.space import Space
 Changes = Mapping[Problem, list[str]]
 """Names of what was another when the row of each problem was found; empty for a row that is up to date."""
 
-_CODE = ("../search/*.py", "opening.py", "scheduler.py", "selection.py")
+_CODE = ("../search/*.py", "opening.py", "portfolio.py", "scheduler.py", "selection.py", "shared_configs.py")
 """Files that decide what is tried and what wins, from this folder; the cost model's are in its name."""
 
 
@@ -76,6 +76,8 @@ def terms(subject: Subject, space: Space, opener: Opener, plan: Plan, problem: P
         fields["trials"] = plan.budget.trials
         if plan.budget.until_gain is not None:
             fields["until_gain"] = str(plan.budget.until_gain)
+    if plan.portfolio is not None:
+        fields["portfolio"] = str(plan.portfolio)
     if plan.deterministic:
         fields["deterministic"] = True
     return SearchTerms(fields, subject.toolchain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from autotune.config import Config, Problem, Scalar, describe
@@ -10,6 +10,7 @@ from autotune.errors import MachineError
 from autotune.tuning.measurement.race import RaceResult, race
 from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.evaluator import Measurer
+from autotune.tuning.session.portfolio import portfolio
 
 TIE = 0.02
 """Modeled gains under 2 % are no gains: the incumbent stays."""
@@ -28,11 +29,17 @@ class Searched:
     weight: int
     others: Outcomes = field(default_factory=dict, hash=False)
     """Trials that cannot win; used only for the default config's time."""
+    shared: int = 0
+    """Outcomes that came with other problems' trials."""
 
     @property
     def default_us(self) -> float | None:
         us: float | None = {**self.others, **self.outcomes}.get(self.default, {}).get("us")
         return us
+
+    @property
+    def trials(self) -> int:
+        return len(self.outcomes) - self.shared
 
     @property
     def good(self) -> list[Config]:
@@ -56,7 +63,7 @@ class Won:
     entries: tuple[Config, ...] = ()
 
 
-def by_model(search: Searched, without: set[Config]) -> Won | None:
+def by_model(search: Searched, without: Set[Config]) -> Won | None:
     """Best by the model; the incumbent (else the default) goes before whatever does not beat it clearly."""
     order = [config for config in search.good if config not in without]
     stays = search.stays
@@ -66,10 +73,29 @@ def by_model(search: Searched, without: set[Config]) -> Won | None:
 
 
 @dataclass
+class ByPortfolio:
+    """Choice by the model among few configs, each problem within `share` of its best."""
+
+    share: float
+    searched: Sequence[Searched]
+
+    def __call__(self, wrong: Mapping[Problem, Set[Config]]) -> dict[Problem, Won]:
+        """Choose for all problems at once, without the configs that were wrong on each."""
+        times = {
+            search.problem: {
+                config: search.outcomes[config]["us"] for config in search.good if config not in wrong[search.problem]
+            }
+            for search in self.searched
+        }
+        preferred = {search.stays for search in self.searched if search.stays is not None}
+        return {problem: Won(config) for problem, config in portfolio(times, self.share, preferred).items()}
+
+
+@dataclass
 class ByRace:
     measurer: Measurer
 
-    def __call__(self, search: Searched, without: set[Config]) -> Won | None:
+    def __call__(self, search: Searched, without: Set[Config]) -> Won | None:
         """Races the best of the search with the incumbent and the default on the bench."""
         usable = [c for c in search.good if c not in without and "same_as" not in search.outcomes[c]]
         first = [config for config in (search.stays, search.default) if config is not None and config in search.good]

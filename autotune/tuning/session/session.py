@@ -40,6 +40,7 @@ from autotune.tuning.session.prover import Prover
 from autotune.tuning.session.scheduler import Policy, Scheduler
 from autotune.tuning.session.search_terms import SearchTerms, changes, terms
 from autotune.tuning.session.selection import Searched
+from autotune.tuning.session.shared_configs import shared_outcomes
 from autotune.tuning.session.stopwatch import Stopwatch
 from autotune.tuning.session.tables import TableFile, check_writable
 from autotune.tuning.validation.reduction_order import Order, describe_order
@@ -152,13 +153,15 @@ class Session:
         self, problems: Mapping[Problem, int], old: Table, past: _Past, evaluator: Evaluator
     ) -> Table:
         searches = self._search(problems, lambda problem: self._open(past, problem), evaluator)
+        shared = self._shared(searches, evaluator)
         searched = [
             Searched(
                 problem,
-                search.outcomes,
+                {**search.outcomes, **shared[problem]},
                 self._kernel.default(problem, self._device),
                 past.incumbents.get(key(served(problem, self._device))),
                 problems[problem],
+                shared=len(shared[problem]),
             )
             for problem, search in searches.items()
         ]
@@ -177,6 +180,20 @@ class Session:
             return found
 
         return self._promote(searched, old, evaluator, proved)
+
+    def _shared(
+        self, searches: Mapping[Problem, Search], evaluator: Evaluator
+    ) -> Mapping[Problem, Mapping[Config, dict[str, Any]]]:
+        """Return the outcomes of other problems' configs, where the model is the judge and the whole space is open."""
+        outcomes = {problem: search.outcomes for problem, search in searches.items()}
+        if evaluator.measurer is not None or self._plan.deterministic or self._opener.tries_all:
+            return {problem: {} for problem in outcomes}
+
+        def allowed(problem: Problem, config: Config) -> bool:
+            return self._kernel.reject(problem, config, self._device) is None
+
+        with self._stopwatch.stage("share"):
+            return shared_outcomes(outcomes, allowed, evaluator)
 
     def _within(self, orders: Mapping[Problem, Order], past: _Past, evaluator: Evaluator) -> dict[Problem, Outcomes]:
         """Searches each problem among the configs of one order of reduction."""
@@ -244,7 +261,7 @@ class Session:
                 self._progress(Status("validate", done, of, failed=self.summary.failed))
 
             prover = Prover(self._subject, self._cache, self._space.check, workers, progress, self._stopwatch)
-            rows = Promotion(self._subject, prover, evaluator, searched).rows()
+            rows = Promotion(self._subject, prover, evaluator, searched, self._plan.portfolio).rows()
             if self._prior != prior.PATH and has_prior(self._kernel, searched[0].problem, self._device):
                 helped = {"prior": prior.name(self._prior)}
                 rows = [replace(row, evidence={**row.evidence, **helped}) for row in rows]
