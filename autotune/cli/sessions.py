@@ -106,7 +106,7 @@ def _show(summary: Summary, reasons: int) -> None:
     root = summary.table.parents[3]
     if summary.tier != "simulated" and root.resolve() != runtime.tables_root().resolve():
         print(f"  serve it  AUTOTUNE_TABLES={root}")
-    binaries = f"{summary.compiled} compiled, {summary.from_cache} from cache, {summary.distinct_codes} differ"
+    binaries = f"{summary.compiled} compiled, {summary.from_cache} from cache, {len(summary.codes)} differ"
     told = "" if summary.mode == "search" else f" ({_told(summary)})"
     print(f"  tried     {summary.trials} of {summary.feasible} feasible configs{told}; binaries: {binaries}")
     if summary.up_to_date:
@@ -114,6 +114,9 @@ def _show(summary: Summary, reasons: int) -> None:
     if changed := ", ".join(f"{name} ({count})" for name, count in summary.changed.items() if name != "no row"):
         print(f"  since     rows were found with another: {changed}")
     print(f"  proved    {summary.validated} config{'' if summary.validated == 1 else 's'} against the reference")
+    if summary.over_best is not None:
+        few = f"{summary.configs} config{'' if summary.configs == 1 else 's'} for {_count(summary.rows)}"
+        print(f"  portfolio {few}, {summary.over_best:.4f} times as slow as the best")
     if summary.price is not None:
         print(f"  price     {summary.price:.4f} of the speed of the free choice, for one order of reduction")
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items() if seconds >= 0.05)
@@ -166,11 +169,13 @@ def _row(summary: Summary) -> dict[str, Any]:
         "compiled": summary.compiled,
         "from cache": summary.from_cache,
         "failed": dict(summary.failed),
-        "distinct codes": summary.distinct_codes,
+        "distinct codes": len(summary.codes),
         "validated": summary.validated,
         "rows": summary.rows,
         **({"up to date": summary.up_to_date} if summary.up_to_date else {}),
         "default / best": round(summary.speedup, 3),
+        "configs": summary.configs,
+        **({"over best": round(summary.over_best, 4)} if summary.over_best is not None else {}),
         **({"price": round(summary.price, 4)} if summary.price is not None else {}),
         **({"search": _told(summary)} if summary.mode != "search" else {}),
         "tier": summary.tier,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import files, misses, present_device, runtime
+from autotune import files, misses, present_device, runtime, workload
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.effort import EFFORTS, effort_help
@@ -25,10 +26,15 @@ from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import executors, ray_executor
 from autotune.tuning.workers.worker import Limits
+from autotune.workload import day0
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
     from autotune.tuning.session.plan import Plan
+
+_DEFAULT_MODEL = "deepseek-v4-pro"
+_DAY0_PORTFOLIO = 1.0
+"""Percent: half of what the model's own ties are given."""
 
 
 def add(commands: Commands) -> None:
@@ -37,6 +43,7 @@ def add(commands: Commands) -> None:
         "tune",
         "search configs, prove them and write tables; measures where the GPU is here, and models where it is not",
         "  autotune tune --device mi355x --device b200\n"
+        "  autotune tune --day0 --device mi355x                       # all models, all layouts, all kernels\n"
         "  autotune tune norm/rms_norm_quant --device h200 --model deepseek-v3.2 --tp 8 --trials 40 --minutes 30\n"
         "  autotune tune gemm/fp8_block_scaled --device b200 --problem m=64,n=2048,k=7168\n"
         "  autotune tune moe/mxfp4_grouped_gemm --device mi355x --inputs routing=captured:loads.json\n"
@@ -49,6 +56,13 @@ def add(commands: Commands) -> None:
         "--device", action="append", help="name of a device record; may be repeated (default: this machine's GPU)"
     )
     add_workload(parser)
+    parser.set_defaults(model=None)
+    parser.add_argument(
+        "--day0", action="store_true",
+        help="tune what engines serve on a GPU: every model (or --model) at --tp 8, where usual with data-parallel "
+        f"attention and wide expert parallelism; on {', '.join(day0.DEVICES)}, or --device; stopped, the same command "
+        "goes on",
+    )  # fmt: skip
     parser.add_argument("--from-misses", type=Path, metavar="FILE", help="tune what serving missed (misses.record)")
     parser.add_argument("--problem", action="append", help="tune this problem instead of the model's; may be repeated")
     parser.add_argument(
@@ -65,6 +79,11 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--configs", type=Path, metavar="FILE",
         help="try the configs of FILE (JSON: a list, or an object a line), the default and the incumbent, nothing else",
+    )  # fmt: skip
+    parser.add_argument(
+        "--portfolio", type=float, metavar="PERCENT",
+        help="write rows of few configs, each problem at most so much slower than its best by the model, and print the "
+        f"price (default: off; with --day0: {_DAY0_PORTFOLIO:g})",
     )  # fmt: skip
     parser.add_argument("--minutes", type=float, help="end the search of each kernel and device after so long")
     parser.add_argument(
@@ -106,7 +125,8 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     names = kernel_names(arguments.kernels)
-    chosen = [devices.named(name) for name in arguments.device or ()] or [present_device.current_recorded()]
+    chosen = [devices.named(name) for name in arguments.device or (day0.DEVICES if arguments.day0 else ())]
+    chosen = chosen or [present_device.current_recorded()]
     if arguments.problem and arguments.from_misses:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and (len(arguments.kernels) != 1 or len(names) != 1):
@@ -125,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     for kernel, device, _, problems in wanted:
         if not problems:
-            asks = arguments.from_misses or arguments.model
+            asks = arguments.from_misses or arguments.model or _DEFAULT_MODEL
             print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
     return max(run_all([Asked(*each) for each in wanted if each[-1]], arguments), int(broken > 0))
 
@@ -149,7 +169,11 @@ def _check(arguments: argparse.Namespace) -> None:
         _check_all_tried(arguments)
     if arguments.deterministic and arguments.minutes is not None:
         raise UsageError("--minutes cannot end a deterministic session, each order needs its trials; give --trials")
-    for name in ("minutes", "until_gain"):
+    if arguments.day0 and (arguments.problem or arguments.from_misses or arguments.dp_attention or arguments.ep != 1):
+        raise UsageError(
+            "--day0 says what to tune; --problem, --from-misses, --ep and --dp-attention do not go with it"
+        )
+    for name in ("minutes", "until_gain", "portfolio"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"--{name.replace('_', '-')} must be positive, got {value:g}")
@@ -174,6 +198,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
     bench = benches.named(arguments.bench, device, remote=arguments.ray is not None)
     tables = arguments.tables or _tables(bench, arguments.deterministic)
     effort = EFFORTS[arguments.effort or "quick"]
+    portfolio = _DAY0_PORTFOLIO if arguments.day0 and arguments.portfolio is None else arguments.portfolio
     until_gain = effort.until_gain if arguments.until_gain is None else arguments.until_gain
     return Plan(
         tables=tables,
@@ -188,6 +213,7 @@ def _plan(arguments: argparse.Namespace, device: Device) -> Plan:
         retry_crashed=arguments.retry_crashed,
         exhaustive=arguments.exhaustive,
         deterministic=arguments.deterministic,
+        portfolio=None if portfolio is None or bench is not None or arguments.deterministic else portfolio / 100,
         again=arguments.again,
     )
 
@@ -214,12 +240,29 @@ def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace
     elif arguments.from_misses:
         missed, _ = lint.missed(misses.read(arguments.from_misses))
         found = dict.fromkeys(missed.get(device.name, {}).get(kernel.name, ()), 1)
+    elif arguments.day0:
+        found = _day0_problems(kernel, device, arguments)
     else:
+        arguments.model = arguments.model or _DEFAULT_MODEL
         found = workload_problems(arguments, kernel, device)
     drawn = dict(_drawn(kernel, text) for text in arguments.inputs)
     if not drawn:
         return found
     return {build(kernel.problem, dict(key(p)) | drawn, "--inputs"): weight for p, weight in found.items()}
+
+
+def _day0_problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace) -> dict[Problem, int]:
+    """The distinct problems of everything that is served on `device`, with their launches added up."""
+    from autotune.tuning.session.promotion import served
+
+    models = [workload.models.named(arguments.model)] if arguments.model else list(workload.models.MODELS.values())
+    first: dict[Problem, Problem] = {}
+    weights: Counter[Problem] = Counter()
+    for each in day0.served(device.name, workload.scenario.named(arguments.scenario), models):
+        for problem, weight in workload.problems(kernel, each.model, each.scenario, each.parallelism, device).items():
+            # Layouts may draw the same problem's inputs in other ways, which no lookup can tell apart.
+            weights[first.setdefault(served(problem, device), problem)] += weight
+    return dict(weights)
 
 
 def _drawn(kernel: Kernel[Any], text: str) -> tuple[str, str]:

@@ -48,7 +48,15 @@ class Subject:
     def binary_key(self, binary: str) -> tuple[str, ...]:
         """Return the key of a binary's resources: equal for devices of one arch with the same limits."""
         limits = (self.device.shared_bytes_per_block, self.device.shared_bytes_per_unit)
-        return ("compile", self.kernel.name, self.identity.kernel, self.toolchain, self.device.arch, str(limits), binary)
+        return (
+            "compile",
+            self.kernel.name,
+            self.identity.kernel,
+            self.toolchain,
+            self.device.arch,
+            str(limits),
+            binary,
+        )
 
     def proof_key(self, stage: str, problem: Problem, config: Config) -> tuple[str, ...]:
         """Return the key of a proof: equal for devices of one arch on which the launchers do the same."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autotune.config import Config
+from autotune.config import Config, Key
+from autotune.table import Row
 from autotune.tuning.search.study import Outcomes
 from autotune.tuning.session.baseline import LibraryComparison
 
@@ -41,9 +42,14 @@ class Summary:
     """Problems that were not searched: their rows are the result of the same search."""
     changed: Counter[str] = field(default_factory=Counter)
     """By term, problems that were searched since their rows were found under others."""
-    distinct_codes: int = 0
+    codes: set[str] = field(default_factory=set)
+    """Hashes of the machine code that was tried."""
     validated: int = 0
     rows: int = 0
+    configs: int = 0
+    """Distinct configs of the rows."""
+    over_best: float | None = None
+    """Time of a portfolio's rows over the best times, geometric mean over the rows."""
     speedup: float = 1.0
     tier: str = "modeled"
     compared: list[LibraryComparison] = field(default_factory=list)
@@ -52,6 +58,25 @@ class Summary:
     """`exhaustive`: all feasible configs were to be tried; `listed`: those of a file, the default and the incumbent."""
     price: float | None = None
     """Speed of a deterministic session relative to the free choice, as `speedup`."""
+
+    def count_trials(self, searched: Sequence[Outcomes]) -> None:
+        """Add the trials of some searches."""
+        outcomes = [outcome for search in searched for outcome in search.values()]
+        self.trials += len(outcomes)
+        self.codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
+        self.reasons += reasons(searched)
+        self.failed = dict(Counter(self.failed) + Counter(failures(searched)))
+
+    def count_rows(self, rows: Sequence[Row], weights: Mapping[Key, int]) -> None:
+        """Describe the session's rows; `weights` are launches a step by problem."""
+        gains = ("modeled_speedup_over_default", "speedup_over_default")
+        self.rows, self.configs = len(rows), len({row.config for row in rows})
+        self.compared = [library for row in rows if (library := LibraryComparison.of(row)) is not None]
+        over_best = [(row.evidence["over_best"], 1) for row in rows if "over_best" in row.evidence]
+        self.over_best = geometric_mean(over_best) if over_best else None
+        self.speedup = geometric_mean(
+            (row.evidence[gain], weights[row.problem]) for row in rows for gain in gains if gain in row.evidence
+        )
 
 
 @dataclass(frozen=True)

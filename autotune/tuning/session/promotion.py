@@ -166,6 +166,8 @@ class Promotion:
         evidence |= {"trials": search.trials, "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(search.problem)}
         evidence |= {"finalists": finalists(search, won.config)}
+        if self.portfolio is not None and self.measurer is None:
+            evidence |= {"over_best": round(float(outcome["us"]) / search.outcomes[search.good[0]]["us"], 4)}
         evidence |= Resources.from_json(outcome["resources"]).evidence
         serves: tuple[tuple[str, int, int], ...] = ()
         if span is not None:

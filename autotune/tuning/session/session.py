@@ -26,7 +26,6 @@ from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
 from autotune.tuning.search.study import Outcomes, Search
 from autotune.tuning.search.trials import Study, journal_path, lock_path, prefix
-from autotune.tuning.session.baseline import LibraryComparison
 from autotune.tuning.session.batch_invariant import OneOrder, price
 from autotune.tuning.session.compiler import Compiler, Subject
 from autotune.tuning.session.crash_log import CrashLog
@@ -34,7 +33,7 @@ from autotune.tuning.session.evaluator import Evaluator, Measurer
 from autotune.tuning.session.history import measured_by_siblings
 from autotune.tuning.session.opening import Opener
 from autotune.tuning.session.plan import Plan
-from autotune.tuning.session.progress import Progress, Status, Summary, failures, geometric_mean, reasons, searching
+from autotune.tuning.session.progress import Progress, Status, Summary, searching
 from autotune.tuning.session.promotion import Promotion, check_distinct, served
 from autotune.tuning.session.prover import Prover
 from autotune.tuning.session.scheduler import Policy, Scheduler
@@ -69,7 +68,6 @@ class Session:
         self._cache = Cache(plan.state / "results")
         self._space = space.load(kernel, device)
         self._one_order = OneOrder(self._subject, self._space)
-        self._codes: set[str] = set()
         self._stopwatch = Stopwatch()
         self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
         self._prior = prior.chosen(plan.state)
@@ -233,19 +231,9 @@ class Session:
         with self._stopwatch.stage("search"):
             searches = Scheduler(evaluator, policy, self._plan.limits.processes).run(problems)
         self._searched_whole &= not self._plan.budget.out_of_time()
-        self._count(searches, evaluator.compiler)
+        self.summary.count_trials([search.outcomes for search in searches.values()])
+        self.summary.compiled, self.summary.from_cache = evaluator.compiler.compiled, evaluator.compiler.from_cache
         return searches
-
-    def _count(self, searches: Mapping[Problem, Search], compiler: Compiler) -> None:
-        outcomes = [outcome for search in searches.values() for outcome in search.outcomes.values()]
-        self.summary.trials += len(outcomes)
-        self.summary.compiled, self.summary.from_cache = compiler.compiled, compiler.from_cache
-        self._codes |= {outcome["code"] for outcome in outcomes if "code" in outcome}
-        self.summary.distinct_codes = len(self._codes)
-        self.summary.reasons += reasons(search.outcomes for search in searches.values())
-        self.summary.failed = dict(
-            Counter(self.summary.failed) + Counter(failures(search.outcomes for search in searches.values()))
-        )
 
     def _promote(
         self,
@@ -273,16 +261,10 @@ class Session:
             made, lost = self._table.merged(old, rows, prover)
             if lost:
                 self.summary.failed["old rows, by today's kernel or reference"] = lost
-        self.summary.rows = len(rows)
-        self.summary.compared = [library for row in rows if (library := LibraryComparison.of(row)) is not None]
+        weights = {key(served(search.problem, self._device)): search.weight for search in searched}
+        self.summary.count_rows(rows, weights)
         self.summary.validated, wrong = prover.counts()
         if wrong:
             self.summary.failed["validate"] = self.summary.failed.get("validate", 0) + wrong
             self.summary.reasons += prover.reasons()
-        self._weigh(rows, {key(served(search.problem, self._device)): search.weight for search in searched})
         return made
-
-    def _weigh(self, rows: list[Row], weights: Mapping[Any, int]) -> None:
-        names = ("modeled_speedup_over_default", "speedup_over_default")
-        gains = ((row.evidence[n], weights[row.problem]) for row in rows for n in names if n in row.evidence)
-        self.summary.speedup = geometric_mean(gains)
