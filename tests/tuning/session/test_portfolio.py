@@ -123,3 +123,16 @@ def test_only_the_best_and_only_what_is_allowed_is_shared(evaluator):
 def test_failure_of_one_problem_is_not_shared(evaluator):
     tried = {SMALL: {config(2): {"failed": "compile", "reason": "too large"}}, LARGE: {}}
     assert shared_outcomes(tried, lambda problem, config: True, evaluator)[LARGE] == {}
+
+
+def test_devices_of_one_arch_share_binaries_and_proofs():
+    gemm = registry.load("gemm/fp8_block_scaled")
+    h100, h200, h20, mi300x = (Subject.of(gemm, device.named(name)) for name in ("h100", "h200", "h20", "mi300x"))
+    problem = build(gemm.problem, {"m": 4096, "n": 2048, "k": 7168}, "test")
+    default = gemm.default(problem, h100.device)
+    persistent = Config({**default, "PERSISTENT": True})
+    assert h100.binary_key("code") == h200.binary_key("code") != mi300x.binary_key("code")
+    for config in (default, persistent):
+        assert h100.proof_key("validate", problem, config) == h200.proof_key("validate", problem, config)
+    # As many programs as compute units: 78 of H20 run another loop than 132.
+    assert h100.proof_key("validate", problem, persistent) != h20.proof_key("validate", problem, persistent)
