@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import files, misses, present_device, runtime, workload
+from autotune import misses, present_device, runtime
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.effort import EFFORTS, effort_help
 from autotune.cli.kernels import add_kernels, check_place, kernel_names, sound_kernels
-from autotune.cli.output import Commands, command, parse_problem
+from autotune.cli.output import Commands, command
 from autotune.cli.sessions import Asked, run_all
-from autotune.cli.workload_options import add_workload, workload_problems
-from autotune.config import Problem, build, key
+from autotune.cli.tuned_problems import DEFAULT_MODEL, problems_to_tune
+from autotune.cli.workload_options import add_workload
 from autotune.device import Device
 from autotune.errors import UsageError, did_you_mean
 from autotune.state import state_root
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from autotune.kernel import Kernel
     from autotune.tuning.session.plan import Plan
 
-_DEFAULT_MODEL = "deepseek-v4-pro"
 _DAY0_PORTFOLIO = 1.0
 """Percent: half of what the model's own ties are given."""
 
@@ -139,13 +137,13 @@ def run(arguments: argparse.Namespace) -> int:
     for _, plan in plans:
         check_place(plan.tables, kernels, arguments.tables)
     wanted = [
-        (k, device, _listing(plan, k, device, arguments.configs), _problems(k, device, arguments))
+        (k, device, _listing(plan, k, device, arguments.configs), problems_to_tune(k, device, arguments))
         for device, plan in plans
         for k in kernels
     ]
     for kernel, device, _, problems in wanted:
         if not problems:
-            asks = arguments.from_misses or arguments.model or _DEFAULT_MODEL
+            asks = arguments.from_misses or arguments.model or DEFAULT_MODEL
             print(f"{kernel.name}: {asks} never calls it on {device.name}; skipped", file=sys.stderr)
     return max(run_all([Asked(*each) for each in wanted if each[-1]], arguments), int(broken > 0))
 
@@ -232,56 +230,3 @@ def _tables(bench: Bench | None, deterministic: bool) -> Path:
     if bench is not None and bench.tier == "simulated":
         return state_root() / ("simulated-deterministic" if deterministic else "simulated")
     return state_root() / "deterministic" if deterministic else runtime.tables_root()
-
-
-def _problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace) -> dict[Problem, int]:
-    if arguments.problem:
-        found: dict[Problem, int] = {parse_problem(kernel, text, device): 1 for text in arguments.problem}
-    elif arguments.from_misses:
-        missed, _ = lint.missed(misses.read(arguments.from_misses))
-        found = dict.fromkeys(missed.get(device.name, {}).get(kernel.name, ()), 1)
-    elif arguments.day0:
-        found = _day0_problems(kernel, device, arguments)
-    else:
-        arguments.model = arguments.model or _DEFAULT_MODEL
-        found = workload_problems(arguments, kernel, device)
-    drawn = dict(_drawn(kernel, text) for text in arguments.inputs)
-    if not drawn:
-        return found
-    return {build(kernel.problem, dict(key(p)) | drawn, "--inputs"): weight for p, weight in found.items()}
-
-
-def _day0_problems(kernel: Kernel[Any], device: Device, arguments: argparse.Namespace) -> dict[Problem, int]:
-    """The distinct problems of everything that is served on `device`, with their launches added up."""
-    from autotune.tuning.session.promotion import served
-
-    models = [workload.models.named(arguments.model)] if arguments.model else list(workload.models.MODELS.values())
-    first: dict[Problem, Problem] = {}
-    weights: Counter[Problem] = Counter()
-    for each in day0.served(device.name, workload.scenario.named(arguments.scenario), models):
-        for problem, weight in workload.problems(kernel, each.model, each.scenario, each.parallelism, device).items():
-            # Layouts may draw the same problem's inputs in other ways, which no lookup can tell apart.
-            weights[first.setdefault(served(problem, device), problem)] += weight
-    return dict(weights)
-
-
-def _drawn(kernel: Kernel[Any], text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    drawn = [field.name for field in fields(kernel.problem) if field.name in getattr(kernel.problem, "DRAWN", ())]
-    if not equals or name not in drawn:
-        known = f"can draw {', '.join(drawn)} another way" if drawn else "draws its inputs in one way only"
-        raise UsageError(f"--inputs {text!r}: write FIELD=VALUE; {kernel.name} {known}")
-    kind, _, file = value.partition(":")
-    return name, _captured(Path(file)) if kind == "captured" and file.endswith(".json") else value
-
-
-def _captured(path: Path) -> str:
-    from autotune.inputs import captured
-
-    counts = files.read_json(path)
-    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
-        raise UsageError(f"{path}: must be a list of integers, the tokens that each expert got; got {str(counts)[:80]}")
-    try:
-        return captured(counts)
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from autotune import device, registry, workload
-from autotune.cli import main, tune
+from autotune.cli import main
+from autotune.cli.tuned_problems import day0_problems
 from autotune.config import key
 from autotune.tuning.session.promotion import served as as_asked
 from autotune.workload import day0
@@ -32,7 +33,7 @@ def test_layout_that_splits_no_model_is_left_out(monkeypatch):
 
 def problems(name, **asked):
     arguments = SimpleNamespace(model=None, scenario="8k1k", **asked)
-    return tune._day0_problems(GEMM, device.named(name), arguments)
+    return day0_problems(GEMM, device.named(name), arguments)
 
 
 def test_launches_of_all_layouts_are_added_up():
@@ -50,7 +51,7 @@ def test_problems_differ_in_what_a_lookup_sees():
     gpu = device.named("gb300")
     for kernel in (GEMM, ROUTER):
         arguments = SimpleNamespace(model=None, scenario="8k1k")
-        found = tune._day0_problems(kernel, gpu, arguments)
+        found = day0_problems(kernel, gpu, arguments)
         assert len({key(as_asked(problem, gpu)) for problem in found}) == len(found)
 
 
