@@ -16,7 +16,7 @@ setup: .venv/.ready
 	touch $@
 
 tune: setup  # the three kernels of the first release; `autotune tune` without names takes every kernel
-	$(BIN)/autotune tune $(KERNELS) --device mi355x --device b200 --model deepseek-v4-pro --scenario 8k1k --tp 8
+	$(BIN)/autotune tune $(KERNELS) --device mi355x --device b200 --model deepseek-v4-pro --trials 8 --portfolio 1
 
 test: setup  # every kernel, in less than five minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not thorough and not slow and not gpu"
