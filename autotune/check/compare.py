@@ -13,6 +13,7 @@ from autotune.check.compilers import Toolchain, named
 from autotune.check.served_rows import ServedConfig
 from autotune.check.triage import KINDS, Pair, Verdict, triage
 from autotune.toolchain import PROVE, recorded_triton
+from autotune.tuning.compilation.npu.findings import EVIDENCE
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Report:
     @property
     def numerics(self) -> str:
         """Which part of a compiler the check of results covers."""
+        if any(comparison.after.plans for comparison in self.comparisons):
+            return f"none of those on NPUs: {EVIDENCE}"
         if self.on_gpu:
             return f"of sources in the interpreter, and of machine code by {self.on_gpu} calls on this GPU"
         return "of sources in the interpreter, where the front end's output changed; of machine code on a GPU only"

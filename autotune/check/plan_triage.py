@@ -49,7 +49,8 @@ def _sizes(sides: list[tuple[LaunchPlan, LaunchPlan]]) -> Iterator[Verdict]:
     are no loss by themselves, nor are fewer a gain."""
     before, after = [], []
     for place, (was, now) in enumerate(sides):
-        old, new = _amounts(was), _amounts(now)
+        assert was.plan and now.plan
+        old, new = was.plan.amounts, now.plan.amounts
         changed = [unit for unit in {**old, **new} if old.get(unit, 0) != new.get(unit, 0)]
         if changed:
             name = f"{now.function}: " if place else ""
@@ -57,13 +58,6 @@ def _sizes(sides: list[tuple[LaunchPlan, LaunchPlan]]) -> Iterator[Verdict]:
             after.append(name + ", ".join(f"{new.get(unit, 0)} {unit}" for unit in changed))
     if before:
         yield Verdict("plan", _STAGE, "; ".join(before), "; ".join(after), "possible")
-
-
-def _amounts(launch: LaunchPlan) -> dict[str, int]:
-    plan = launch.plan
-    assert plan
-    on_chip = {f"B {memory}": size for memory, size in plan.on_chip_bytes.items()}
-    return {**on_chip, "syncs": plan.syncs, "B workspace": plan.workspace_bytes}
 
 
 def _loops(was: LaunchPlan, now: LaunchPlan) -> Iterator[Verdict]:

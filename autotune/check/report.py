@@ -10,6 +10,7 @@ from autotune.check.artifact import Build
 from autotune.check.compare import Comparison, Report
 from autotune.check.triage import FINE, NOTICES, REGRESSIONS
 from autotune.config import describe
+from autotune.tuning.compilation.npu.findings import facts
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def build_json(build: Build) -> dict[str, Any]:
-    return {**build.as_json(), "loop": runs(build), "loop_mix": build.loop_mix}
+    return {**build.as_json(), "loop": runs(build), "loop_mix": build.loop_mix, "planned": facts(build.plans)}
 
 
 def runs(build: Build) -> list[str]:

@@ -165,7 +165,6 @@ def _reproducer(found: Report, comparison: Comparison, path: Path) -> None:
 def _show(found: Report) -> None:
     from autotune.check import report as reports
     from autotune.check.triage import FINE
-    from autotune.tuning.compilation.npu.findings import EVIDENCE
 
     rows = [_row(group) for group in reports.grouped(found.comparisons) if group[0].worst.kind not in FINE]
     show_rows(rows, False, f"{found.baseline} against {found.against}")
@@ -173,8 +172,6 @@ def _show(found: Report) -> None:
     print("\n".join(f"{count:6} {kind}: {about[kind]}" for kind, count in found.counts().items()))
     print(f"{found.compiled} builds compiled, {found.from_cache} from cache, {found.proved} proofs run")
     print(f"results checked: {found.numerics}")
-    if any(comparison.after.plans for comparison in found.comparisons):
-        print(f"NPUs: {EVIDENCE}")
 
 
 def _row(group: list[Comparison]) -> dict[str, Any]:

@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 Diagnosis = tuple[str, bool, str]
 
 _BACK_ENDS = {"nvidia": ("compile for NVIDIA", "sm_100"), "amd": ("compile for AMD", "gfx950")}
+_PLAN = "plan for NPUs"
 _MEASURE = "measure on a GPU"
 _RECORD = "device record"
-_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_MEASURE, _RECORD}
+_OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_PLAN, _MEASURE, _RECORD}
 _OPTIONAL |= {use.name for use in (PROVE_FP4, CLUSTER, SHARE, LEARN)}
 """Worth saying, no failure: a machine with no GPU tunes to the model, a Triton may be built for one vendor,
-a record may round, an extra serves who asks for it."""
+a record may round, an extra serves who asks for it, compilers for NPUs are brought on demand."""
 
 
 def add(commands: Commands) -> None:
@@ -116,6 +117,7 @@ def _findings() -> Iterator[Diagnosis]:
     if not packages.absent(packages.LAUNCHERS):
         for name, arch in _BACK_ENDS.values():
             yield name, *_attempt(partial(_compilers, arch))
+        yield _PLAN, *_attempt(_npu_compilers)
         for use in USES:
             yield use.name, *_attempt(partial(_use, use))
         yield _MEASURE, *_attempt(_gpus)
@@ -144,6 +146,13 @@ def _compilers(arch: str) -> str:
     """Raises PackageError or ToolchainError where nothing can be compiled for `arch`."""
     packages.require(TUNE.extra)
     return compilers_for(arch)
+
+
+def _npu_compilers() -> str:
+    """Raises ToolchainError with the command that brings them."""
+    from autotune.tuning.compilation.npu import tools
+
+    return f"{tools.managed(state_root() / 'toolchains').name}; no machine code"
 
 
 def _use(use: Use) -> str:

@@ -1,13 +1,15 @@
 """Plans of two compiler releases, compared: every difference is named, and nothing that is equal."""
 
 import dataclasses
+import json
 
 import pytest
 
 from autotune import device, registry
-from autotune.check import compilers, releases, served_rows
+from autotune.check import compilers, html_report, releases, report, served_rows
 from autotune.check.artifact import Build, of_answer
 from autotune.check.builder import Builder
+from autotune.check.compare import Comparison, Report
 from autotune.check.plan_triage import triage_plans
 from autotune.check.triage import Pair
 from autotune.errors import ToolchainError, UsageError
@@ -71,6 +73,19 @@ def test_each_loss_is_found_and_its_reverse_is_none(changes, verdict):
     assert verdicts(before, after) == [verdict]
     losses = {"single buffer", "matrix", "element by element"}
     assert not losses & {kind for kind, *_ in verdicts(after, before)}
+
+
+def test_reports_tell_plans_and_what_they_rest_on():
+    (served,) = served_rows.defaults(["norm/rms_norm"], ["ascend910b"], [])
+    before, after = build(launch()), build(launch(syncs=87))
+    verdicts = triage_plans(Pair(before, after, NPU, 1))
+    told = Report("old", "new", [Comparison(served, before, after, verdicts)])
+    assert told.numerics == "none of those on NPUs: planned NPU IR; no machine code, never run"
+    data = json.loads(json.dumps(report.as_json(told)))
+    assert [made["planned"]["_linear, syncs"] for made in data["builds"]] == [75, 87]
+    assert data["builds"][0]["planned"]["_linear, loops"] == "x_ptr is read row by row"
+    assert "75 syncs -> 87 syncs" in report.markdown(told)
+    assert "never run" in html_report.html(told)
 
 
 def test_launch_without_plan_fails_call_in_words():

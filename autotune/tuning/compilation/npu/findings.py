@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from autotune.config import Scalar
 from autotune.tuning.compilation.npu.hivm import MEMORIES
@@ -44,6 +44,22 @@ def _of(launch: LaunchPlan, config: Mapping[str, Scalar], arch: str) -> list[str
     return [*stopped, *launch.notes] + [
         f"{text}: {count} loop{'s' if count > 1 else ''}" for text, count in loops.items()
     ]
+
+
+def facts(launches: Iterable[LaunchPlan]) -> dict[str, str | int]:
+    """What each launch was planned to use, by names that begin with the launch's."""
+    told: dict[str, str | int] = {}
+    for launch in launches:
+        if plan := launch.plan:
+            words = {
+                "cores": plan.cores,
+                "two buffers": ", ".join(plan.double_buffered),
+                "matrix operations": ", ".join(f"{count} {name}" for name, count in plan.matrix_operations),
+                "loops": "; ".join(map(str, launch.loops)),
+            }
+            told |= {f"{launch.function}, {name}": value for name, value in words.items()}
+            told |= {f"{launch.function}, {unit}": value for unit, value in plan.amounts.items()}
+    return told
 
 
 def stop(why: str, config: Mapping[str, Scalar], arch: str) -> str:

@@ -59,6 +59,12 @@ class Plan:
         sizes = {"UB": self.ub_bytes, "L1": self.l1_bytes, "L0C": self.l0c_bytes}
         return {memory: size for memory, size in sizes.items() if size}
 
+    @property
+    def amounts(self) -> dict[str, int]:
+        """Every count of the plan, by its unit."""
+        on_chip = {f"B {memory}": size for memory, size in self.on_chip_bytes.items()}
+        return {**on_chip, "syncs": self.syncs, "B workspace": self.workspace_bytes}
+
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "matrix_operations": dict(self.matrix_operations)}
 
