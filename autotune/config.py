@@ -53,7 +53,8 @@ class Problem(Protocol):
     """One call's sizes and formats: a frozen dataclass of ints, bools and strings beside its kernel.
 
     A class may also have DRAWN: names of fields that say only how `inputs` are drawn (a routing, a pattern of
-    lengths), which `of` cannot see and leaves at their defaults.
+    lengths), which `of` cannot see and leaves at their defaults. `flops`, and `bytes_moved` that must cross DRAM, may
+    be left out: they are counted then.
     """
 
     VARYING: ClassVar[tuple[str, ...]]

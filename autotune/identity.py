@@ -31,7 +31,7 @@ class Identity:
     proof: str
     """The problem, the reference and how outputs are decoded: what a proof depends on beside the kernel."""
     work: str
-    """The formula of bytes and operations, on which modeled times depend."""
+    """The formula of bytes and operations, or the code that is counted in its place: modeled times depend on it."""
 
 
 def read(path: Path, launcher: str) -> Identity:
@@ -51,9 +51,11 @@ def read(path: Path, launcher: str) -> Identity:
     # A launcher or rule that names the problem's class, or a base of it, does not depend on how its inputs are drawn.
     left_out = _classes(module, problem)
     kernel = [function, given["jit"], given["default"], given["reject"]]
-    proof = [problem, given["reference"], *([given["decode"]] if "decode" in given else [])]
+    proof = [problem, given["reference"], *(given[name] for name in ("decode", "tolerance") if name in given)]
     return Identity(
-        _digest(module, kernel, left_out), _digest(module, proof), _digest(module, [given["work"]], left_out)
+        _digest(module, kernel, left_out),
+        _digest(module, proof),
+        _digest(module, [given["work"]] if "work" in given else kernel, left_out),
     )
 
 

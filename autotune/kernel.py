@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Generic
 
@@ -98,7 +98,8 @@ class Kernel(Generic[P]):
     default: Callable[[P, Device], Config]
     reject: Callable[[P, Config, Device], str | None]
     """Why a config cannot run, or None. What passes is correct on that problem, perhaps slow."""
-    work: Callable[[P, Config, Device], Work]
+    formula: Callable[[P, Config, Device], Work] | None
+    """The work of one call; where a kernel gives none, the tuner counts it in the interpreter."""
     origin: Origin
     signature: Signature
     library: Library | None = None
@@ -194,6 +195,12 @@ class Kernel(Generic[P]):
                 return None
         return reason
 
+    def work(self, problem: P, config: Config, device: Device) -> Work:
+        """Return the work of one call by the kernel's formula. Raises UsageError where it has none."""
+        if self.formula is None:
+            raise UsageError(f"{self.name}: has no formula of its work; autotune.tuning.counted_work counts it")
+        return self.formula(problem, config, device)
+
     @cached_property
     def constexprs(self) -> frozenset[str]:
         """Names of the compile-time parameters."""
@@ -234,28 +241,35 @@ class Kernel(Generic[P]):
 
 
 def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
-    problem: type[P],
+    problem: type[Any],  # a Problem, whose flops and bytes may be absent
     *,
     jit: Any,  # noqa: ANN401
-    reference: Callable[..., tuple[Expected, ...]],
+    reference: Callable[..., Any],
+    tolerance: float | None = None,
     decode: Callable[..., tuple[Tensor, ...]] | None = None,
     default: Callable[..., Config],
     reject: Callable[..., str | None],
-    work: Callable[..., Work],
+    work: Callable[..., Work] | None = None,
     library: Library | None = None,
     any_order: bool = False,
-) -> Callable[[Callable[..., Any]], Kernel[P]]:
+) -> Callable[[Callable[..., Any]], Kernel[Any]]:
     """Turn a launcher into a Kernel.
 
     The parameters of the launcher are the only list of arguments: `Problem.of(arguments)`, `reference(problem,
-    arguments)` and a library's `prepare` read them by name, and `Problem.inputs` returns them in this order. Without
-    `decode` the outputs themselves are held against the reference. `any_order` declares that atomics add floats in no
-    order, which a proof refuses otherwise.
+    arguments)` and a library's `prepare` read them by name, and `Problem.inputs` returns them in this order. A launcher
+    that returns nothing writes its arguments called `out` or `out_...`, which a call of the kernel then returns.
+
+    The reference returns `Expected` for each output, or plain tensors of any precision: then an output may differ from
+    its reference r by `tolerance` (1 + |r|), as in torch.testing.assert_close with rtol = atol = `tolerance`. Without
+    `decode` the outputs themselves are held against it. Without `work` the tuner counts bytes and flops in the
+    interpreter. `any_order` declares that atomics add floats in no order, which a proof refuses otherwise.
+    Raises UsageError for what cannot be a kernel.
     """
 
-    def wrap(launch: Callable[..., Any]) -> Kernel[P]:
+    def wrap(launch: Callable[..., Any]) -> Kernel[Any]:
+        jit_function = _unwrapped(jit, launch.__name__)
         origin = Origin(Path(inspect.getfile(launch)).resolve(), launch.__name__)
-        signature = launcher_signature.read(launch, problem.of)  # type: ignore[attr-defined]
+        signature = launcher_signature.read(launch, problem.of)
 
         def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
             return lambda problem, *args: function(problem, kernel.arguments(*args))
@@ -263,9 +277,9 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
         kernel = Kernel(
             origin.name,
             problem,
-            jit,
-            launch,
-            by_name(reference),
+            jit_function,
+            launch if launcher_signature.returns(launch) else _returning_outputs(launch, signature),
+            by_name(_expecting(reference, tolerance)),
             decode or as_float64,
             default,
             reject,
@@ -279,6 +293,56 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
         return kernel
 
     return wrap
+
+
+def _unwrapped(jit: Any, launcher: str) -> Any:  # noqa: ANN401
+    """The function under `@triton.jit` in `jit`. Raises UsageError where it is none, or searches by itself."""
+    while type(jit).__name__ == "Heuristics":  # the launcher calls it, and it fills in its parameters
+        jit = jit.fn
+    if type(jit).__name__ == "Autotuner":
+        raise UsageError(
+            f"{launcher}: jit= is under @triton.autotune, which would search by itself; remove that decorator here and "
+            "list its configs in the search space, or let `autotune adopt` do so"
+        )
+    if not hasattr(jit, "run"):
+        raise UsageError(f"{launcher}: jit= must be a function under @triton.jit, got {type(jit).__name__}")
+    return jit
+
+
+def _returning_outputs(launch: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
+    """`launch`, which returns nothing, as a launcher that returns the arguments that it writes."""
+
+    @wraps(launch)
+    def launched(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        args = signature.complete(args, {}, launch.__name__)
+        launch(*args, **options)
+        outputs = tuple(args[at] for at in signature.written if args[at] is not None)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    return launched
+
+
+def _expecting(reference: Callable[..., Any], tolerance: float | None) -> Callable[..., tuple[Expected, ...]]:
+    """`reference`, whose plain tensors of any precision become what is expected, within `tolerance`."""
+
+    def expected(problem: object, arguments: Arguments) -> tuple[Expected, ...]:
+        values = reference(problem, arguments)
+        values = (values,) if isinstance(values, Tensor | Expected) else tuple(values)
+        return tuple(_expected(f"output {at}", value) for at, value in enumerate(values))
+
+    def _expected(name: str, value: Tensor | Expected) -> Expected:
+        if isinstance(value, Expected):
+            return value
+        if tolerance is None:
+            raise UsageError(
+                "the reference returns a plain tensor: say how near an output must be, @tunable(tolerance=1e-2), or "
+                "return Expected with a bound of each element"
+            )
+        wide = value.double()
+        finite = torch.where(wide.isfinite(), wide.abs(), 0.0)
+        return Expected(name, wide, tolerance * (1 + finite))
+
+    return expected
 
 
 def as_float64(problem: object, outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

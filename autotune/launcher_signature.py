@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +46,8 @@ class Signature:
     decides: tuple[tuple[int, tuple[str, ...]], ...]
     """For each argument that `Problem.of` reads: its position, and the attributes read (none: the value itself)."""
     written: tuple[int, ...]
-    """Positions of the arguments that the launcher returns: it writes those in place, and returns them last."""
+    """Positions of the arguments that the launcher writes in place: those that it returns, after its new results, or
+    where it returns nothing, those that it calls `out`."""
     bare: bool
     """A single result comes alone, not in a tuple."""
     fresh: tuple[str, ...]
@@ -101,20 +103,57 @@ class Signature:
 
 
 def read(launch: Callable[..., Any], problem_of: Callable[..., Any]) -> Signature:
-    """The signature of a launcher and of the `Problem.of` that belongs to it."""
+    """The signature of a launcher and of the `Problem.of` that belongs to it. Raises UsageError."""
     parameters = tuple(
-        Parameter(p.name, str(p.annotation), p.default)
+        Parameter(p.name, _kind(p, launch.__name__), p.default)
         for p in inspect.signature(launch).parameters.values()
         if p.kind is p.POSITIONAL_OR_KEYWORD
     )
+    if not any(parameter.kind == TENSOR for parameter in parameters):
+        raise UsageError(f"{launch.__name__}: no argument is a Tensor; its device says where the kernel runs")
     names = {parameter.name: index for index, parameter in enumerate(parameters)}
     mentioned = _mentioned(_tree(problem_of))
+    for name in mentioned.keys() - names.keys():
+        raise UsageError(f"Problem.of reads args.{name}: no argument of {launch.__name__}{did_you_mean(name, names)}")
     decides = tuple(sorted((names[name], tuple(sorted(attributes))) for name, attributes in mentioned.items()))
     returned = list(_returned(_tree(launch)))
     written = sorted({names[node.id] for node in returned if isinstance(node, ast.Name) and node.id in names})
     fresh = sorted({ast.unparse(node) for node in returned} - names.keys())
-    bare = not str(inspect.signature(launch).return_annotation).startswith("tuple")
+    if not returns(launch):
+        return Signature(parameters, decides, _outputs(parameters, launch.__name__), True, ())
+    bare = not _spelled(inspect.signature(launch).return_annotation).startswith("tuple")
     return Signature(parameters, decides, tuple(written), bare, tuple(fresh))
+
+
+def returns(launch: Callable[..., Any]) -> bool:
+    """True where a return statement of the launcher gives more than None."""
+    return any(ast.unparse(node) != "None" for node in _returned(_tree(launch)))
+
+
+def _outputs(parameters: tuple[Parameter, ...], launcher: str) -> tuple[int, ...]:
+    """Positions of the tensors that a launcher without results writes: those called `out`, as torch calls them."""
+    found = tuple(i for i, p in enumerate(parameters) if p.is_tensor and (p.name == "out" or p.name.startswith("out_")))
+    if not found:
+        raise UsageError(
+            f"{launcher}: returns nothing; return the tensors that it writes, or call those arguments out, or out_..."
+        )
+    return found
+
+
+def _kind(parameter: inspect.Parameter, launcher: str) -> str:
+    """The annotation in the words of this module, however it is spelled. Raises UsageError where there is none."""
+    if parameter.annotation is parameter.empty:
+        raise UsageError(
+            f"{launcher}: argument {parameter.name!r} needs an annotation: Tensor, Tensor | None, int, float, bool, str"
+        )
+    return _spelled(parameter.annotation)
+
+
+def _spelled(annotation: Any) -> str:  # noqa: ANN401
+    """`Tensor | None` of that text, of `torch.Tensor | None` and of `Optional[Tensor]`, as text or as objects."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(r"\b(?:torch|typing|triton)\.", "", text)
+    return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
 
 
 def _itself(value: Any) -> Any:  # noqa: ANN401

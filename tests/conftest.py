@@ -2,13 +2,12 @@
 and refuses in words, is skipped by name."""
 
 import os
-import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
 from autotune import origin, registry
+from autotune.cli import main
 from autotune.errors import ToolchainError
 from autotune.toolchain import NEWEST, compiler_environment, release, triton_version
 
@@ -32,8 +31,10 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def own(tmp_path):
-    """A folder outside the package with the kernel `own/softmax`; what arguments made known is forgotten afterwards."""
-    folder = Path(shutil.copytree(Path(__file__).parents[1] / "examples/own_kernel", tmp_path / "own"))
+    """A folder outside the package in which `autotune new` began a kernel; it is forgotten afterwards."""
+    folder = tmp_path / "own"
+    assert main(["new", str(folder / "softmax")]) == 0
+    registry._named.clear()
     modules = set(sys.modules)
     yield folder
     registry._named.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,8 +50,10 @@ class CheckedCall:
     @property
     def programs(self) -> int:
         """Programs of the heaviest launch: occupancy matters only up to that many."""
+        if self.kernel.formula is None:
+            return max((math.prod(launch.grid) for launch in self._launches), default=1)
         try:
-            return self.kernel.work(self.problem, self.config, self.device).programs
+            return self.kernel.formula(self.problem, self.config, self.device).programs
         except (KeyError, ZeroDivisionError):
             return 1  # a row that the kernel's rules refuse
 

@@ -17,6 +17,7 @@ from autotune.check.triage import Pair, triage
 from autotune.config import Config, describe
 from autotune.table import Row, Table
 from autotune.tuning.cost_model.model import Prediction, predict
+from autotune.tuning.counted_work import work_of
 
 _FATAL = ("compile", "fit", "numerics", "refused", "record")
 """Regressions that no measurement excuses: such a row gives way even to a modeled one."""
@@ -106,7 +107,7 @@ def _ranked(comparison: Comparison, calls: Iterable[CheckedCall], builds: dict[s
 
 
 def _modeled(call: CheckedCall, build: Build) -> Prediction:
-    work = call.kernel.work(call.problem, call.config, call.device)
+    work = work_of(call.kernel, call.problem, call.config, call.device)
     return predict(work, call.config, call.device, build.resources)
 
 

@@ -20,6 +20,7 @@ from autotune.errors import UsageError, did_you_mean
 from autotune.state import state_root
 from autotune.tuning import space
 from autotune.tuning.compilation import matrix
+from autotune.tuning.counted_work import work_of
 from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
@@ -123,7 +124,7 @@ def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
     columns = _columns(result)
     verdict = columns["reason"] or (f"spills {columns['spills']}" if columns["spills"] else None)
     if verdict is None:
-        work = kernel.work(problem, job.config, device)
+        work = work_of(kernel, problem, job.config, device)
         verdict = matrix.shortfall(columns["matrix instructions"], work, job.config, device)
     shown = ("matrix instructions", "registers", "spills", "shared B", "programs/unit")
     head = {"kernel": job.kernel, "target": device.arch, "problem": describe(problem)}

@@ -13,7 +13,8 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.state import state_root
 from autotune.tuning import space
-from autotune.tuning.jobs import compile_job, count_job
+from autotune.tuning.counted_work import count_job, work_of
+from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _ranked(
 
 
 def _dtype(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
-    return kernel.work(problem, kernel.default(problem, device), device).dtype
+    return work_of(kernel, problem, kernel.default(problem, device), device).dtype
 
 
 def _compiled(

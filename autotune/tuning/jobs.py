@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -92,19 +92,6 @@ def _addressed(kernel: Kernel[P], problem: P, config: Config, device: Device) ->
 
     validate_addresses(kernel, problem, config, device, declared(kernel_facts.read(kernel.name).largest_index))
     return {"error": None}
-
-
-def count_job(job: Job) -> dict[str, Any]:
-    """`{"work": fields of Work, counted}` or `{"failed": why}`, in the corrected interpreter."""
-    from autotune.tuning.interpreter.counting import count
-
-    kernel, device = registry.load(job.kernel), devices.named(job.device)
-    problem = build(kernel.problem, dict(job.problem), job.kernel)
-    try:
-        said = kernel.work(problem, job.config, device)
-        return {"work": asdict(count(kernel, problem, job.config, device).work(said.dtype))}
-    except Exception as error:  # mostly out of memory while drawing inputs
-        return {"failed": reason(error)}
 
 
 @dataclass(frozen=True)

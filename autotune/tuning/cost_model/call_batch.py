@@ -13,6 +13,7 @@ from autotune.config import Config, Problem, Scalar
 from autotune.device import Device
 from autotune.kernel import Kernel, Work
 from autotune.tuning.arrays import Floats
+from autotune.tuning.counted_work import work_of
 
 WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
 """Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
@@ -114,7 +115,9 @@ def distinct(works: Sequence[Work], configs: Sequence[Config]) -> tuple[list[int
 
 
 def works(kernel: Kernel[Any], problem: Problem, configs: Sequence[Config], device: Device) -> list[Work]:
-    """Return `kernel.work` of every config, evaluated once per distinct set of the parameters that it reads."""
+    """Return the work of every config; a formula is evaluated once per distinct set of the parameters that it reads."""
+    if kernel.formula is None:
+        return [work_of(kernel, problem, config, device) for config in configs]
     return _once(lambda config: kernel.work(problem, config, device), configs)
 
 

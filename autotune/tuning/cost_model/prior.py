@@ -26,6 +26,7 @@ from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model.call_batch import CallBatch, distinct, side_by_side, works
 from autotune.tuning.cost_model.model import Predictions, predict_all
 from autotune.tuning.cost_model.program_cost import program_cost
+from autotune.tuning.counted_work import work_of
 
 Indices = NDArray[np.intp]
 
@@ -211,4 +212,4 @@ def predicted_times(
 def has_prior(kernel: Kernel[Any], problem: Problem, device: Device) -> bool:
     """True where the prior applies to this kernel."""
     config = kernel.default(problem, device)
-    return applies_to(side_by_side([kernel.work(problem, config, device)], [config]))
+    return applies_to(side_by_side([work_of(kernel, problem, config, device)], [config]))

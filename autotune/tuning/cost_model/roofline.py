@@ -7,6 +7,7 @@ from typing import Any
 from autotune.config import Problem
 from autotune.device import Device
 from autotune.kernel import Kernel
+from autotune.tuning.counted_work import flops_and_bytes, work_of
 
 
 def roofline_us(kernel: Kernel[Any], problem: Problem, device: Device) -> float:
@@ -14,5 +15,6 @@ def roofline_us(kernel: Kernel[Any], problem: Problem, device: Device) -> float:
 
     The longer of the two; inputs come from DRAM once, and launching costs nothing.
     """
-    dtype = kernel.work(problem, kernel.default(problem, device), device).dtype
-    return max(problem.flops / device.rate(dtype), problem.bytes_moved / (device.dram_tb_s * 1e6))
+    dtype = work_of(kernel, problem, kernel.default(problem, device), device).dtype
+    flops, moved = flops_and_bytes(kernel, problem, device)
+    return max(flops / device.rate(dtype), moved / (device.dram_tb_s * 1e6))

@@ -27,6 +27,18 @@ from autotune.tuning.interpreter.shadow_memory import Memory
 Subset = Callable[[Sequence[Any]], Sequence[Any]]
 """Chooses the programs of a launch that are run."""
 
+_OPERANDS = {
+    "e2m1": "fp4",
+    "e4m3": "fp8",
+    "e5m2": "fp8",
+    "fp8": "fp8_tensor",
+    "int8": "fp8_tensor",
+    "bf16": "bf16",
+    "fp16": "bf16",
+    "fp32": "tf32",
+}
+"""Beginning of Triton's name of an operand's dtype -> its name in `Work`; scaled formats have names without `fp8`."""
+
 PROGRAMS = 12
 """Programs per launch that are run."""
 
@@ -94,6 +106,13 @@ class Counts:
         pairs = [(a, b) for at, a in enumerate(self.launches) for b in self.launches[at + 1 :]]
         handed = {t.tensor for a, b in pairs for t in a.stored if t.tensor in {u.tensor for u in b.loaded}}
         return frozenset(handed) - self.returned
+
+    @property
+    def dtype(self) -> str:
+        """The matrix operand type of the launch that does most, in the words of `Work`; fp32 where it has no dots."""
+        flops = self.main.flops
+        most = max(flops, key=lambda name: flops[name]) if flops else "none"
+        return next((ours for theirs, ours in _OPERANDS.items() if most.startswith(theirs)), "fp32")
 
     def work(self, dtype: str) -> Work:
         """Return the counts as input of the cost model; `dtype` is that of the matrix operands (fp32: none)."""

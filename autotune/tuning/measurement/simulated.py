@@ -23,6 +23,7 @@ from autotune.config import build
 from autotune.errors import UsageError, WrongResult
 from autotune.tuning.cost_model.model import predict
 from autotune.tuning.cost_model.roofline import roofline_us
+from autotune.tuning.counted_work import work_of
 from autotune.tuning.measurement.bench import OutOfMemory, Sticky, Timing
 from autotune.tuning.workers.worker import Job
 
@@ -50,7 +51,7 @@ class Modeled:
             # Somewhere above the roofline, alike on every bench of this seed.
             above = random.Random(f"{self.seed} library {job.kernel}").uniform(1.2, 2.5)
             return device.launch_us + above * roofline_us(kernel, problem, device)
-        modeled = predict(kernel.work(problem, job.config, device), job.config, device).us
+        modeled = predict(work_of(kernel, problem, job.config, device), job.config, device).us
         return modeled * math.exp(self.bend * random.Random(f"{self.seed} {job.config}").gauss(0, 1))
 
 

@@ -15,6 +15,7 @@ from autotune.errors import MachineError
 from autotune.state import Cache
 from autotune.tuning.compilation.resources import Resources
 from autotune.tuning.cost_model.model import predict
+from autotune.tuning.counted_work import work_of
 from autotune.tuning.jobs import measure_job
 from autotune.tuning.measurement.bench import Bench, Measurement, Timing
 from autotune.tuning.session.compiler import Candidate, Compiler, Subject
@@ -154,7 +155,7 @@ class Evaluator:
         if isinstance(found, str):
             return {"failed": "compile", "reason": found}
         problem, config, device = candidate.problem, candidate.config, self.subject.device
-        prediction = predict(self.subject.kernel.work(problem, config, device), config, device, found)
+        prediction = predict(work_of(self.subject.kernel, problem, config, device), config, device, found)
         name = "modeled_us" if self.measurer else "us"
         model = {name: prediction.us, "range_us": prediction.range_us, "bound": prediction.bound}
         return {**model, "code": found.code, "spills": found.spills, "resources": found.as_json()}

@@ -10,6 +10,7 @@ from autotune.config import Config, P, describe
 from autotune.device import Device
 from autotune.inputs import DISTRIBUTIONS
 from autotune.kernel import Kernel
+from autotune.tuning.counted_work import work_of
 
 _SMALL_STEPS = 32
 """Programs x iterations of a launch that costs some 0.1 s in the interpreter."""
@@ -33,7 +34,7 @@ def cases_of(kernel: Kernel[P], problem: P, config: Config, device: Device, chec
     share = -(-len(others) // max(1, len(checks)))
     turn = checks.index(problem) if problem in checks else zlib.crc32(describe(problem).encode())
     first = turn * share % (-(-len(others) // share) * share)
-    work = kernel.work(problem, config, device)
+    work = work_of(kernel, problem, config, device)
     more = 1 if work.programs * work.iterations <= _SMALL_STEPS else 0
     taken = [*others[first : first + share], *(others[(first + share) % len(others)],) * more]
     return (NORMAL, *dict.fromkeys(taken))

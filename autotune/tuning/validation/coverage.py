@@ -20,6 +20,7 @@ from autotune.config import Config, P, describe, key, resized
 from autotune.device import Device
 from autotune.kernel import Kernel
 from autotune.tuning.compilation.launch import launches
+from autotune.tuning.counted_work import work_of
 
 Interval = tuple[int, int]
 """Low and high, ends included."""
@@ -170,5 +171,5 @@ def folds(value: int, config: Config) -> tuple[int, ...]:
 
 
 def _affordable(kernel: Kernel[P], problem: P, config: Config, device: Device) -> bool:
-    work = kernel.work(problem, config, device)
+    work = work_of(kernel, problem, config, device)
     return work.programs * work.iterations <= _AFFORDABLE_STEPS

@@ -20,6 +20,7 @@ from autotune.config import Config, P, describe, resized
 from autotune.device import Device
 from autotune.errors import Defect, WrongResult
 from autotune.kernel import Kernel
+from autotune.tuning.counted_work import work_of
 from autotune.tuning.interpreter.corrections import correct_interpreter, from_float32, is_narrow, to_float32
 from autotune.tuning.interpreter.sanitizer import sanitized, tensors
 from autotune.tuning.validation.coverage import period
@@ -111,7 +112,7 @@ def _whole(kernel: Kernel[P], along: tuple[P, str], pair: tuple[Config, Config],
 
 
 def _steps(kernel: Kernel[P], problem: P, config: Config, device: Device) -> int:
-    work = kernel.work(problem, config, device)
+    work = work_of(kernel, problem, config, device)
     return work.programs * work.iterations
 
 

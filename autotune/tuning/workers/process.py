@@ -18,7 +18,6 @@ from unittest import mock
 
 from autotune import registry
 from autotune.errors import MachineError
-from autotune.origin import Origin
 
 _START_S = 300.0
 """Importing torch has taken 8 s on two busy cores; a start is no part of a call's time."""
@@ -55,8 +54,6 @@ class Start:
     environment: Mapping[str, str]
     memory_gb: float
     forked: bool = True
-    kernels: tuple[Origin, ...] = ()
-    """Kernels outside this package that are known to whoever starts the process."""
 
 
 class Isolated:
@@ -81,7 +78,7 @@ class Isolated:
             raise ValueError(f"{task} is of the main module, which workers do not import; define it elsewhere")
         line = self._line or self._begin()
         try:
-            line.send((task, argument))
+            line.send((registry.named_here(), task, argument))
             if not line.poll(timeout_s):
                 self._end()
                 raise Lost("hang", f"took longer than {timeout_s:g} s and was killed")
@@ -195,7 +192,6 @@ def _serve(line: Connection, lifeline: Connection, output: Connection, start: St
     # The fork server keeps the environment of its first user.
     os.environ.clear()
     os.environ.update(start.environment)
-    registry.know(start.kernels)
     limit = int(start.memory_gb * 2**30)
     # RLIMIT_DATA, not RLIMIT_AS: torch and LLVM map far more address space than they touch.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -205,9 +201,10 @@ def _serve(line: Connection, lifeline: Connection, output: Connection, start: St
         return  # the caller died before we could die with it
     while True:
         try:
-            task, argument = line.recv()
+            kernels, task, argument = line.recv()
         except EOFError:
             return
+        registry.know(kernels)
         _forget_printed(output.fileno())
         line.send(_answer(task, argument))
 

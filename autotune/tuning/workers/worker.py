@@ -11,7 +11,6 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from autotune import registry
 from autotune.config import Config, Key
 from autotune.errors import MachineError
 from autotune.toolchain import compiler_environment
@@ -63,7 +62,7 @@ class Workers:
         prepare: Callable[[Any], None] | None = None,
     ) -> None:
         self._limits, self._prepare = limits, prepare
-        start = Start(_environment(state, interpret), limits.memory_gb, not interpret, registry.named_here())
+        start = Start(_environment(state, interpret), limits.memory_gb, forked=not interpret)
         self._processes = [Isolated(start) for _ in range(limits.processes)]
         self._idle: SimpleQueue[Isolated] = SimpleQueue()
         for process in self._processes:
