@@ -73,6 +73,8 @@ def test_imports_point_one_way():
     for path in sources:
         if path.name in ("__init__.py", "__main__.py") and path.parent == ROOT:
             continue
+        if path.name == "_template.py":  # written as a user's file is: by the public names
+            continue
         home = path.relative_to(ROOT).parts[0] if path.is_relative_to(ROOT) else "kernels"
         here = layer(home.removesuffix(".py"))
         wrong += [f"{path}: imports {name}" for name in imports(path) if layer(name) > here]

@@ -20,7 +20,6 @@ from autotune.errors import UsageError, did_you_mean
 from autotune.state import state_root
 from autotune.tuning import space
 from autotune.tuning.compilation import matrix
-from autotune.tuning.counted_work import work_of
 from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
@@ -119,6 +118,8 @@ def _default_job(kernel: Kernel[Any], device: Device) -> Job:
 
 
 def _report(job: Job, result: dict[str, Any] | str) -> dict[str, Any]:
+    from autotune.tuning.counted_work import work_of
+
     kernel, device = registry.load(job.kernel), devices.target(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)
     columns = _columns(result)

@@ -13,7 +13,6 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.state import state_root
 from autotune.tuning import space
-from autotune.tuning.counted_work import count_job, work_of
 from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
@@ -96,6 +95,8 @@ def _ranked(
 
 
 def _dtype(kernel: Kernel[Any], problem: Problem, device: Device) -> str:
+    from autotune.tuning.counted_work import work_of
+
     return work_of(kernel, problem, kernel.default(problem, device), device).dtype
 
 
@@ -117,6 +118,7 @@ def _compiled(
 def _counted(kernel: Kernel[Any], problem: Problem, device: Device, configs: list[Config]) -> dict[Config, Work]:
     """The work of each config, counted by the interpreter. Raises UsageError where it cannot run a config."""
     from autotune.kernel import Work
+    from autotune.tuning.counted_work import count_job
 
     jobs = [Job(kernel.name, key(problem), config, device.name) for config in configs]
     found: dict[Config, Work] = {}
