@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from autotune import origin, registry
+from autotune import identity, origin, registry
 from autotune.cli import main
 from autotune.errors import ToolchainError
 from autotune.toolchain import NEWEST, compiler_environment, release, triton_version
@@ -42,6 +42,24 @@ def own(tmp_path):
     for name in set(sys.modules) - modules:
         if name == folder.name or name.startswith(f"{folder.name}."):
             del sys.modules[name]
+
+
+@pytest.fixture
+def loaded(own):
+    """A function that loads the kernel `own/softmax` after replacements in its file."""
+
+    def load(*replacements):
+        path = own / "softmax.py"
+        text = path.read_text()
+        for before, after in replacements:
+            assert before in text
+            text = text.replace(before, after)
+        path.write_text(text)
+        registry.named(str(path))
+        identity._module.cache_clear()
+        return registry.load("own/softmax")
+
+    return load
 
 
 @pytest.fixture(autouse=True)

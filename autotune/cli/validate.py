@@ -34,12 +34,18 @@ def add(commands: Commands) -> None:
         "the interpreter, and their addresses at the sizes that they serve; a table whose rows are all right is noted "
         "as proved; with --bench on the GPU itself, where nothing is timed",
         "  autotune validate --device mi355x\n  autotune validate norm/rms_norm_quant --device b200\n"
+        "  autotune validate own/softmax.py --device h100 --strict   # and the rules that kernels here obey\n"
         "  autotune validate --device h200 --bench gpu           # every default on its check problems\n"
         "  autotune validate --device h200 --bench gpu --rows    # every row's config on the row's own problem",
     )
     add_kernels(parser, "all")
     parser.add_argument("--device", required=True, help="such as mi355x: see `autotune devices`")
     parser.add_argument("--bench", metavar="BENCH", help="gpu or simulated:SEED: check there what the defaults compute")
+    parser.add_argument(
+        "--strict", action="store_true",
+        help="also the rules that kernels here obey: documented, seeded inputs, a default inside the space, arguments "
+        "that are checked; what breaks one is told with how to mend it",
+    )  # fmt: skip
     parser.add_argument("--rows", action="store_true", help="with --bench: the rows of the tables in their place")
     parser.set_defaults(run=run)
 
@@ -57,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("--bench none checks nothing: write gpu or simulated:SEED, or leave --bench out")
         chosen = _of_rows if arguments.rows else _defaults
         rows = _checked(bench, [job for kernel in kernels for job in chosen(kernel, device)])
+    if arguments.strict:
+        columns = dict.fromkeys(rows[0] if rows else ())  # with a bench they are more
+        rows += [{**columns, **row} for kernel in kernels for row in _rules(kernel, device)]
     rows.sort(key=lambda row: (row["kernel"], row["config"], row["problem"]))
     if not rows:
         raise UsageError(f"nothing to validate: the tables have no row of these kernels that {device.name} allows")
@@ -108,6 +117,18 @@ def _row(job: Job, answer: dict[str, Any], verdict: str) -> dict[str, Any]:
         "error/bound": answer.get("error"),
         "verdict": verdict,
     }
+
+
+def _rules(kernel: Kernel[Any], device: Device) -> list[dict[str, Any]]:
+    """A row for each rule that the kernel breaks, or one that says that it obeys all."""
+    from autotune.check import kernel_rules  # it imports Triton
+
+    broken = [(breach.problem, str(breach)) for breach in kernel_rules.breaches(kernel, device)]
+    rows = [
+        {"kernel": kernel.name, "problem": problem, "config": "", "checked": "rules", "verdict": verdict}
+        for problem, verdict in broken or [("", "right")]
+    ]
+    return [{**row, "error/bound": None} for row in rows]
 
 
 def _proofs(kernel: Kernel[Any], device: Device) -> list[Job]:

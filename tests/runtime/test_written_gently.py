@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from autotune import device, identity, registry
+from autotune import device, identity
 from autotune.cli import main
 from autotune.config import Config
 from autotune.errors import KernelError, UsageError
@@ -11,24 +11,6 @@ from autotune.kernel import Work
 from autotune.tuning.counted_work import _Counts, flops_and_bytes, work_of
 
 GPU = device.named("mi355x")
-
-
-@pytest.fixture
-def loaded(own):
-    """Loads the kernel after replacements in its file."""
-
-    def load(*replacements):
-        path = own / "softmax.py"
-        text = path.read_text()
-        for before, after in replacements:
-            assert before in text
-            text = text.replace(before, after)
-        path.write_text(text)
-        registry.named(str(path))
-        identity._module.cache_clear()
-        return registry.load("own/softmax")
-
-    return load
 
 
 def test_new_kernel_is_whole_and_overwrites_nothing(own, capsys):

@@ -77,6 +77,12 @@ def compile_launches(kernel: Kernel[Any], problem: Problem, config: Config, devi
     return own_first(kernel, binaries)
 
 
+def dry_run(kernel: Kernel[Any], args: tuple[Any, ...], config: Config, device: Device) -> None:
+    """Run the launcher on `args` with nothing launched. Raises what the launcher raises."""
+    with running(lambda *_, **__: None):
+        kernel.launch(*args, config=config, device=device)
+
+
 def own_first(kernel: Kernel[Any], seen: list[tuple[JITFunction, Any]]) -> list[Any]:
     # A launcher may sort or count before the launch that its config is about.
     return [item for _, item in sorted(seen, key=lambda pair: pair[0] is not kernel.jit)]
