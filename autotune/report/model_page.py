@@ -142,7 +142,7 @@ def device_part(asked: Workload, device: Device) -> DevicePart:
 
 
 def _facts(device: Device, point: Point) -> DeviceFacts:
-    tables = [runtime.lookup(registry.load(name), device) for name in registry.names()]
+    tables = [runtime.lookup(kernel, device) for kernel in registry.load_all(registry.names())[0]]
     tiers = Counter(row.tier for table in tables for row in table.rows)
     memory = point.memory
     return DeviceFacts(
