@@ -10,11 +10,13 @@ import pydoc
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import packages
 from autotune.config import Problem, parse
 from autotune.device import Device
+from autotune.errors import UsageError
 
 if TYPE_CHECKING:
     from autotune.kernel import Kernel
@@ -109,6 +111,12 @@ def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _flat(value: Any) -> Any:  # noqa: ANN401
     return json.dumps(value, allow_nan=False) if isinstance(value, list | dict) else value
+
+
+def check_output(path: Path, option: str) -> None:
+    """Raises UsageError where `path` cannot be a file to write."""
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: is a folder; name a file, such as {path / 'page.html'}")
 
 
 def parse_problem(kernel: Kernel[Any], text: str, device: Device) -> Problem:

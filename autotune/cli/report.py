@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 
 from autotune import packages, workload
-from autotune.cli.output import Commands, command, print_json
+from autotune.cli.output import Commands, check_output, command, print_json
 from autotune.cli.progress import progress_bar
 from autotune.cli.workload_options import add_concurrency, add_workload, concurrencies
-from autotune.errors import UsageError
 
 
 def add(commands: Commands) -> None:
@@ -32,8 +31,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     packages.require("report")
-    if arguments.output.is_dir():
-        raise UsageError(f"-o {arguments.output}: is a folder; name a file, such as day0.html")
+    check_output(arguments.output, "-o")
     model = workload.models.named(arguments.model)
     scenario = workload.scenario.named(arguments.scenario)
     parallelism = workload.Parallelism(arguments.tp, arguments.ep, arguments.dp_attention)

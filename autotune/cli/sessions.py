@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from autotune import runtime, table
 from autotune.cli.output import show_rows
 from autotune.cli.progress import progress_bar
+from autotune.cli.session_report import write_report
 from autotune.config import Problem
 from autotune.device import Device
 from autotune.errors import AutotuneError, told
@@ -66,7 +67,14 @@ def run_all(asked: Sequence[Asked], arguments: argparse.Namespace) -> int:
     """Run and show them; the exit code. A session that fails is told at once, the others run on."""
     # All tables are tried before the first session: hours of tuning should not pass before one is found read-only.
     ready = [session for session in asked if _ended_well(session.name, session.check_table)]
-    done = [summary for session in ready if (summary := _ended_well(session.name, partial(session.run, arguments)))]
+    ended = [
+        (session, summary)
+        for session in ready
+        if (summary := _ended_well(session.name, partial(session.run, arguments)))
+    ]
+    done = [summary for _, summary in ended]
+    if arguments.report and done:
+        write_report(arguments.report, ended)
     if asked and not done:
         return 2
     if arguments.json:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import misses, present_device, runtime
+from autotune import misses, packages, present_device, runtime
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.effort import EFFORTS, effort_help
 from autotune.cli.kernels import add_kernels, check_place, kernel_names, sound_kernels
-from autotune.cli.output import Commands, command
+from autotune.cli.output import Commands, check_output, command
 from autotune.cli.sessions import Asked, run_all
 from autotune.cli.tuned_problems import DEFAULT_MODEL, problems_to_tune
 from autotune.cli.workload_options import add_workload
@@ -116,6 +116,10 @@ def add(commands: Commands) -> None:
         help="search also where the table has the result of the same search: same kernel, reference, space, model, "
         "compilers and options; otherwise such rows stay as they are",
     )  # fmt: skip
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="write an HTML page of these sessions: search curves, failures, seconds a stage, rows (extra `report`)",
+    )  # fmt: skip
     parser.add_argument("--retry-crashed", action="store_true", help="forget which configs hung, crashed or were wrong")
     parser.set_defaults(run=run)
 
@@ -159,6 +163,9 @@ def _listing(plan: Plan, kernel: Kernel[Any], device: Device, path: Path | None)
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    if arguments.report:
+        packages.require("report")
+        check_output(arguments.report, "--report")
     for name in ("trials", "jobs", "tp"):
         value = getattr(arguments, name)
         if value is not None and value < 1:

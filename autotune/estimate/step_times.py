@@ -170,10 +170,18 @@ def _path(number: int, calls: Sequence[tuple[int, CallEstimate]]) -> PathEstimat
 
 
 def call_estimates(
-    kernel: Kernel[Any], problems: Sequence[Problem], device: Device, sample: int = SAMPLE
+    kernel: Kernel[Any],
+    problems: Sequence[Problem],
+    device: Device,
+    sample: int = SAMPLE,
+    lookup: runtime.Lookup | None = None,
 ) -> dict[Problem, CallEstimate]:
-    """Estimate each problem; `sample` as in `step_times`. Raises TableError for a table that is not whole."""
-    served = {problem: runtime.lookup(kernel, device)[values(problem)] for problem in problems}
+    """Estimate each problem; `sample` as in `step_times`, `lookup` in place of the runtime's own.
+
+    Raises TableError for a table that is not whole.
+    """
+    rows = lookup if lookup is not None else runtime.lookup(kernel, device)
+    served = {problem: rows[values(problem)] for problem in problems}
     defaults = fastest(kernel, {problem: [kernel.default(problem, device)] for problem in problems}, device)
     candidates = {
         problem: [choice.config]

@@ -159,9 +159,59 @@ def over_sizes() -> Spec:
     return _chart(width="container", height=260, layer=[band, terms, bold], resolve={"scale": {"color": "independent"}})
 
 
+def search_curves() -> Spec:
+    """Return the best time over trials, data `curves`: fields as in `session_page.CurvePoint`."""
+    return _chart(
+        width="container",
+        height=260,
+        data={"name": "curves"},
+        mark={"type": "line", "interpolate": "step-after", "strokeWidth": 2, "point": {"size": 20}},
+        encoding={
+            "x": {"field": "trial", "type": "quantitative", "title": "trials", "axis": {"tickMinStep": 1}},
+            "y": {
+                "field": "over_best",
+                "type": "quantitative",
+                "title": "best so far / best",
+                "scale": {"type": "log", "domainMin": 1},
+                "axis": {"grid": False, "tickCount": 5, "format": "~g"},
+            },
+            "detail": {"field": "problem"},
+            "color": {"field": "rank", "type": "ordinal", "title": "problems, small to large", "legend": None},
+            "tooltip": [{"field": "problem"}, {"field": "trial"}, _number("us", "us", ".3~g")],
+        },
+    )
+
+
+def stage_bars() -> Spec:
+    """Return seconds by stage of each session, data `stages`: fields as in `session_page.StageSeconds`."""
+    return _session_bars("stages", "stage", "seconds", "seconds")
+
+
+def failure_bars() -> Spec:
+    """Return failed configs by cause of each session, data `failures`: fields as in `session_page.Failure`."""
+    return _session_bars("failures", "cause", "count", "configs that failed")
+
+
+def _session_bars(data: str, part: str, length: str, title: str) -> Spec:
+    colours = [colour for _, colour in GROUPS.values()]
+    return _chart(
+        width="container",
+        height={"step": 22},
+        data={"name": data},
+        mark={"type": "bar", "height": {"band": 0.8}},
+        encoding={
+            "y": {"field": "session", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 300}},
+            "x": {"field": length, "type": "quantitative", "title": title, "stack": "zero"},
+            "color": {"field": part, "type": "nominal", "title": None, "scale": {"range": colours}},
+            "tooltip": [{"field": "session"}, {"field": part}, _number(length, length, ".3~g")],
+        },
+    )
+
+
 def by_name() -> dict[str, Spec]:
     """Return all charts by the names under which the page's script draws them."""
-    return {"step_bars": step_bars(), "over_sizes": over_sizes(), **heatmaps()}
+    sessions = {"search_curves": search_curves(), "stage_bars": stage_bars(), "failure_bars": failure_bars()}
+    return {"step_bars": step_bars(), "over_sizes": over_sizes(), **heatmaps(), **sessions}
 
 
 def _number(field: str, title: str, form: str) -> Spec:

@@ -21,7 +21,7 @@ def html(data: Mapping[str, Any]) -> str:
     parts = {
         "style": _text("page.css"),
         "vega": _vega(),
-        "script": "\n".join(map(_text, ("elements.js", "page.js"))),
+        "script": "\n".join(map(_text, ("elements.js", "session.js", "page.js"))),
         "data": script_json({**data, "charts": charts.by_name()}),
     }
     # In one pass: what a part contains is not looked through for marks.

@@ -122,7 +122,7 @@ function renderKernels() {
 function kernelSection(kernel, shown, open) {
   const id = `kernel/${kernel}`, served = shown.filter(row => row.tier !== "no row").length;
   const node = make("details", { className: "kernel", id },
-    make("summary", {}, make("b", {}, kernel), make("span", { className: "quiet" }, unique(shown.map(row => page.paths[row.path])).join(", ")),
+    make("summary", {}, make("b", {}, kernel), make("span", { className: "quiet" }, unique(shown.map(row => page.paths[row.path] || "")).join(", ")),
       ...unique(shown.map(row => row.tier)).map(tierTag), make("span", { className: "quiet" }, `${served} of ${shown.length} problems have a row`)));
   node.addEventListener("toggle", () => { if (node.open && node.children.length === 1) node.append(kernelBody(shown)); });
   if (open.has(id)) node.open = true;
@@ -175,6 +175,7 @@ addEventListener("hashchange", () => openKernel(decodeURIComponent(location.hash
 
 function render() {
   if (page.figures) renderFigures(), renderBars();
+  if (page.sessions) renderSessions();
   renderMap();
   renderTop();
   renderKernels();

@@ -7,7 +7,7 @@ from typing import Any
 
 from autotune.report import charts
 from autotune.report.html import columns
-from autotune.report.model_page import DeviceFacts, ModelPage, Workload
+from autotune.report.model_page import ModelPage, Workload
 from autotune.report.page_rows import CallRow, cells
 from autotune.workload.hot_paths import HOT_PATHS
 
@@ -41,8 +41,8 @@ def model_page_data(page: ModelPage) -> dict[str, Any]:
     }
 
 
-def kernels_data(rows: Sequence[CallRow], devices: Sequence[DeviceFacts]) -> dict[str, Any]:
-    """Return what every page says of kernels: rows, their sums, and names that they use."""
+def kernels_data(rows: Sequence[CallRow], devices: Sequence[Any]) -> dict[str, Any]:
+    """Return what every page says of kernels: rows, their sums, and names; `devices` have a `name`, perhaps more."""
     return {
         "devices": columns(devices),
         "rows": columns(rows),
