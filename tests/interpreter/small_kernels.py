@@ -313,3 +313,10 @@ def tanh_of_erf(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
 def bytes_permuted(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
     col = tl.arange(0, BLOCK)
     tl.store(y_ptr + tl.program_id(0) * cols + col, libdevice.byte_perm(col, col, col) * 1.0, mask=col < cols)
+
+
+@triton.jit
+def scaled_by_argument(y_ptr, x_ptr, cols, scale, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < cols, other=0.0)
+    tl.store(y_ptr + at, x * scale + scale.to(tl.float16), mask=at < cols)

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_kernels
+import torch
 from bf16_arithmetic import conversions, dots, operations
 
 from autotune.tuning.interpreter.corrections import correct_interpreter
@@ -23,3 +25,10 @@ def test_interpreter_as_it_comes_is_wrong():
     wrong = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert wrong["dots"] > 900, "bf16 dots became right in this Triton: the correction can go"
     assert wrong["operations"] > 300
+
+
+def test_float_argument_is_float32_scalar_of_device():
+    correct_interpreter()
+    x, y = torch.full((16,), 1.0, dtype=torch.bfloat16), torch.empty(16)
+    small_kernels.scaled_by_argument[(1,)](y, x, 16, 1 + 2.0**-10, BLOCK=16)
+    assert y.tolist() == [2 * (1 + 2.0**-10)] * 16, "bf16 would have rounded the scale away"

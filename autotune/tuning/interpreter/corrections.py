@@ -43,8 +43,10 @@ def correct_interpreter() -> None:
     require(PROVE, triton.__version__)
     if missing := missing_names():
         raise ToolchainError(f"the interpreter of triton {triton.__version__} has no {', '.join(missing)}; {remedy()}")
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
+    interpreter._implicit_cvt = _with_floats(interpreter._implicit_cvt, TensorHandle)
     fill_gaps()
     type_loop_variables()
     interpret_libdevice()
@@ -55,6 +57,19 @@ def correct_interpreter() -> None:
     InterpreterBuilder.create_fp_to_fp = _corrected_conversion(InterpreterBuilder.create_fp_to_fp, TensorHandle)
     InterpreterBuilder.create_dot = _corrected_dot(TensorHandle)
     InterpreterBuilder.create_atomic_rmw = _without_bf16(InterpreterBuilder.create_atomic_rmw)
+
+
+def _with_floats(original: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    """Make a float argument what it is on a GPU, a float32 scalar: the interpreter leaves it a number of Python,
+    which has no `.to`, and which widens no bf16 that it is multiplied with."""
+
+    @wraps(original)
+    def convert(argument: Any) -> Any:  # noqa: ANN401
+        if isinstance(argument, float):
+            return tl.tensor(handle(np.array([argument], np.float32), tl.float32), tl.float32)
+        return original(argument)
+
+    return convert
 
 
 def to_float32(data: Any, dtype: Any) -> Any:  # noqa: ANN401

@@ -70,16 +70,17 @@ def spent(want: Expected, got: Tensor, *, independent: bool = True) -> float:
             f"{want.name}{list(at)} is {got[at].item():.6g}, must be {want.value[at].item():.6g} "
             f"within {bound[at].item():.3g}; {int(wrong.sum())} of {wrong.numel()} are wrong"
         )
-    share = (error / bound).max().item() if error.numel() else 0.0
+    used = torch.where(bound.isinf(), 0.0, error / bound)  # anything is within an infinite bound, an infinity too
+    share = used.max().item() if used.numel() else 0.0
     if not independent or not counted(want, error)[0].numel():
         return share
-    used, allowed = relative(*counted(want, error)), relative_budget(want)
-    if used > allowed:
+    off, allowed = relative(*counted(want, error)), relative_budget(want)
+    if off > allowed:
         raise WrongResult(
-            f"{want.name} as a whole is off by {used:.3g} of its Frobenius norm, must be within {allowed:.3g}: "
+            f"{want.name} as a whole is off by {off:.3g} of its Frobenius norm, must be within {allowed:.3g}: "
             "each element is within its bound, all of them lean one way"
         )
-    return max(share, used / allowed)
+    return max(share, off / allowed)
 
 
 def counted(want: Expected, error: Tensor) -> tuple[Tensor, Tensor]:
