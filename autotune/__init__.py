@@ -7,15 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autotune.adopt.capture import capture
+    from autotune.adopt.serving import serve
     from autotune.config import Config
     from autotune.device import Device
     from autotune.kernel import Kernel, tunable
     from autotune.runtime import choose, explain
 
-__all__ = ["Config", "Device", "Kernel", "choose", "explain", "tunable"]
+__all__ = ["Config", "Device", "Kernel", "capture", "choose", "explain", "serve", "tunable"]
 
 _HOME = {"Config": "config", "Device": "device", "Kernel": "kernel", "tunable": "kernel"}
-_HOME |= {"choose": "runtime", "explain": "runtime"}
+_HOME |= {"choose": "runtime", "explain": "runtime", "capture": "adopt.capture"}
+_HOME |= {"serve": "adopt.serving"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

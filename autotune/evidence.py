@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from autotune.config import Config, Key, describe_key
 
-SESSION = ("trials", "search", "searched", "prior", "inputs", "bench", "date", "spills", "matrix")
+SESSION = ("trials", "search", "searched", "prior", "inputs", "bench", "date", "spills", "matrix", "proved_against")
 """Fields of evidence that are equal in most rows of a session."""
 
 

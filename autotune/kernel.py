@@ -105,6 +105,8 @@ class Kernel(Generic[P]):
     library: Library | None = None
     any_order: bool = False
     """True where atomics add floats in no order: bits may differ between runs, values stay within their bounds."""
+    proved_against_itself: bool = False
+    """True where the reference is the kernel at another config: a proof shows that configs agree, and rows say so."""
 
     def __call__(
         self,
@@ -252,6 +254,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     work: Callable[..., Work] | None = None,
     library: Library | None = None,
     any_order: bool = False,
+    proved_against_itself: bool = False,
 ) -> Callable[[Callable[..., Any]], Kernel[Any]]:
     """Turn a launcher into a Kernel.
 
@@ -263,6 +266,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     its reference r by `tolerance` (1 + |r|), as in torch.testing.assert_close with rtol = atol = `tolerance`. Without
     `decode` the outputs themselves are held against it. Without `work` the tuner counts bytes and flops in the
     interpreter. `any_order` declares that atomics add floats in no order, which a proof refuses otherwise.
+    `proved_against_itself` declares that the reference launches the kernel at another config.
     Raises UsageError for what cannot be a kernel.
     """
 
@@ -288,6 +292,7 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
             signature,
             library and Library(library.name, by_name(library.prepare)),
             any_order,
+            proved_against_itself,
         )
         _ = kernel.op  # `torch.ops` must know the name before the first call
         return kernel

@@ -75,7 +75,7 @@ class Signature:
         if not names:
             return _is_none
         assert parameter.is_tensor, f"{parameter.name}: what Problem.of reads must be a tensor or one of {PLAIN}"
-        read = attrgetter(*names)
+        read = _with_strides(names) if "stride" in names else attrgetter(*names)
         return read if parameter.kind == TENSOR else lambda value: None if value is None else read(value)
 
     @cached_property
@@ -156,6 +156,12 @@ def _spelled(annotation: Any) -> str:  # noqa: ANN401
     return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
 
 
+def _with_strides(names: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Read attributes and the strides, which torch gives by a method."""
+    plain = [name for name in names if name != "stride"]
+    return lambda value: (value.stride(), *(getattr(value, name) for name in plain))
+
+
 def _itself(value: Any) -> Any:  # noqa: ANN401
     return value
 
@@ -183,7 +189,7 @@ def _mentioned(tree: ast.FunctionDef) -> dict[str, set[str]]:
 
 def _read(parent: ast.AST) -> set[str]:
     match parent:
-        case ast.Attribute(attr="shape" | "dtype" as name):
+        case ast.Attribute(attr="shape" | "dtype" | "stride" as name):
             return {name}
         case ast.Compare(ops=[ast.Is() | ast.IsNot()]):
             return set()

@@ -38,6 +38,7 @@ LAYERS = [
     {"registry"},
     {"workload"},
     {"tuning"},
+    {"adopt"},
     {"estimate"},
     {"report"},
     {"interchange"},
@@ -125,7 +126,7 @@ def test_calling_kernel_loads_no_tuner():
 
 
 def test_public_names():
-    assert autotune.__all__ == ["Config", "Device", "Kernel", "choose", "explain", "tunable"]
+    assert autotune.__all__ == ["Config", "Device", "Kernel", "capture", "choose", "explain", "serve", "tunable"]
     for name in autotune.__all__:
         assert getattr(autotune, name) is not None
 

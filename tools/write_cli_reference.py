@@ -18,7 +18,7 @@ REFERENCE = Path(__file__).parents[1] / "docs/reference"
 
 GROUPS = {
     "looking": ("Commands that look", ("doctor", "list", "devices", "explain", "show", "completion")),
-    "tuning": ("Commands that tune and learn", ("new", "tune", "learn", "compare-model")),
+    "tuning": ("Commands that tune and learn", ("new", "adopt", "tune", "learn", "compare-model")),
     "modeling": ("Commands that model", ("predict", "estimate", "report", "compile")),
     "tables": ("Commands for tables", ("lint", "merge", "import", "export", "bundle")),
     "proving": ("Commands that prove and check", ("validate", "check", "bisect")),

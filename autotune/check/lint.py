@@ -32,6 +32,7 @@ KINDS = {
     "broken": "a table of a kernel whose file or search space cannot be used",
     "stale": "a table, a row or a miss of another code of its kernel",
     "unproved": "a table whose rows were proved against another reference",
+    "self-proved": "a table whose rows were proved against their own kernel, at its author's first config",
     "outside": "a row outside its search space, which no session would find again",
     "alias": "a second name of one device",
 }
@@ -140,6 +141,9 @@ def _table(kernel: Kernel[Any], device: Device, loaded: Table, root: Path) -> It
     elif loaded.proof not in ("", kernel.identity.proof):
         reason = f"proved against reference {loaded.proof}, today's is {kernel.identity.proof}"
         yield Finding("unproved", str(lookup.path), f"{reason}; autotune validate {kernel.name} --device {device.name}")
+    if own := sum(row.evidence.get("proved_against") == "itself" for row in lookup.rows):
+        reason = f"{own} of {len(lookup.rows)} rows are proved against their own kernel alone; give it a reference"
+        yield Finding("self-proved", str(lookup.path), reason)
     for row, flaw in lookup.flaws.items():
         yield Finding(flaw.kind, f"{lookup.path}: {describe_key(row.problem)}", flaw.reason)
     lists = space.load(kernel, device).lists

@@ -97,7 +97,11 @@ def check_command(words: list[str]) -> None:
         return
     named = [*(getattr(arguments, "kernels", None) or []), getattr(arguments, "kernel", None)]
     for name in filter(None, named):
-        assert name.isupper() or name.startswith(("own", "mine/")) or name in registry.names(), name
+        assert (
+            name.isupper()
+            or name.startswith(("own", "mine/", "adopted", "examples.", "their_package."))
+            or name in registry.names()
+        ), name
     given = getattr(arguments, "device", None) or []
     for name in [given] if isinstance(given, str) else given:
         assert name.isupper() or name.partition(".")[0] in devices.names(), name

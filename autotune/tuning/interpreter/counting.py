@@ -138,10 +138,20 @@ def count(kernel: Kernel[P], problem: P, config: Config, device: Device, program
 
     Raises Defect where the kernel misuses memory, UsageError as `correct_interpreter`.
     """
+
+    def prepare() -> Callable[[], Any]:
+        inputs = problem.inputs(0, "cpu")
+        return lambda: kernel.launch(*inputs, config=config, device=device)
+
+    return count_call(prepare, programs)
+
+
+def count_call(prepare: Callable[[], Callable[[], Any]], programs: int = PROGRAMS) -> Counts:
+    """Counts of any function that launches Triton kernels, as `count`; `prepare` draws its inputs and returns it."""
     try:
-        return _counted(kernel, problem, config, device, lambda grid: spread_over(grid, programs))
+        return _counted(prepare(), lambda grid: spread_over(grid, programs))
     except (Defect, IndexError):
-        return _counted(kernel, problem, config, device, lambda grid: grid)
+        return _counted(prepare(), lambda grid: grid)
 
 
 def spread_over(grid: Sequence[Any], programs: int) -> Sequence[Any]:
@@ -151,8 +161,7 @@ def spread_over(grid: Sequence[Any], programs: int) -> Sequence[Any]:
     return [grid[at] for at in np.unique(np.linspace(0, len(grid) - 1, programs).round().astype(int))]
 
 
-def _counted(kernel: Kernel[P], problem: P, config: Config, device: Device, choose: Subset) -> Counts:
-    inputs = problem.inputs(0, "cpu")
+def _counted(launch: Callable[[], Any], choose: Subset) -> Counts:
     tally = Tally()
 
     def order(grid: Sequence[Any]) -> Iterable[Any]:
@@ -160,8 +169,8 @@ def _counted(kernel: Kernel[P], problem: P, config: Config, device: Device, choo
         tally.start(len(grid), len(chosen))
         return chosen
 
-    with sanitized(order, tally), _dots_told(tally):
-        outputs = kernel.launch(*inputs, config=config, device=device)
+    with sanitized(order, tally, any_order=True), _dots_told(tally):  # the order of atomics changes no count
+        outputs = launch()
     returned = frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors(outputs))
     return Counts(tuple(launch.result() for launch in tally.launches), returned)
 

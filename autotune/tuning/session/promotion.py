@@ -165,6 +165,7 @@ class Promotion:
             evidence |= against_library(self.measurer, search.problem, won.config, default)
         evidence |= {"trials": search.trials, "proved_on": list(proof.problems)}
         evidence |= {"error_over_bound": round(proof.error, 4), **drawn(search.problem)}
+        evidence |= {"proved_against": "itself"} if self.subject.kernel.proved_against_itself else {}
         evidence |= {"finalists": finalists(search, won.config)}
         if self.portfolio is not None and self.measurer is None:
             evidence |= {"over_best": round(float(outcome["us"]) / search.outcomes[search.good[0]]["us"], 4)}
