@@ -30,11 +30,12 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "export",
-        "write our rows as other projects' files: vLLM, SGLang, AITER, FLA, Triton, Inductor, Kernel Tuner; or our "
-        "trials as a table",
+        "write our rows as other projects' files: vLLM, SGLang, AITER, FLA, Triton, Inductor, Kernel Tuner, "
+        "source for @triton.autotune; or our trials as a table",
         "  autotune export vllm --device h200 -o configs/\n"
         "  autotune export t4 gemm/fp8_block_scaled --device mi355x -o results/\n"
         "  autotune export cachefile --trials --device h100 -o spaces/        # for Kernel Tuner's simulation mode\n"
+        "  autotune export configs adopted/softmax.py --device h100 -o configs/      # for @triton.autotune\n"
         "  autotune export trials --device h100 -o trials.csv                 # one row a trial; or .parquet",
     )
     parser.add_argument("format", choices=[*sorted(FORMATS), "trials"], help="whose files; or one table of trials")

@@ -15,6 +15,7 @@ from autotune.interchange import (
     kernel_tuner_cache,
     kernel_tuner_t4,
     triton_cache,
+    triton_configs,
     vllm_sglang,
     vllm_sglang_write,
 )
@@ -61,6 +62,7 @@ FORMATS = {
     "aiter-csv": Format("AITER's CSV", aiter.read_csv, _not_written, suffix=".csv"),
     "fla": Format("FLA's config cache", fla.read, fla.write),
     "triton": Format("Triton's cache", triton_cache.read, triton_cache.write, suffix=".autotune.json"),
+    "configs": Format("source for @triton.autotune", triton_configs.read, triton_configs.write, suffix=".py"),
     "inductor": Format("torch._inductor's lookup table", inductor.read, inductor.write),
     "t4": Format("Kernel Tuner's T4", kernel_tuner_t4.read, kernel_tuner_t4.write, kernel_tuner_t4.write_trials),
     "cachefile": Format("Kernel Tuner's cache", kernel_tuner_cache.read, _no_rows, kernel_tuner_cache.write),

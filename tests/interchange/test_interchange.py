@@ -329,3 +329,17 @@ def test_engines_own_lookup_finds_what_we_export(tmp_path, engine, monkeypatch):
 def _installed(engine):
     spec = importlib.util.find_spec(engine)
     return str(Path(spec.origin).parents[1]) if spec and spec.origin else None
+
+
+def test_configs_of_autotune_are_source_without_idle_options():
+    configs = [Config(BLOCK=64, num_warps=4, maxnreg=0, num_ctas=1), Config(BLOCK=128, num_warps=8, maxnreg=64)]
+    problems = {rows: key(registry.load("norm/rms_norm").problem(rows, 7168)) for rows in (1, 2, 4)}
+    ours = [Row(problem, configs[rows > 2], "modeled", {}, "t", "0" * 16) for rows, problem in problems.items()]
+    files, _ = FORMATS["configs"].write([Table("norm/rms_norm", "sm_90", "h200", "s", tuple(ours))])
+    assert files["h200/norm/rms_norm.configs.py"].text.splitlines() == [
+        "# norm/rms_norm on h200: 3 modeled rows.",
+        "configs=[",
+        '    triton.Config({"BLOCK": 64}, num_warps=4),  # 2 problems, such as rows=1,cols=7168,residual=False',
+        '    triton.Config({"BLOCK": 128}, maxnreg=64, num_warps=8),  # rows=4,cols=7168,residual=False',
+        "],",
+    ]
