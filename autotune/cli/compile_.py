@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if are_gpus == {True, False}:
         raise UsageError(f"--target {arguments.target}: GPUs and NPUs have other columns; name them in two commands")
     if are_gpus == {False}:
-        return _plans(names, list(targets.values()), arguments)
+        return _plans(names, targets, arguments)
     if arguments.fetch:
         raise UsageError("--fetch brings the compilers for NPUs: name one, as --target ascend950")
     if alone:
@@ -71,16 +71,16 @@ def run(arguments: argparse.Namespace) -> int:
     return _every(names, list(targets.values()), arguments.json)
 
 
-def _plans(names: list[str], targets: list[Device], arguments: argparse.Namespace) -> int:
+def _plans(names: list[str], targets: dict[str, Device], arguments: argparse.Namespace) -> int:
     """Kernels at their defaults on NPUs, with what `--config` changes; GPUs' rules of threads and registers are not
     asked."""
-    kernels, broken = sound_kernels(names, targets[0])
-    jobs: dict[Job, Device] = {}
+    kernels, broken = sound_kernels(names, next(iter(targets.values())))
+    jobs: dict[Job, list[str]] = {}
     for kernel in kernels:
-        for device in targets:
+        for target, device in targets.items():
             problem = _problem(kernel, arguments.problem, device)
             config = _over(kernel.default(problem, device), arguments.config)
-            jobs[Job(kernel.name, key(problem), config, device.name)] = device
+            jobs.setdefault(Job(kernel.name, key(problem), config, device.name), []).append(target)
     return npu_plans.run(jobs, arguments) or int(broken > 0)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autotune import device as devices
 from autotune.cli.output import print_json, show_rows
+from autotune.cli.progress import progress_bar
 from autotune.config import describe_key
-from autotune.device import Device
 from autotune.state import state_root
 from autotune.tuning.workers.worker import Job, Limits, Workers
 
@@ -16,8 +18,11 @@ _CALL_S = 600.0
 """Launches of one call, each under a limit of processor time of its own, on a busy machine."""
 
 
-def run(jobs: dict[Job, Device], arguments: argparse.Namespace) -> int:
-    """Show the plans of `jobs` on their devices; 1 where a call cannot be planned, else 0. Raises ToolchainError."""
+def run(jobs: Mapping[Job, Sequence[str]], arguments: argparse.Namespace) -> int:
+    """Show the plan of each job, in a row for each target that it is of; 1 where a call cannot be planned, else 0.
+
+    Raises ToolchainError where the compilers are absent, UsageError where they cannot be fetched.
+    """
     from autotune.tuning.compilation.npu import findings, tools
     from autotune.tuning.compilation.npu.planning import plan_job
 
@@ -27,9 +32,12 @@ def run(jobs: dict[Job, Device], arguments: argparse.Namespace) -> int:
 
         releases.npu_tools(tools.COMPILER[1], root)
     tools.managed(root)
-    with Workers(Limits(timeout_s=_CALL_S), state_root()) as workers:
-        answers = dict(workers.run(plan_job, jobs))
-    rows = [_row(job, device, answers[job]) for job, device in jobs.items()]
+    answers: dict[Job, dict[str, Any] | str] = {}
+    with Workers(Limits(timeout_s=_CALL_S), state_root()) as workers, progress_bar(arguments) as update:
+        for job, answer in workers.run(plan_job, jobs):
+            answers[job] = answer
+            update("plan", len(answers), len(jobs))
+    rows = [_row(job, target, answers[job]) for job, targets in jobs.items() for target in targets]
     if arguments.json:
         print_json(rows)
     else:
@@ -39,7 +47,7 @@ def run(jobs: dict[Job, Device], arguments: argparse.Namespace) -> int:
     return 1 if any(row["verdict"].startswith("not planned") for row in rows) else 0
 
 
-def _row(job: Job, device: Device, answer: dict[str, Any] | str) -> dict[str, Any]:
+def _row(job: Job, target: str, answer: dict[str, Any] | str) -> dict[str, Any]:
     """The call's verdict and findings, and what each launch was planned to use."""
     from autotune.tuning.compilation.npu import findings
     from autotune.tuning.compilation.npu.planning import LaunchPlan
@@ -50,12 +58,12 @@ def _row(job: Job, device: Device, answer: dict[str, Any] | str) -> dict[str, An
         launches = [LaunchPlan.from_json(launch) for launch in answer["launches"]]
     return {
         "kernel": job.kernel,
-        "target": device.arch,
-        "device": device.name,
+        "target": target,
+        "device": job.device,
         "problem": describe_key(job.problem),
         "config": dict(job.config),
         "verdict": findings.verdict(launches),
-        "findings": findings.findings(launches, job.config, device.arch),
+        "findings": findings.findings(launches, job.config, devices.target(job.device).arch),
         "launches": [{name: part for name, part in launch.as_json().items() if name != "ttir"} for launch in launches],
         "evidence": findings.EVIDENCE,
     }

@@ -12,7 +12,7 @@ import pytest
 
 from autotune import device, registry
 from autotune.check import releases
-from autotune.cli import main
+from autotune.cli import main, npu_plans
 from autotune.config import Config
 from autotune.errors import CompileFailed, ToolchainError, UsageError
 from autotune.tuning import space
@@ -245,6 +245,45 @@ def test_wheel_gives_its_programs_and_nothing_else(tmp_path, monkeypatch):
     assert asked[0][asked[0].index("--python-version") :][:2] == ("--python-version", "3.11")
     assert {path.name for path in folder.iterdir()} == {"bishengir-compile", "bishengir-compile-a5"}
     assert all(path.stat().st_mode & 0o111 for path in folder.iterdir())
+
+
+def test_command_shows_row_and_total_for_each_target(tmp_path, monkeypatch, capsys):
+    """Planned in the process of the command; the compilers are those of the excerpts."""
+
+    class Here:
+        def __init__(self, *given):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised):
+            pass
+
+        def run(self, task, jobs):
+            loops = [loop.as_json() for loop in linalg.discrete_loops(LINALG, NAMES)]
+            whole = LaunchPlan("_linear", hivm.read(HIVM)).as_json() | {"loops": loops}
+            stopped = LaunchPlan("_linear", stage="planner", why="no reason").as_json()
+            return [(job, {"launches": [stopped if "950" in job.device else whole]}) for job in jobs]
+
+    monkeypatch.setattr(npu_plans, "Workers", Here)
+    monkeypatch.setattr(tools, "managed", lambda root: tools.Tools(tmp_path, tmp_path, "1.2.0"))
+    words = ["compile", "gemm/bf16_linear", "--target", "ascend910b,ascend910c,ascend950"]
+    assert main(words) == 1
+    said = capsys.readouterr().out
+    assert "planned NPU IR; no machine code, never run" in said
+    assert "gemm/bf16_linear on ascend910c: w_ptr is read element by element: 1 loop" in said
+    assert "ascend910b: 1 of 1 planned, 1 of them element by element" in said
+    assert "ascend950: 0 of 1 planned" in said and "no reason" in said
+    assert main([*words, "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["target"], row["device"]) for row in rows] == [
+        ("ascend910b", "ascend910b2"),
+        ("ascend910c", "ascend910c"),
+        ("ascend950", "ascend950pr"),
+    ]
+    assert rows[0]["launches"][0]["plan"]["ub_bytes"] == 81_120
+    assert {row["evidence"] for row in rows} == {findings.EVIDENCE}
 
 
 @pytest.fixture(scope="module")
