@@ -25,7 +25,14 @@ CONFIG: Spec = {
         "labelFontSize": 12,
         "titleFontSize": 12,
     },
-    "legend": {"labelColor": _INK, "titleColor": _INK, "orient": "bottom", "columns": 4, "labelLimit": 220},
+    "legend": {
+        "labelColor": _INK,
+        "titleColor": _INK,
+        "orient": "bottom",
+        "columns": 4,
+        "columnPadding": 24,
+        "labelLimit": 220,
+    },
     "title": {"color": _INK, "anchor": "start"},
     "header": {"labelColor": _INK, "titleColor": _INK},
 }
