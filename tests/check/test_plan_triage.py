@@ -13,6 +13,7 @@ from autotune.check.compare import Comparison, Report
 from autotune.check.plan_triage import triage_plans
 from autotune.check.triage import Pair
 from autotune.errors import ToolchainError, UsageError
+from autotune.tuning import space
 from autotune.tuning.compilation.npu.hivm import Plan
 from autotune.tuning.compilation.npu.linalg import DiscreteLoop
 from autotune.tuning.compilation.npu.planning import LaunchPlan
@@ -111,7 +112,8 @@ def test_release_of_npu_compilers_is_toolchain_of_its_own(tmp_path, monkeypatch)
     monkeypatch.setattr(releases, "npu_tools", lambda version, root: None)
     old, new = (compilers.named(f"ascendnpu-ir=={version}", tmp_path) for version in ("1.1.0", "1.2.0"))
     assert (old.npu_release, new.npu_release) == ("1.1.0", "1.2.0")
-    assert old.identity != new.identity
+    assert old.name != new.name
+    assert dataclasses.replace(new, npu_release="1.1.0").identity != new.identity, "a cached build is of one release"
     with pytest.raises(UsageError, match=r"`ascendnpu-ir==1\.2\.0`"):
         compilers.named("ascendnpu==1.2.0", tmp_path)
 
@@ -120,4 +122,5 @@ def test_default_of_each_kernel_is_checked_on_its_first_model_problem():
     (served,) = served_rows.defaults(["gemm/fp8_block_scaled"], ["ascend910b"], [])
     kernel = registry.load("gemm/fp8_block_scaled")
     assert served.row is None
+    assert served.call.problem == space.load(kernel, NPU).compile[0]
     assert served.call.config == kernel.default(served.call.problem, NPU)
