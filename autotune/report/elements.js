@@ -63,6 +63,7 @@ async function draw(node, name, datasets) {
   const shown = make("div", { className: node.className });
   const probe = node.isConnected ? node.clientWidth : 0;
   if (spec.width === "container") spec.width = Math.max(260, probe - 8), spec.autosize = { type: "fit-x", contains: "padding" };
+  if (probe < 520) spec.config = { ...spec.config, legend: { ...spec.config.legend, columns: 2 } };
   const { view } = await vegaEmbed(shown, spec, { actions: false, renderer: "svg" });
   if (turn !== node.turn) return view.finalize(), null;
   if (node.view) node.view.finalize();

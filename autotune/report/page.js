@@ -144,7 +144,7 @@ function kernelBody(shown) {
     const points = mine.flatMap(row => [line(row, "default", row.default_us), line(row, "tuned", row.us), line(row, "bound", row.bound_us), ...row.terms.filter(([name]) => longest.includes(name)).map(([name, us]) => line(row, name, us, true))]);
     requestAnimationFrame(() => draw(lines, "over_sizes", { points: points.filter(point => point.us > 0), band: mine.map(row => ({ size: row.size, least_us: row.least_us, most_us: row.most_us })) }));
     held.replaceChildren(table([
-      { title: "tokens", of: row => row.size }, { title: "step", of: row => row.step }, { title: "called by", of: row => row.places }, { title: "calls a step", of: row => row.calls },
+      { title: "tokens", of: row => row.size }, { title: "step", of: row => row.step, className: "path" }, { title: "called by", of: row => row.places }, { title: "calls a step", of: row => row.calls },
       ...timing, tier, { title: "found", of: row => row.how, show: row => make("span", { title: row.why }, row.how) }, config, instruction, spilled,
       { title: "terms, us each alone", of: row => Math.max(0, ...row.terms.map(term => term[1])), show: row => [...row.terms].sort((a, b) => b[1] - a[1]).map(([name, us]) => `${name} ${short(us)}`).join(", "), className: "config" },
       { title: "proved under", of: row => row.toolchain },
