@@ -84,7 +84,7 @@ def named(argument: str) -> tuple[str, ...]:
         return know([of_file(path)])
     if argument.endswith((".py", "/")):
         raise UsageError(f"{argument}: no such file or folder; `autotune new {argument}` begins a kernel there")
-    raise UsageError(f"unknown kernel {argument!r}{did_you_mean(argument, names())}")
+    raise UsageError(_unknown(argument))
 
 
 def know(origins: Iterable[Origin]) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def origin_of(name: str) -> Origin:
     """Return the origin of a kernel. Raises UsageError for an unknown name."""
     origin = _known(name)
     if origin is None:
-        raise UsageError(f"unknown kernel {name!r}{did_you_mean(name, names())}")
+        raise UsageError(_unknown(name))
     return origin
 
 
@@ -154,6 +154,10 @@ def load_all(names: Iterable[str]) -> tuple[list[Kernel[Any]], list[AutotuneErro
         except (KernelError, UsageError) as error:
             errors.append(error)
     return sound, errors
+
+
+def _unknown(name: str) -> str:
+    return f"unknown kernel {name!r}{did_you_mean(name, names())}; one of your own is named by its file or folder"
 
 
 def _known(name: str) -> Origin | None:
