@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from autotune.adopt.choices import Choices
-from autotune.adopt.expressions import Expression
+from autotune.adopt.expressions import Expression, Spelling
 from autotune.adopt.fields import Field
 from autotune.adopt.plan import Drawn, Plan
 from autotune.adopt.reference_text import reference
@@ -29,6 +29,7 @@ def _head(plan: Plan, choices: Choices, calls: int) -> str:
     language = ["import triton.language as tl"] if any(text.startswith("tl.") for text in literals) else []
     torch = ["import torch"] if plan.made or any(text.startswith("torch.") for text in literals) else []
     caches = ["from functools import cache"] if plan.kernel.prune is not None else []
+    errors = ["from autotune.errors import UsageError"] if any(_agreements(plan, str)) else []
     notes = "".join(f"\n{note[0].upper()}{note[1:]}." for note in plan.notes)
     return f'''"""`{plan.kernel.name}`, launched as its author wrote it.
 
@@ -45,7 +46,7 @@ from autotune.adopt.drawing import Inputs, dtype_name
 from autotune.adopt.nearness import near
 from autotune.config import Config
 from autotune.device import Device
-from autotune.kernel import Arguments, Expected, tunable'''
+{joined(errors)}from autotune.kernel import Arguments, Expected, tunable'''
 
 
 def _import(path: str, name: str) -> str:
@@ -166,6 +167,16 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 {listed}    return AUTHOR.refuses(config, device{named})"""
 
 
+def _agreements(plan: Plan, spelled: Spelling) -> Iterator[str]:
+    """Yield checks that strides and sizes agree: by them the kernel writes into outputs that the launcher made."""
+    own = {part.argument for part in plan.fields}
+    for name, (_, value) in plan.plain.items():
+        if plan.made and isinstance(value, Expression) and name not in own:
+            words = f"{name} must be {value.spelled()} as in the captured calls, got {{{name}}}"
+            yield f"    if {name} != {value.spelled(spelled)}:"
+            yield f'        raise UsageError(f"{words}")'
+
+
 def _launcher(plan: Plan, choices: Choices) -> str:
     kinds = {name: "Tensor | None" if drawn.optional else "Tensor" for name, drawn in plan.drawn.items()}
     kinds |= {name: kind for name, (kind, _) in plan.plain.items()}
@@ -198,6 +209,6 @@ def _launcher(plan: Plan, choices: Choices) -> str:
     return f'''{wrapped("@tunable(", parts, ")")}
 {wrapped(f"def {choices.name}(", [*parameters, "*", "config: Config", "device: Device"], f") -> {results}:")}
     """Launch {plan.kernel.name} with a tuned config."""
-{joined(makes)}    grid = {grid}
+{joined([*_agreements(plan, spelled), *makes])}    grid = {grid}
 {wrapped("    AUTHOR[grid](", [*passed, "**config"], ")")}
     return {", ".join(plan.written)}'''

@@ -152,6 +152,13 @@ def test_adopted_softmax_is_proved_with_every_config(tmp_path):
         assert validate(kernel, kernel.problem(n_cols=100, n_rows=5), config, B200, EVERY) <= 1
 
 
+def test_strides_that_outputs_lack_are_refused(tmp_path):
+    kernel, _ = adopted(tmp_path, "softmax_kernel", softmaxes, Choices("strided"))
+    x = torch.randn(8, 2000).half()[:, :1000]
+    with pytest.raises(UsageError, match="stride must be n_cols as in the captured calls, got 2000"):
+        kernel.launch(x, 8, 1000, 2000, config=kernel.default(kernel.problem(1000, 8), B200), device=B200)
+
+
 def test_wrong_reference_is_told_with_a_place(tmp_path):
     choices = Choices("wrong", theirs.wrong_softmax, "foreign_kernels:wrong_softmax")
     _, report = adopted(tmp_path, "softmax_kernel", softmaxes, choices)
