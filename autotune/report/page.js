@@ -87,7 +87,7 @@ function shaded(cell) {
     case "gain": return { shade: cell.gain, label: cell.tier === "no row" ? "no row" : `×${cell.gain.toFixed(2)}`, dark: cell.gain < 2 };
     case "matrix": {
       const kind = cell.matrix.split(", ")[0];
-      return { shade: kind, label: cell.spills ? `spills ${cell.spills}` : kind.replace("instruction", "").replace("no products", "–"), dark: kind === "native" };
+      return { shade: kind, label: kind.replace(" instruction", "").replace("no products", "–") + (cell.spills ? ` s${cell.spills}` : ""), dark: kind === "native" };
     }
     default: { const first = cell.tier.split(", ")[0]; return { shade: first, label: cell.tier.includes(", ") ? `${first}+` : first, dark: first === "measured" }; }
   }
@@ -186,7 +186,7 @@ document.querySelector("main").append(
   make("h1", {}, page.title), make("p", { className: "quiet" }, page.subtitle), tiersBanner(), controls(),
   ...(page.sessions ? sessionSections() : []),
   ...(page.figures ? [section("figures", "Throughput and cost", page.notes), section("bars", "Where a step's time goes", "One bar each for default configs, for what the tables serve, and for the roofline bound; one colour for each group of hot paths. The line across a bar is the range within which its end is expected. Filters other than devices leave these bars whole.")] : []),
-  section("map", "Kernels by devices", "Sums over the calls of the step. A kernel that no row serves counts with its default config. Click a cell for the kernel.",
+  section("map", "Kernels by devices", "Sums over the calls of the step. A kernel that no row serves counts with its default config. s32: 32 are spilled (registers on AMD, bytes of stack on NVIDIA). Click a cell for the kernel.",
     make("p", { className: "view" }, select("Show", Object.keys(page.views).map(name => [name, name]), value => { state.view = value; renderMap(); }, state.view))),
   section("top", "The ten rows that matter most", "By what could be gained at most: the share of the step, times the part of it that is above the roofline bound. Launches count as time above it."),
   section("kernels", "Kernels", "Configs by number of tokens, for the problems of this workload.", null),
