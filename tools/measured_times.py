@@ -45,7 +45,7 @@ class Times:
     """Rows or tokens of the call."""
     half: NDArray[np.intp]
     calibration: Calibration
-    """What `modeled_us` was calibrated by."""
+    """The calibration of `modeled_us`."""
 
     @property
     def ratio_logs(self) -> Floats:

@@ -22,7 +22,7 @@ class TensorSpec:
     """One tensor argument: enough to draw another one like it. Its values are not kept."""
 
     dtype: str
-    """As torch names it, without `torch.`: `float16`, `int32`."""
+    """Name in torch, without `torch.`: `float16`, `int32`."""
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     low: float | None = None

@@ -27,7 +27,7 @@ class Drawn:
     low: Expression | float | None
     high: Expression | float | None
     spec: TensorSpec
-    """As the first call has it."""
+    """Value in the first call."""
     optional: str | None = None
     """The field that says whether it is there."""
 

@@ -39,7 +39,7 @@ class Build:
     late: bool = False
     """True if it was killed at the time limit."""
     plans: tuple[LaunchPlan, ...] = ()
-    """Of each launch on an NPU, the kernel's own first."""
+    """Plan of each launch on an NPU, the kernel's own first."""
 
     @property
     def loop_mix(self) -> dict[str, int]:

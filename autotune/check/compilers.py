@@ -33,7 +33,7 @@ class Toolchain:
     path: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     npu_release: str = COMPILER[1]
-    """Of ascendnpu-ir, which plans for NPUs."""
+    """Version of ascendnpu-ir, which plans for NPUs."""
 
     @property
     def identity(self) -> str:

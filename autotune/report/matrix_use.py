@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NATIVE = "native"
 SLOWER = "slower instruction"
-"""Of the operands' own type, but not the best that the arch has."""
+"""An instruction of the operands' own type, but not the best that the arch has."""
 EMULATED = "emulated"
 NO_PRODUCTS = "no products"
 UNKNOWN = "unknown"

@@ -25,7 +25,7 @@ from autotune.workload.scenario import Parallelism, Scenario
 
 @dataclass(frozen=True)
 class Workload:
-    """What is served, on how many GPUs, at which concurrencies."""
+    """A model as it is served: on how many GPUs, at which concurrencies."""
 
     model: Model
     scenario: Scenario

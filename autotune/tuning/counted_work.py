@@ -60,7 +60,7 @@ def flops_and_bytes(kernel: Kernel[P], problem: P, device: Device) -> tuple[floa
 
 @dataclass(frozen=True)
 class _Counts:
-    """What was counted of one problem on one device."""
+    """Counts of one problem on one device."""
 
     kernel: Kernel[Any]
     problem: Problem

@@ -47,7 +47,7 @@ def test_other_text_with_equal_amounts_is_alike():
 
 
 def test_all_amounts_that_changed_are_told_in_one_verdict():
-    """Of every launch, as those of mhc_pre: the second one's with its name."""
+    """Figures of every launch, as those of mhc_pre: the second one's with its name."""
     before = build(launch(), launch("finish", ub_bytes=37152))
     after = build(launch(syncs=87, workspace_bytes=98432), launch("finish", ub_bytes=37376))
     assert verdicts(before, after) == [

@@ -260,7 +260,7 @@ def browser():
 
 
 def errors(browser):
-    """What the console says of errors, a refused request among them."""
+    """Errors that the console shows, a refused request among them."""
     return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 

@@ -1,4 +1,4 @@
-"""What a kernel's file may leave out or write in another way, and what is said where it cannot be understood."""
+"""Parts that a kernel's file may leave out or write in another way, and messages where it cannot be understood."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a GPU is prepared for on its first day: every model, in each layout that it is served in."""
+"""Workloads that a GPU is prepared for on its first day: every model, in each layout that it is served in."""
 
 from types import SimpleNamespace
 

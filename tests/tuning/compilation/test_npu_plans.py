@@ -204,7 +204,7 @@ def test_program_that_fails_silently_is_named(tmp_path):
 
 
 def test_module_is_kept_by_stand_in_of_assembler(tmp_path):
-    """As the compiler does: asks for a version, then gives its last module."""
+    """A stand-in for the compiler: asks for a version, then gives its last module."""
     script = 'hivmc --version > version && echo planned > out.mlir && exec hivmc --x=y "$PWD/out.mlir" -o k'
     assert tools.to_hivm("", "Ascend910B2", stand_in(tmp_path, script)) == "planned\n"
 

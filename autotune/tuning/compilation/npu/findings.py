@@ -1,4 +1,4 @@
-"""What a plan means, in words: what does not fit and by how much, what is moved in pieces, what a core lacks."""
+"""Findings of a plan, in words: what does not fit and by how much, what is moved in pieces, what a core lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autotune.tuning.compilation.npu.hivm import MEMORIES
 from autotune.tuning.compilation.npu.planning import LaunchPlan
 
 EVIDENCE = "planned NPU IR; no machine code, never run"
-"""What every report of a plan says that it rests on."""
+"""The grounds of a plan, as every report states them."""
 
 _OVERFLOW = re.compile(r"(ub|cbuf|cc) overflow, requires (\d+) bits while (\d+) bits available")
 _NO_FP8 = re.compile(r"type fp8\w+ not supported")
@@ -47,7 +47,7 @@ def _of(launch: LaunchPlan, config: Mapping[str, Scalar], arch: str) -> list[str
 
 
 def facts(launches: Iterable[LaunchPlan]) -> dict[str, str | int]:
-    """What each launch was planned to use, by names that begin with the launch's."""
+    """Resources that each launch was planned to use, by names that begin with the launch's."""
     told: dict[str, str | int] = {}
     for launch in launches:
         if plan := launch.plan:

@@ -38,7 +38,7 @@ class LaunchPlan:
     why: str = ""
     ttir: str = ""
     notes: tuple[str, ...] = ()
-    """What was changed before the compilers saw the code."""
+    """Changes that were made before the compilers saw the code."""
 
     def as_json(self) -> dict[str, Any]:
         loops = [loop.as_json() for loop in self.loops]
@@ -97,7 +97,7 @@ def _text(ttir: bytes | str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the innermost of a chain of errors says: the outer ones are the calls that led to it."""
+    """Return the words of the innermost of a chain of errors: the outer ones are the calls that led to it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {last_line(str(error))}"[:LONGEST]

@@ -59,7 +59,7 @@ class Tools:
     compilers: Path
     """Folder of `bishengir-compile` and `bishengir-compile-a5`."""
     release: str
-    """Of ascendnpu-ir."""
+    """Version of ascendnpu-ir."""
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ def managed(root: Path, release: str = COMPILER[1]) -> Tools:
 
 
 def to_linalg(ttir: str, chip: str, tools: Tools) -> str:
-    """What `triton-adapter-opt` makes of TTIR. Raises Stopped. Options: compiler.py of triton-ascend 3.2.0."""
+    """Return the Linalg that `triton-adapter-opt` makes of TTIR. Raises Stopped. Options: compiler.py of triton-ascend 3.2.0."""
     a5 = _is_950(chip)
     form = f"compile-on-910-95={a5} force-simt-template=False"
     passes = [
@@ -154,7 +154,7 @@ def _run(stage: str, command: list[str], place: Path) -> None:
 
 
 def complaint(text: str) -> str:
-    """What a program said of its failure: its errors and assertions, each once, 300 characters of all.
+    """Return the words of a program about its failure: its errors and assertions, each once, 300 characters of all.
 
     A syntax error names what was expected, so the line that it stands in follows.
     """
