@@ -48,9 +48,6 @@ class Expected:
         return replace(self, bound=self.bound + self.truncation(sums, independent), truncation=None)
 
 
-_BF16_BYTES = 2
-
-
 @dataclass(frozen=True)
 class Work:
     """Work of one call, for the cost model: a formula per kernel, checked against counts of the interpreter."""
@@ -72,11 +69,6 @@ class Work:
     """Conversions and exponentials of one program, outside the matrix units."""
     loaded_bytes: tuple[float, float] | None = None
     """Bytes of an element of A and of B as they are loaded, where the kernel widens one; None: both as `dtype` says."""
-
-    @property
-    def is_widened(self) -> bool:
-        """True if both operands are loaded with fewer bits than the bf16 that they are multiplied in."""
-        return self.dtype == "bf16" and self.loaded_bytes is not None and max(self.loaded_bytes) < _BF16_BYTES
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ SLOWER = "slower instruction"
 EMULATED = "emulated"
 NO_PRODUCTS = "no products"
 UNKNOWN = "unknown"
+_BF16_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def matrix_use(work: Work, config: Config, device: Device, evidence: Mapping[str
     """
     if work.dtype == "fp32":
         return MatrixUse(NO_PRODUCTS, "nothing is multiplied on matrix units")
-    if work.is_widened:
+    if work.dtype == "bf16" and work.loaded_bytes and max(work.loaded_bytes) < _BF16_BYTES:
         return MatrixUse(EMULATED, "operands of fewer bits are widened to bf16, as the kernel does on this device")
     emitted = evidence.get("matrix")
     if not isinstance(emitted, list) or not all(isinstance(name, str) for name in emitted):

@@ -22,14 +22,7 @@ from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode, fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import split_work
-from autotune.kernels.gemm._tiles import (
-    Fp8Product,
-    has_native_mxfp4,
-    output_buffer,
-    reduce_partials,
-    split_for,
-    tile_reject,
-)
+from autotune.kernels.gemm._tiles import Fp8Product, output_buffer, reduce_partials, split_for, tile_reject
 
 GROUP = 32
 SPLITS = (1, 2, 4, 8)
@@ -122,7 +115,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     m, n, block_n, split = problem.m, problem.n, config.size("BLOCK_N"), config.size("SPLIT_K")
     rows, out_bytes = min(config.size("BLOCK_M"), m), 2 if split == 1 else 4
     # A byte and half a byte, each with an e8m0 scale a group.
-    widths, native = (1 + 1 / GROUP, 1 / 2 + 1 / GROUP), has_native_mxfp4(config, device)
+    widths, native = (1 + 1 / GROUP, 1 / 2 + 1 / GROUP), device.has_native_fp4
     work = split_work(
         m,
         n,

@@ -33,8 +33,6 @@ def shortfall(instructions: Iterable[str], work: Work, config: Config, device: D
     best = arch.ladder.get(dtype)
     if best is None:
         return f"{arch.name} has no {dtype} matrix instruction: it runs {', '.join(emitted) or 'none'}"
-    if work.is_widened and device.has_native_fp4:
-        return "FP8 by FP4 is widened to bf16: tiles of 128 rows are multiplied as they are"
     other = _of_other_types(emitted, dtype)
     if other or not emitted:
         return f"{dtype} is emulated by {', '.join(other) or 'no matrix instruction'}"

@@ -96,21 +96,6 @@ def test_mxfp4_products_are_native_on_rubin(name):
     assert matrix.shortfall(dict(found.matrix_instructions), kernel.work(problem, config, gpu), config, gpu) is None
 
 
-@pytest.mark.parametrize("name", ["gemm/mxfp8_mxfp4", "moe/mxfp4_grouped_gemm"])
-@pytest.mark.parametrize(("gpu", "rows", "native"), [("b200", 64, False), ("b200", 128, True), ("mi355x", 16, True)])
-def test_work_of_mxfp4_products_is_what_the_binary_does(name, gpu, rows, native):
-    kernel, gpu = registry.load(name), device.named(gpu)
-    problem = space.load(kernel, gpu).compile[0]
-    config = Config({**kernel.default(problem, gpu), "BLOCK_M": rows})
-    found = resources.read(launch.compile_launches(kernel, problem, config, gpu), gpu)
-    work = kernel.work(problem, config, gpu)
-    scaled = [name for name, _ in found.matrix_instructions if "f8f6f4" in name]
-    assert bool(scaled) == native == (work.dtype == "fp8_tensor") == (not work.is_widened)
-    told = matrix.shortfall(dict(found.matrix_instructions), work, config, gpu)
-    assert (told is None) == native
-    assert native or work.lane_operations_per_program > 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", sorted({*archs.gpus()} - {*archs.SERVED}))
 @pytest.mark.parametrize("name", ["gemm/bf16_linear", "norm/rms_norm", "attention/sparse_decode"])
