@@ -18,6 +18,9 @@ from autotune.kernels._problem import Sizes, at_least, multiple_of
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import leaves_empty, split_work
 
+_MXFP4_ROWS = 128
+"""Rows of tcgen05's instruction for FP8 by FP4."""
+
 
 @dataclass(frozen=True)
 class Product(Sizes):
@@ -148,6 +151,14 @@ def fp8_group_reject(problem: _Fp8Sum, config: Config, device: Device) -> str | 
         return f"BLOCK_K={block_k} must divide the scale group of 128"
     stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
     return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
+
+
+def has_native_mxfp4(config: Config, device: Device) -> bool:
+    """True if `tl.dot_scaled` of FP8 by FP4 becomes one matrix instruction with this tile.
+
+    The one of tcgen05 has 128 rows: Triton 3.9 widens smaller tiles to bf16 there.
+    """
+    return device.has_native_fp4 and (device.architecture.group_mma is None or config.size("BLOCK_M") >= _MXFP4_ROWS)
 
 
 def tile_reject(config: Config, device: Device, k: int, stage_bytes: float) -> str | None:

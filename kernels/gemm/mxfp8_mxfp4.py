@@ -22,7 +22,14 @@ from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode, fp8_name
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import split_work
-from autotune.kernels.gemm._tiles import Fp8Product, output_buffer, reduce_partials, split_for, tile_reject
+from autotune.kernels.gemm._tiles import (
+    Fp8Product,
+    has_native_mxfp4,
+    output_buffer,
+    reduce_partials,
+    split_for,
+    tile_reject,
+)
 
 GROUP = 32
 SPLITS = (1, 2, 4, 8)
@@ -126,7 +133,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         unique_bytes=problem.bytes_moved,
         dtype="fp8_tensor" if native else "bf16",  # scaled by the instruction itself, or widened
     )
-    widened = 0 if native else (config.size("BLOCK_M") + block_n) * problem.k / split
+    widened = 0 if has_native_mxfp4(config, device) else (config.size("BLOCK_M") + block_n) * problem.k / split
     return replace(work, loaded_bytes=widths, lane_operations_per_program=widened)
 
 

@@ -96,6 +96,19 @@ def test_mxfp4_products_are_native_on_rubin(name):
     assert matrix.shortfall(dict(found.matrix_instructions), kernel.work(problem, config, gpu), config, gpu) is None
 
 
+@pytest.mark.parametrize("name", ["gemm/mxfp8_mxfp4", "moe/mxfp4_grouped_gemm"])
+@pytest.mark.parametrize(("gpu", "rows", "native"), [("b200", 64, False), ("b200", 128, True), ("mi355x", 16, True)])
+def test_work_knows_which_mxfp4_tiles_are_widened(name, gpu, rows, native):
+    kernel, gpu = registry.load(name), device.named(gpu)
+    problem = space.load(kernel, gpu).compile[0]
+    config = Config({**kernel.default(problem, gpu), "BLOCK_M": rows})
+    found = resources.read(launch.compile_launches(kernel, problem, config, gpu), gpu)
+    work = kernel.work(problem, config, gpu)
+    assert any("f8f6f4" in name for name, _ in found.matrix_instructions) == native
+    assert (work.lane_operations_per_program == 0) == native
+    assert (matrix.shortfall(dict(found.matrix_instructions), work, config, gpu) is None) == native
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", sorted({*archs.gpus()} - {*archs.SERVED}))
 @pytest.mark.parametrize("name", ["gemm/bf16_linear", "norm/rms_norm", "attention/sparse_decode"])

@@ -68,7 +68,7 @@ def _marked(linalg: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _loops(body: str, views: dict[str, str], names: tuple[str, ...]) -> list[DiscreteLoop]:
-    """Return the transfers of one body between arguments and the core; where nothing is recognized, elements of something."""
+    """Return the transfers between arguments and the core; elements of something where none is recognized."""
     moves = [(place, "element", access == "store") for access, place in _ELEMENT.findall(body)]
     for source, target in _COPY.findall(body):
         moves += [(source, "row", False), (target, "row", True)]

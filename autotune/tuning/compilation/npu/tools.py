@@ -82,7 +82,10 @@ def managed(root: Path, release: str = COMPILER[1]) -> Tools:
 
 
 def to_linalg(ttir: str, chip: str, tools: Tools) -> str:
-    """Return the Linalg that `triton-adapter-opt` makes of TTIR. Raises Stopped. Options: compiler.py of triton-ascend 3.2.0."""
+    """Return the Linalg that `triton-adapter-opt` makes of TTIR. Raises Stopped.
+
+    Options: compiler.py of triton-ascend 3.2.0.
+    """
     a5 = _is_950(chip)
     form = f"compile-on-910-95={a5} force-simt-template=False"
     passes = [
