@@ -85,6 +85,7 @@ def proof_of(monkeypatch, jit, serves):
     monkeypatch.setattr(registry, "load", lambda name: kernel)
     monkeypatch.setattr(space, "load", lambda *_: SimpleNamespace(check=CHECKS))
     monkeypatch.setattr(prover_module, "problems_to_prove", lambda *_: CHECKS)
+    monkeypatch.setattr(Subject, "proof_key", lambda *_: ())  # recording launches takes a process without interpreter
     identity = SimpleNamespace(kernel="", proof="")
     subject = Subject(kernel, GPU, identity=identity, toolchain="")
     cache = SimpleNamespace(get=lambda *_: None, put=lambda *_: None)

@@ -3,9 +3,11 @@
 import importlib
 import importlib.util
 import re
+import shutil
 import sys
 
 from autotune import registry
+from autotune.origin import SPACES
 
 KERNELS = registry.KERNELS.resolve()
 
@@ -40,6 +42,8 @@ def edited(name, path, source, folder):
         copy = folder / path.resolve().relative_to(KERNELS)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(source, encoding="utf-8")
+        if path.stem == stem:  # a kernel outside the package has its search space beside it
+            shutil.copy(SPACES / f"{name}.yaml", copy.with_suffix(".yaml"))
         _execute(_module(path), copy)
         return getattr(importlib.import_module(wanted), stem)
     finally:
