@@ -33,17 +33,15 @@ def _ended(asked: Asked, summary: Summary) -> EndedSession:
 def _trials(asked: Asked) -> list[Trials]:
     """Return the trials of the session's problems under its terms; none while another session writes the journal."""
     from autotune.toolchain import compilers_for
-    from autotune.tuning.cost_model.model import model_name
     from autotune.tuning.search import storage
     from autotune.tuning.search.trials import read
 
     plan, kernel, device = asked.plan, asked.kernel, asked.device
-    filed = plan.bench.table_device(device.name) if plan.bench else device.name
-    bench = plan.bench.name if plan.bench else f"{model_name(device)}-{kernel.identity.work}"
-    terms = (kernel.identity.kernel, compilers_for(device.arch), plan.seed, bench)
+    judge = plan.judge(device, kernel.identity)
+    terms = (kernel.identity.kernel, compilers_for(device.arch), plan.seed, judge)
     database = storage.database(plan.storage) if plan.storage else None
     try:
-        studies = list(read(plan.state, filed, kernel, database))
+        studies = list(read(plan.state, plan.filed_under(device), kernel, database))
     except UsageError:
         return []
     named = [(each.study.source, each.study.toolchain, each.study.seed, each.study.bench) for each in studies]

@@ -43,8 +43,7 @@ class Asked:
 
     def check_table(self) -> Path:
         """Raises MachineError where the table could not be written."""
-        filed = self.plan.bench.table_device(self.device.name) if self.plan.bench else self.device.name
-        path = table.path_of(self.plan.tables, self.device.arch, filed, self.kernel.name)
+        path = table.path_of(self.plan.tables, self.device.arch, self.plan.filed_under(self.device), self.kernel.name)
         from autotune.tuning.session.tables import check_writable
 
         check_writable(path)

@@ -48,7 +48,7 @@ def day0_problems(kernel: Kernel[Any], device: Device, arguments: argparse.Names
     models = [workload.models.named(arguments.model)] if arguments.model else list(workload.models.MODELS.values())
     first: dict[Problem, Problem] = {}
     weights: Counter[Problem] = Counter()
-    for each in day0.served(device.name, workload.scenario.named(arguments.scenario), models):
+    for each in day0.deployments(device.name, workload.scenario.named(arguments.scenario), models):
         for problem, weight in workload.problems(kernel, each.model, each.scenario, each.parallelism, device).items():
             # Layouts may draw the same problem's inputs in other ways, which no lookup can tell apart.
             weights[first.setdefault(served(problem, device), problem)] += weight

@@ -21,15 +21,17 @@ _WIDE_DEVICES = frozenset({"mi355x", "gb300"})
 
 
 @dataclass(frozen=True)
-class Served:
-    """One model as it is served."""
+class Deployment:
+    """One model, as engines run it."""
 
     model: Model
     scenario: Scenario
     parallelism: Parallelism
 
 
-def served(device: str, scenario: Scenario, models: Sequence[Model] = tuple(MODELS.values())) -> Iterator[Served]:
+def deployments(
+    device: str, scenario: Scenario, models: Sequence[Model] = tuple(MODELS.values())
+) -> Iterator[Deployment]:
     """Yield how `models` are served on `device`: eight GPUs by tensor parallelism, and wide layouts where they are
     usual. Layouts that a model's sizes cannot be split into are left out."""
     layouts = (TENSOR, *(WIDE if device in _WIDE_DEVICES else ()))
@@ -39,4 +41,4 @@ def served(device: str, scenario: Scenario, models: Sequence[Model] = tuple(MODE
                 check(model, parallelism)
             except UsageError:
                 continue
-            yield Served(model, scenario, parallelism)
+            yield Deployment(model, scenario, parallelism)

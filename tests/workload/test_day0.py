@@ -8,7 +8,7 @@ from autotune import device, registry, workload
 from autotune.cli import main
 from autotune.cli.tuned_problems import day0_problems
 from autotune.config import key
-from autotune.tuning.session.promotion import served as as_asked
+from autotune.tuning.session.promotion import served
 from autotune.workload import day0
 
 SCENARIO = workload.scenario.named("8k1k")
@@ -17,18 +17,18 @@ ROUTER, GEMM = registry.load("moe/router"), registry.load("gemm/fp8_block_scaled
 
 def test_every_model_is_served_by_tensor_parallelism_everywhere():
     for name in day0.DEVICES:
-        split = {each.model.name for each in day0.served(name, SCENARIO) if each.parallelism == day0.TENSOR}
+        split = {each.model.name for each in day0.deployments(name, SCENARIO) if each.parallelism == day0.TENSOR}
         assert split == set(workload.models.MODELS)
 
 
 def test_wide_layouts_are_those_of_two_devices():
-    wide = {name for name in day0.DEVICES if any(e.parallelism in day0.WIDE for e in day0.served(name, SCENARIO))}
+    wide = {name for name in day0.DEVICES if any(e.parallelism in day0.WIDE for e in day0.deployments(name, SCENARIO))}
     assert wide == {"mi355x", "gb300"}
 
 
 def test_layout_that_splits_no_model_is_left_out(monkeypatch):
     monkeypatch.setattr(day0, "WIDE", (workload.Parallelism(7, 7, data_attention=True),))
-    assert {each.parallelism for each in day0.served("gb300", SCENARIO)} == {day0.TENSOR}
+    assert {each.parallelism for each in day0.deployments("gb300", SCENARIO)} == {day0.TENSOR}
 
 
 def problems(name, **asked):
@@ -39,7 +39,8 @@ def problems(name, **asked):
 def test_launches_of_all_layouts_are_added_up():
     gpu = device.named("h200")
     by_model = [
-        workload.problems(GEMM, each.model, SCENARIO, each.parallelism, gpu) for each in day0.served("h200", SCENARIO)
+        workload.problems(GEMM, each.model, SCENARIO, each.parallelism, gpu)
+        for each in day0.deployments("h200", SCENARIO)
     ]
     together = problems("h200")
     assert len(by_model) == 3
@@ -52,7 +53,7 @@ def test_problems_differ_in_what_a_lookup_sees():
     for kernel in (GEMM, ROUTER):
         arguments = SimpleNamespace(model=None, scenario="8k1k")
         found = day0_problems(kernel, gpu, arguments)
-        assert len({key(as_asked(problem, gpu)) for problem in found}) == len(found)
+        assert len({key(served(problem, gpu)) for problem in found}) == len(found)
 
 
 @pytest.mark.parametrize("more", [["--problem", "m=1,n=128,k=128"], ["--dp-attention"], ["--ep", "8"]])

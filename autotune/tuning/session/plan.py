@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autotune.config import Config
+from autotune.device import Device
+from autotune.identity import Identity
+from autotune.tuning.cost_model.model import model_name
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.session import executors
@@ -39,3 +42,11 @@ class Plan:
     """Rows of few configs, each problem at most so much slower than its best, as a fraction; modeled sessions only."""
     again: bool = False
     """Problems are searched though the table has the result of the same search."""
+
+    def filed_under(self, device: Device) -> str:
+        """Name under which tables and trials on `device` are filed: a rehearsal's is one of its own."""
+        return self.bench.table_device(device.name) if self.bench else device.name
+
+    def judge(self, device: Device, identity: Identity) -> str:
+        """Name of what gives the times: the bench, or the cost model with the kernel's formula of work."""
+        return self.bench.name if self.bench else f"{model_name(device)}-{identity.work}"

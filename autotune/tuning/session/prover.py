@@ -105,18 +105,19 @@ class Prover:
         return replace(self.subject.job(problem, config), addresses=True)
 
     def _compute(self, jobs: dict[Job, Problem]) -> None:
-        missing = []
+        missing: dict[Job, tuple[str, ...]] = {}
         for job, problem in jobs.items():
             if job not in self._results:
-                cached = self.cache.get(*self._key(job, problem))
+                key_of_proof = self._key(job, problem)
+                cached = self.cache.get(*key_of_proof)
                 if cached is None:
-                    missing.append(job)
+                    missing[job] = key_of_proof
                 else:
                     self._results[job] = cached
         for done, (job, result) in enumerate(self.workers.run(validate_job, missing), 1):
             self._results[job] = result
             if not isinstance(result, str):  # killed or died: to be tried again next time
-                self.cache.put(result, *self._key(job, jobs[job]))
+                self.cache.put(result, *missing[job])
             self.progress(done, len(missing))
 
     def _proof(self, config: Config, problems: tuple[Problem, ...], sizes: tuple[Problem, ...]) -> Proof:

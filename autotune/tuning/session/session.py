@@ -20,7 +20,6 @@ from autotune.state import Cache
 from autotune.table import Row, Table
 from autotune.tuning import space
 from autotune.tuning.cost_model import prior
-from autotune.tuning.cost_model.model import model_name
 from autotune.tuning.cost_model.prior import has_prior
 from autotune.tuning.search import storage
 from autotune.tuning.search.sampler import SAMPLERS
@@ -69,7 +68,7 @@ class Session:
         self._space = space.load(kernel, device)
         self._one_order = OneOrder(self._subject, self._space)
         self._stopwatch = Stopwatch()
-        self._filed = plan.bench.table_device(device.name) if plan.bench else device.name
+        self._filed = plan.filed_under(device)
         self._prior = prior.chosen(plan.state)
         self._crash_log = CrashLog(plan.state, self._filed)
         path = table.path_of(plan.tables, device.arch, self._filed, kernel.name)
@@ -212,8 +211,8 @@ class Session:
 
     def _study(self, problem: Problem, only: Order | None) -> str:
         subject, plan = self._subject, self._plan
-        bench = plan.bench.name if plan.bench else f"{model_name(self._device)}-{subject.identity.work}"
-        terms = (subject.identity.kernel, subject.toolchain, plan.seed, bench, self._crash_log.epoch)
+        judge = plan.judge(self._device, subject.identity)
+        terms = (subject.identity.kernel, subject.toolchain, plan.seed, judge, self._crash_log.epoch)
         order = describe_order(only) if only is not None else ""
         name = Study(describe(problem), *terms, order, self._opener.digest).name
         return prefix(self._kernel.name, self._filed) + name if plan.storage else name

@@ -20,7 +20,7 @@ from autotune.inputs import captured
 from autotune.tuning.search import storage
 from autotune.tuning.search.stopping import Budget
 from autotune.tuning.search.trials import Study, Trials, journal_path, prefix, read
-from autotune.tuning.session import session as session_module
+from autotune.tuning.session import plan as plan_module
 from autotune.tuning.session.plan import Plan
 from autotune.tuning.session.session import Session
 from autotune.tuning.workers.worker import Limits
@@ -154,7 +154,7 @@ def test_trials_of_another_model_are_another_study(tmp_path, monkeypatch):
     """A modeled time of the last release must not outrank this one's."""
     names = []
     for model in ("model:1", "model:2"):
-        monkeypatch.setattr(session_module, "model_name", lambda _, model=model: model)
+        monkeypatch.setattr(plan_module, "model_name", lambda _, model=model: model)
         plan = Plan(tmp_path / "tables", tmp_path / "state")
         session = Session(registry.load("norm/rms_norm_quant"), device.named("mi355x"), plan, lambda status: None)
         names.append(session._study(registry.load("norm/rms_norm_quant").problem(64, 4096), None))
