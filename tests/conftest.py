@@ -10,6 +10,7 @@ from autotune import identity, origin, registry
 from autotune.cli import main
 from autotune.errors import ToolchainError
 from autotune.toolchain import NEWEST, compiler_environment, release, triton_version
+from autotune.tuning import counted_work
 
 os.environ.update(compiler_environment())
 
@@ -38,6 +39,9 @@ def own(tmp_path):
     modules = set(sys.modules)
     yield folder
     registry._named.clear()
+    if counted_work._workers.cache_info().currsize:  # processes that know this folder's kernels
+        counted_work._workers().__exit__(None, None, None)
+        counted_work._workers.cache_clear()
     origin._import_path.cache_clear()
     for name in set(sys.modules) - modules:
         if name == folder.name or name.startswith(f"{folder.name}."):
