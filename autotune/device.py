@@ -1,18 +1,23 @@
-"""Known devices: a record each, in `devices/` or in the user's own folder, by name, alias or arch.
+"""Known devices: a record each, in `devices/` or in the user's own folder, found by name or by what a driver reports.
 
-Kernels are tuned and served on GPUs; for an NPU they are only planned. `named` finds GPUs, `target` both.
+Kernels are tuned and served on GPUs; for an NPU they are only planned. `named` finds GPUs, `target` both, `current` the
+GPU that is here, with a record made from its driver's figures where none describes it.
 """
 
 from __future__ import annotations
 
 import logging
-import re
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from autotune import arch as archs
 from autotune import device_record
+from autotune.derived_device import derived
+from autotune.device_identity import arch_of, fitting, pci_id, relation
+from autotune.device_names import called_arch, hint, plain, spellings
 from autotune.device_record import Device
 from autotune.errors import DeviceError
 from autotune.state import state_root
@@ -21,7 +26,6 @@ __all__ = ["Device"]
 
 DEVICES = Path(__file__).parent / "devices"
 """Records that come with this package."""
-
 
 HOW_TO_ADD_THIS = "`autotune devices add NAME --from-this-gpu` writes a record, which lets it be tuned"
 
@@ -73,16 +77,11 @@ def _recorded(name: str) -> Device:
     found = paths()
     if name in found:
         return _read(found[name])
-    spelled = _spellings().get(_plain(name))
-    alike = [record for record in records() if record.arch == _arch_called(name)]
+    spelled = spellings(records()).get(plain(name))
+    alike = [record for record in records() if record.arch == called_arch(name)]
     if spelled is None and len(alike) != 1:
-        raise DeviceError(f"unknown device {name!r}{_hint(name)}")
+        raise DeviceError(f"unknown device {name!r}{hint(name, records())}")
     return _recorded(spelled) if spelled else alike[0]
-
-
-def register(derived: Device) -> None:
-    """Let `named` find the record of a GPU of this machine that no file describes, until this process ends."""
-    _derived[derived.name] = derived
 
 
 @cache
@@ -101,7 +100,7 @@ def _readable(path: Path) -> Device | None:
 
 def forget() -> None:
     """Drops what was read: the next question reads the files again."""
-    for cached in (_read, _readable, of_arch):
+    for cached in (_read, _readable, of_arch, at):
         cached.cache_clear()
 
 
@@ -115,17 +114,17 @@ def filed(folder: str) -> Device:
 
 def called(alias: str) -> str | None:
     """The device that another project calls `alias`, in any case and with any spaces or marks between."""
-    return _spellings().get(_plain(alias))
+    return spellings(records()).get(plain(alias))
 
 
 def target(name: str) -> Device:
     """Return the GPU or NPU to compile for, by the name of a device or of an arch. Raises DeviceError."""
-    return of_arch(str(_arch_called(name))) if is_arch(name) else _recorded(name)
+    return of_arch(str(called_arch(name))) if is_arch(name) else _recorded(name)
 
 
 def is_arch(name: str) -> bool:
     """True if `name` spells an arch, and no device is of that name, as one is of gfx1250."""
-    return _arch_called(name) is not None and name not in names()
+    return called_arch(name) is not None and name not in names()
 
 
 @cache
@@ -150,45 +149,75 @@ def of_arch(arch: str) -> Device:
     )
 
 
-def _spellings() -> dict[str, str]:
-    """Each name of a record and of other projects for it, without case and marks -> its name."""
-    found = {_plain(alias): device.name for device in records() for _, given in device.aliases for alias in given}
-    return found | {_plain(device.name): device.name for device in records()}
+def current() -> Device:
+    """The GPU that torch sees. Raises DeviceError where there is none, or none of an arch with a record."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise DeviceError("no GPU is visible to torch; name a device, such as mi355x")
+    return at(torch.cuda.current_device())
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def current_recorded() -> Device:
+    """The GPU that torch sees, to be tuned: other processes and tables know no derived record.
 
-
-def _arch_called(name: str) -> str | None:
-    """The arch that `name` spells: sm_90, SM90, gfx950."""
-    return next((arch for arch in archs.names() if _plain(arch) == _plain(name)), None)
-
-
-def how_to_add(name: str) -> str:
-    """The remedy for a GPU without a record."""
-    return f"to add it: `autotune devices add {name} --like RECORD --set compute_units=N`, or --from-this-gpu on it"
-
-
-def _hint(name: str) -> str:
-    """The devices of an arch, or the device that `name` spells otherwise (letters and first number agree), or all; and
-    how to add one.
-
-    Letters alone would not do: mi100 is close to sm_100, and B200 to H200, which are other GPUs.
+    Raises DeviceError as `current` does, and where no record describes it.
     """
-    arch = _arch_called(name)
-    if arch:
-        devices = [device.name for device in records() if device.arch == arch]
-        return f"; it is an arch, of these devices: {', '.join(devices) or 'none'}"
+    gpu = current()
+    if gpu.name not in names():
+        raise DeviceError(
+            f"this GPU is {gpu.name}, {gpu.confidence}: it serves default configs, and tables need a record of it; "
+            f"{HOW_TO_ADD_THIS}"
+        )
+    return gpu
 
-    def model(text: str) -> str:
-        return "".join(re.findall(r"[a-z]+|\d+", text)[:2])
 
-    plain = _plain(name)
-    known = {_plain(word): word for word in archs.names()} | _spellings()
-    near = sorted({word for spelled, word in known.items() if model(spelled) == model(plain)})
-    if near:
-        return f"; did you mean {' or '.join(map(repr, near))}? If it is none of these, {how_to_add(plain)}"
-    if re.match(r"(sm|gfx|ascend)\d", plain):
-        return f"; {archs.how_to_add(name)}"
-    return f"; known: {', '.join(names())}; {how_to_add(plain)}"
+@cache
+def at(index: int) -> Device:
+    """The GPU that torch numbers `index`. Raises DeviceError."""
+    import torch
+
+    return _identify(torch.cuda.get_device_properties(index))
+
+
+SYSFS = Path("/sys/bus/pci/devices")
+
+
+def _identify(properties: Any, sysfs: Path = SYSFS) -> Device:  # noqa: ANN401 - torch's type is private
+    """The record of the GPU whose driver reports `properties` to torch; one made from them where none fits."""
+    pci = pci_id(properties, sysfs)
+    fits = fitting(records(), properties, pci)
+    if not fits:
+        return _without_record(properties, pci, "no record describes this GPU")
+    if len(fits) == 1:
+        return fits[0]
+    which = " or ".join(device.name for device in fits)
+    seen = f"PCI id {pci or 'hidden'}, name {getattr(properties, 'name', '')!r}, memory and clock fit each"
+    fits.sort(key=_speed)
+    if _speed(fits[0]) == _speed(fits[1]):
+        return _without_record(properties, pci, f"this GPU may be {which} ({seen})")
+    warnings.warn(
+        f"this GPU may be {which}: {seen}; taken for the slowest. Name it with --device where that is wrong, and add "
+        "its PCI id to its record",
+        stacklevel=2,
+    )
+    return fits[0]
+
+
+def _speed(device: Device) -> tuple[float, float]:
+    return device.rate("bf16"), device.dram_tb_s
+
+
+def _without_record(properties: Any, pci: str, why: str) -> Device:  # noqa: ANN401
+    """A record made for this process, which `named` finds: no table is of that name, so default configs serve."""
+    arch = arch_of(properties)
+    family = archs.family(arch)  # of an arch that is not known, the nearest
+    lenders = [device for device in records() if device.arch == family.name] or [of_arch(family.name)]
+    lender = relation(lenders, properties, lenders[0].arch, pci)
+    made = derived(lender, arch, properties)
+    _derived[made.name] = made
+    logging.getLogger(__name__).warning(
+        "%s (arch %s, %d compute units, PCI id %s): it is %s, %s, and default configs serve; %s",
+        *(why, arch, properties.multi_processor_count, pci or "hidden", made.name, made.confidence, HOW_TO_ADD_THIS),
+    )
+    return made

@@ -12,7 +12,8 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from autotune import identity, launcher_signature, present_device, runtime, torch_ops
+from autotune import device as devices
+from autotune import identity, launcher_signature, runtime, torch_ops
 from autotune.arch import Accumulation
 from autotune.config import Config, P
 from autotune.device import Device
@@ -175,13 +176,13 @@ class Kernel(Generic[P]):
         """
         place = next(arg.device for arg in args if isinstance(arg, torch.Tensor))
         if place.type != "cuda" or place.index is None:
-            return present_device.current()
+            return devices.current()
         if place.index != (current := torch.cuda.current_device()):
             raise DeviceError(
                 f"{self.name}: its tensors lie on cuda:{place.index}, the current GPU is cuda:{current}; "
                 f"call it inside `with torch.cuda.device({place.index})`"
             )
-        return present_device.at(place.index)
+        return devices.at(place.index)
 
     def forbids(self, problem: P, config: Config, device: Device) -> str | None:
         """Why a config cannot run on `problem`, or would compute something wrong; None also where it is only slow.

@@ -12,7 +12,7 @@ from typing import Any
 
 from autotune import arch as archs
 from autotune import device as devices
-from autotune import device_record, files, present_device
+from autotune import device_record, files
 from autotune.derived_device import derived
 from autotune.device_identity import pci_id
 from autotune.device_record import COUNTS, DTYPES, RATES, Device
@@ -45,14 +45,14 @@ def like(lender: Device, settings: Mapping[str, str]) -> Device:
     return _with(replace(made, figures=tuple(figures.items())), values, f"derived: as {lender.name}, scaled")
 
 
-def of_this_gpu(settings: Mapping[str, str], sysfs: Path = Path("/sys/bus/pci/devices")) -> Device:
+def of_this_gpu(settings: Mapping[str, str], sysfs: Path = devices.SYSFS) -> Device:
     """The GPU that torch sees, with what its driver tells, its PCI id and its name.
 
     Raises DeviceError where there is none or where a record describes it, and UsageError as `like` does.
     """
     import torch
 
-    here = present_device.current()
+    here = devices.current()
     if here.name in devices.names():
         raise DeviceError(f"this GPU is {here.name}, which has a record; name that, or add one with --like {here.name}")
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -108,7 +108,6 @@ def _put(path: Path, device: Device) -> Path:
     device_record.parse(path.stem, data, path.stem)
     files.write(path, device_record.dumps(data))
     devices.forget()
-    present_device.at.cache_clear()
     return path
 
 

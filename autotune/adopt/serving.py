@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune import present_device, registry, runtime
+from autotune import device as devices
+from autotune import registry, runtime
 from autotune.adopt import foreign
 from autotune.config import values
 from autotune.errors import UsageError
@@ -39,7 +40,7 @@ def serve(
     if adopted.jit is not described.jit:
         raise UsageError(f"{described.name}: {adopted.name} was adopted from another function")
     root = Path(tables) if tables is not None else runtime.tables_root()
-    here = device or present_device.current()
+    here = device or devices.current()
     lookup = runtime.Lookup(adopted, here, root)
     names = [parameter.name for parameter in adopted.signature.parameters]
     chosen: dict[Any, dict[str, Any]] = {}

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autotune import present_device
+from autotune import device as devices
 from autotune.check.builder import Builder, check_calls
 from autotune.check.call import CheckedCall
 from autotune.check.compare import Comparison, Report
@@ -39,7 +39,7 @@ class RowTimes:
 def present() -> Device | None:
     """The GPU of this machine, where there is one that a record describes."""
     try:
-        return present_device.current()
+        return devices.current()
     except DeviceError:
         return None
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from autotune import device as records
-from autotune import own_devices, present_device
+from autotune import own_devices
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device_record import content
 from autotune.errors import UsageError
@@ -69,7 +69,7 @@ def _add(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> int:
     if arguments.like or arguments.from_this_gpu or arguments.set:
         raise UsageError("devices measure takes no --like, --from-this-gpu or --set: it changes the record of this GPU")
-    device = present_device.current_recorded()
+    device = records.current_recorded()
     import torch
     import triton
 

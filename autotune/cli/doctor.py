@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import packages, present_device, registry, runtime, table
+from autotune import packages, registry, runtime, table
 from autotune.cli.output import Commands, command, show_rows
 from autotune.device import Device
 from autotune.errors import AutotuneError, DeviceError, ToolchainError
@@ -83,7 +83,7 @@ def _timing(arguments: argparse.Namespace) -> int:
 
     bench: Bench
     if arguments.bench in (None, "gpu"):
-        device = present_device.current_recorded()
+        device = devices.current_recorded()
         bench = gpu.Gpu(slots=len(hardware.present(device.name).numbers), kind=device.name)
     else:
         bench = simulated.parse(arguments.bench)
@@ -178,8 +178,8 @@ def _use(use: Use) -> str:
 def _gpus() -> str:
     from autotune.tuning.measurement import hardware
 
-    found = hardware.present(present_device.current().name)
-    return "; ".join((f"{len(found.numbers)} x {present_device.current().name}", *found.others))
+    found = hardware.present(devices.current().name)
+    return "; ".join((f"{len(found.numbers)} x {devices.current().name}", *found.others))
 
 
 def _record() -> str:
@@ -190,7 +190,7 @@ def _record() -> str:
 
     if not torch.cuda.is_available():
         return "no GPU to hold one against"
-    device = present_device.current()
+    device = devices.current()
     differ = list(hardware.differences(device, torch.cuda.current_device()))
     if differ:
         raise DeviceError(f"{devices.paths().get(device.name, device.name)}: {'; '.join(differ)}")

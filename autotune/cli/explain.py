@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from autotune import device as devices
-from autotune import present_device, runtime
+from autotune import runtime
 from autotune.cli.kernels import add_kernel, the_kernel
 from autotune.cli.output import WIDTH, Commands, command, parse_problem, show_rows
 from autotune.config import describe, values
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     kernel = the_kernel(arguments.kernel)
-    device = devices.named(arguments.device) if arguments.device else present_device.current()
+    device = devices.named(arguments.device) if arguments.device else devices.current()
     problem = parse_problem(kernel, arguments.problem, device)
     choice = runtime.lookup(kernel, device)[values(problem)]
     row = {"kernel": kernel.name, "problem": describe(problem), "device": device.name, "how": choice.how}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune import device as devices
-from autotune import misses, packages, present_device, runtime
+from autotune import misses, packages, runtime
 from autotune.check import lint
 from autotune.cli import benches
 from autotune.cli.effort import EFFORTS, effort_help
@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     names = kernel_names(arguments.kernels)
     chosen = [devices.named(name) for name in arguments.device or (day0.DEVICES if arguments.day0 else ())]
-    chosen = chosen or [present_device.current_recorded()]
+    chosen = chosen or [devices.current_recorded()]
     if arguments.problem and arguments.from_misses:
         raise UsageError("--problem and --from-misses both say what to tune; give one")
     if arguments.problem and (len(arguments.kernels) != 1 or len(names) != 1):

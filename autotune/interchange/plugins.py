@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from autotune import present_device, ranks
+from autotune import device as devices
+from autotune import ranks
 from autotune.device import Device
 from autotune.errors import AutotuneError
 from autotune.interchange.engine_rows import Configs, rows
@@ -154,7 +155,7 @@ def _hooks(engine: str) -> Iterator[tuple[str, str, Around]]:
     if not os.environ.get("AUTOTUNE_TABLES"):
         return
     try:
-        here = Engine(engine, present_device.current())
+        here = Engine(engine, devices.current())
         for one_order in (False, True):  # what is wrong with a table is said now, not in a launch
             rows(engine, here.device, one_order)
     except AutotuneError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from autotune import device as devices
-from autotune import present_device, registry
+from autotune import registry
 from autotune.device import Device
 from benchmarks.gpu_run import lines, stand_in
 
@@ -109,7 +109,7 @@ class Context:
 
 def device_of(bench: str, name: str) -> Device:
     """The GPU that is measured, or the one that a bench stands for. Raises DeviceError."""
-    return present_device.current_recorded() if bench == "gpu" else devices.named(name)
+    return devices.current_recorded() if bench == "gpu" else devices.named(name)
 
 
 def kernels_of(named: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from autotune import present_device
+from autotune import device as devices
 from benchmarks.gpu_run.asking import defaults
 from benchmarks.gpu_run.context import Context, kernels_of
 
@@ -21,7 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ends = time.monotonic() + arguments.seconds
     kernels = kernels_of(tuple(arguments.kernels))
-    context = Context("launches", Path(), "gpu", present_device.current(), kernels, ends)
+    context = Context("launches", Path(), "gpu", devices.current(), kernels, ends)
     for unit, default in list(defaults(context, arguments.part))[: len(kernels)]:
         if context.left() <= 0:
             break

@@ -24,7 +24,7 @@ import torch
 import triton
 
 from autotune import device as devices
-from autotune import present_device, registry, runtime, table
+from autotune import registry, runtime, table
 from autotune.config import key
 from autotune.kernel import Kernel
 from benchmarks.serving import peers
@@ -63,7 +63,7 @@ def ours() -> dict[str, float]:
     found = {}
     for how, m in (("exact", M), ("interval", M + 3)):
         args = kernel.problem(m, N, K, device.fp8).inputs(0, "meta")
-        present_device.current = lambda: device  # what a GPU would answer, once a kind of call
+        devices.current = lambda: device  # what a GPU would answer, once a kind of call
         assert kernel.serve(args).choice.how == how
         found[f"call, {how}"] = of_call(kernel, args)
         lookup = runtime.lookup(kernel, device)

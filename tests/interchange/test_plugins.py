@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from autotune import device, present_device, registry, table
+from autotune import device, registry, table
 from autotune.config import Config, key
 from autotune.interchange import engine_rows, plugins
 from autotune.interchange.vllm_sglang import BF16_EXPERTS, DENSE, FP8_EXPERTS
@@ -100,7 +100,7 @@ class Engine:
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
-    monkeypatch.setattr(present_device, "current", lambda: GPU)
+    monkeypatch.setattr(device, "current", lambda: GPU)
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path))
     engine_rows.rows.cache_clear()
     plugins._warn.cache_clear()

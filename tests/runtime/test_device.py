@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from autotune import arch as archs
-from autotune import device, present_device, registry, runtime
+from autotune import device, registry, runtime
 from autotune.config import values
 from autotune.device_record import CONFIDENCE
 from autotune.errors import DeviceError
@@ -52,12 +52,12 @@ def hopper(memory_gb, bus=4, name=""):
 
 
 def test_h100_and_h200_are_told_apart(tmp_path):
-    assert present_device._identify(hopper(85, name="NVIDIA H100 80GB HBM3"), tmp_path).name == "h100"
-    assert present_device._identify(hopper(150), tmp_path).name == "h200"
+    assert device._identify(hopper(85, name="NVIDIA H100 80GB HBM3"), tmp_path).name == "h100"
+    assert device._identify(hopper(150), tmp_path).name == "h200"
     slot = tmp_path / "0000:1b:00.0"
     slot.mkdir()
     (slot / "device").write_text("0x2335\n")
-    assert present_device._identify(hopper(85, bus=0x1B), tmp_path).name == "h200", "the PCI id goes before the memory"
+    assert device._identify(hopper(85, bus=0x1B), tmp_path).name == "h200", "the PCI id goes before the memory"
 
 
 def instinct(name="", clock_ghz=0.0):
@@ -84,19 +84,19 @@ def lovelace(name="", clock_ghz=0.0):
 def test_name_or_clock_tells_what_hidden_pci_id_does_not(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert present_device._identify(instinct("AMD Instinct MI355X VF"), tmp_path).name == "mi355x"
-        assert present_device._identify(instinct("AMD Instinct MI350X"), tmp_path).name == "mi350x"
-        assert present_device._identify(instinct("AMD Radeon Graphics", clock_ghz=2.4), tmp_path).name == "mi355x"
-        assert present_device._identify(instinct(clock_ghz=2.2), tmp_path).name == "mi350x"
-        assert present_device._identify(lovelace("NVIDIA L40S"), tmp_path).name == "l40s"
-        assert present_device._identify(lovelace("NVIDIA L40"), tmp_path).name == "l40"
-        assert present_device._identify(lovelace(clock_ghz=2.52), tmp_path).name == "l40s"
+        assert device._identify(instinct("AMD Instinct MI355X VF"), tmp_path).name == "mi355x"
+        assert device._identify(instinct("AMD Instinct MI350X"), tmp_path).name == "mi350x"
+        assert device._identify(instinct("AMD Radeon Graphics", clock_ghz=2.4), tmp_path).name == "mi355x"
+        assert device._identify(instinct(clock_ghz=2.2), tmp_path).name == "mi350x"
+        assert device._identify(lovelace("NVIDIA L40S"), tmp_path).name == "l40s"
+        assert device._identify(lovelace("NVIDIA L40"), tmp_path).name == "l40"
+        assert device._identify(lovelace(clock_ghz=2.52), tmp_path).name == "l40s"
 
 
 def test_tie_of_records_is_said_aloud(tmp_path):
     for unclear, names, slowest in ((instinct(), "mi350x or mi355x", "mi350x"), (lovelace(), "l40 or l40s", "l40")):
         with pytest.warns(UserWarning, match=names):
-            assert present_device._identify(unclear, tmp_path).name == slowest
+            assert device._identify(unclear, tmp_path).name == slowest
 
 
 def test_virtual_functions_are_known_by_their_pci_ids(tmp_path):
@@ -105,13 +105,13 @@ def test_virtual_functions_are_known_by_their_pci_ids(tmp_path):
     (slot / "device").write_text("0x75b3\n")
     virtual = instinct()
     virtual.pci_domain_id, virtual.pci_bus_id, virtual.pci_device_id = 0, 0x83, 0
-    assert present_device._identify(virtual, tmp_path).name == "mi355x"
+    assert device._identify(virtual, tmp_path).name == "mi355x"
 
 
 def test_unknown_arch_is_error_with_remedy(tmp_path):
     unknown = SimpleNamespace(major=7, minor=5, multi_processor_count=7, total_memory=1)
     with pytest.raises(DeviceError, match=r"arch sm_75, which has no record; known: .* give it a record"):
-        present_device._identify(unknown, tmp_path)
+        device._identify(unknown, tmp_path)
 
 
 OWNED = {
@@ -162,7 +162,7 @@ def reported(owned, **told):
 
 @pytest.mark.parametrize("name", OWNED)
 def test_gpu_is_named_and_serves_defaults(name, tmp_path, caplog):
-    gpu = present_device._identify(reported(name), tmp_path)
+    gpu = device._identify(reported(name), tmp_path)
     arch, units, memory_gb, record = OWNED[name]
     assert (gpu.arch, gpu.compute_units) == (arch, units)
     assert device.named(gpu.name) == gpu, "an op of torch knows its device by name only"
@@ -188,7 +188,7 @@ def first_problem(kernel_name, fp8):
 
 def test_hidden_name_of_two_equal_gpus_serves_defaults(tmp_path, caplog):
     """H100 and H800 differ in nothing that a kernel sees: neither one's rows are taken for the other's."""
-    gpu = present_device._identify(hopper(85), tmp_path)
+    gpu = device._identify(hopper(85), tmp_path)
     assert gpu.name == "sm_90-132"
     assert "may be h100 or h800" in caplog.text and "PCI id hidden" in caplog.text
 
@@ -198,11 +198,11 @@ def test_slice_borrows_from_gpu_that_its_pci_id_names(tmp_path):
     slot.mkdir()
     (slot / "device").write_text("0x2335\n")
     told = reported("NVIDIA H100 80GB HBM3 MIG 3g.40gb", name="", pci_bus_id=5)
-    assert present_device._identify(told, tmp_path).confidence.endswith("from h200")
+    assert device._identify(told, tmp_path).confidence.endswith("from h200")
 
 
 def test_arch_without_record_is_compiled_for_as_itself(tmp_path):
-    orin = present_device._identify(reported("Orin"), tmp_path)
+    orin = device._identify(reported("Orin"), tmp_path)
     assert orin.architecture.target == ("cuda", 87, 32)
     assert orin.architecture.limits == archs.named("sm_86").limits
     assert "sm_87" not in archs.names()
@@ -210,13 +210,13 @@ def test_arch_without_record_is_compiled_for_as_itself(tmp_path):
 
 def test_derived_gpu_is_not_tuned_and_says_how(tmp_path, monkeypatch):
     told = reported("NVIDIA RTX A6000")
-    monkeypatch.setattr(present_device, "current", lambda: present_device._identify(told, tmp_path))
+    monkeypatch.setattr(device, "current", lambda: device._identify(told, tmp_path))
     with pytest.raises(DeviceError, match="`autotune devices add NAME --from-this-gpu` writes"):
-        present_device.current_recorded()
+        device.current_recorded()
 
 
 def test_rates_of_partition_go_with_units_and_memory(tmp_path):
-    whole, part = device.named("mi300x"), present_device._identify(reported("AMD Instinct MI300X"), tmp_path)
+    whole, part = device.named("mi300x"), device._identify(reported("AMD Instinct MI300X"), tmp_path)
     assert part.xcds == 1
     assert part.rate("fp8") == pytest.approx(whole.rate("fp8") * 38 / 304)
     assert part.dram_tb_s == pytest.approx(whole.dram_tb_s * 24 / 192)
@@ -225,6 +225,6 @@ def test_rates_of_partition_go_with_units_and_memory(tmp_path):
 def test_driver_tells_bandwidth_cache_and_clock(tmp_path):
     told = reported("NVIDIA RTX A6000", memory_clock_rate=8_001_000, memory_bus_width=384)
     told.L2_cache_size, told.clock_rate = 6 * 2**20, 1_800_000
-    gpu = present_device._identify(told, tmp_path)
+    gpu = device._identify(told, tmp_path)
     assert gpu.dram_peak_tb_s == pytest.approx(0.768, rel=0.01)
     assert (gpu.l2_mb, gpu.clock_ghz) == (6, pytest.approx(1.8))

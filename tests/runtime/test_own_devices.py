@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autotune import device, device_record, present_device, runtime
+from autotune import device, device_record, runtime
 from autotune.cli import main
 from autotune.errors import DeviceError
 from autotune.state import state_root
@@ -47,12 +47,12 @@ def test_gpu_here_is_found_again_by_its_record(tmp_path, monkeypatch):
         multi_processor_count=60,
         total_memory=42 * 10**9,
     )
-    here = present_device._identify(properties, tmp_path)
-    monkeypatch.setattr(present_device, "current", lambda: here)
+    here = device._identify(properties, tmp_path)
+    monkeypatch.setattr(device, "current", lambda: here)
     monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda number: properties)
     assert main(["devices", "add", "mig_half", "--from-this-gpu"]) == 0
-    assert present_device._identify(properties, tmp_path).name == "mig_half"
+    assert device._identify(properties, tmp_path).name == "mig_half"
     assert device.called("NVIDIA H100 80GB HBM3 MIG 3g.40gb") == "mig_half"
 
 

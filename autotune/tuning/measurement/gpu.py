@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autotune import present_device, registry
+from autotune import device as devices
+from autotune import registry
 from autotune.config import Problem, build, describe
 from autotune.errors import DeviceError
 from autotune.kernel import Kernel
@@ -66,7 +67,7 @@ class GpuMeter:
 
     def __init__(self, number: int) -> None:
         torch.cuda.set_device(number)
-        self._device = present_device.current()
+        self._device = devices.current()
         self._number, self._where = number, f"cuda:{number}"
         self._problem: Problem | None = None
         self._inputs: tuple[Any, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autotune import present_device
+from autotune import device as devices
 from autotune.device import Device
 from autotune.errors import DeviceError
 
@@ -34,7 +34,7 @@ def present(kind: str) -> Present:
 
 def _kind(number: int) -> str:
     try:
-        return present_device.at(number).name
+        return devices.at(number).name
     except DeviceError:
         return f"a {torch.cuda.get_device_name(number)}, which no device record describes"
 

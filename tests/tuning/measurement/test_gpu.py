@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from autotune import present_device, registry, table
+from autotune import device as devices
+from autotune import registry, table
 from autotune.cli import main
 from autotune.config import build
 from autotune.tuning.jobs import measure_job
@@ -62,7 +63,7 @@ def on_gpu(test):
 
 
 def jobs(rows, count=4):
-    here, kernel = present_device.current(), registry.load(KERNEL)
+    here, kernel = devices.current(), registry.load(KERNEL)
     from autotune.tuning import space
 
     problem = build(kernel.problem, {"rows": rows, "cols": 7168, "dtype": here.fp8}, "test")
@@ -87,20 +88,20 @@ def test_streaming_kernels_are_not_faster_than_dram(state):
     problem = build(registry.load(KERNEL).problem, dict(job.problem), "test")
     with lane(LIMITS, state) as workers:
         answer = workers.submit(measure_job, Measurement(gpu.Gpu(), 0, (job,), samples=20)).result()
-    fastest = problem.bytes_moved / (present_device.current().dram_tb_s * 1e6)
+    fastest = problem.bytes_moved / (devices.current().dram_tb_s * 1e6)
     assert min(answer["times"][0]) >= 0.9 * fastest, "the last-level cache was warm"
 
 
 @on_gpu
 def test_interleaved_race_of_equals_sees_no_gain(state):
-    for one in noise(gpu.Gpu(), present_device.current(), 0, state):
+    for one in noise(gpu.Gpu(), devices.current(), 0, state):
         assert abs(one.twin) <= max(one.floors[-1], 0.02)
 
 
 @on_gpu
 def test_session_writes_measured_rows(tmp_path, monkeypatch, state):
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tmp_path / "tables"))
-    name = present_device.current().name
+    name = devices.current().name
     arguments = ["tune", KERNEL, "--device", name, "--trials", "8", "--bench", "gpu"]
     assert main([*arguments, *(f"--problem=rows={rows},cols=7168" for rows in (16, 64, 256))]) == 0
     rows = table.load(next((tmp_path / "tables").rglob("*.json"))).rows
