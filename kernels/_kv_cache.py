@@ -46,8 +46,8 @@ class Cached(Sizes):
 
 @triton.jit
 def store_rows(
-    y, slot, cache_ptr, aux_ptr, page_size,
-    ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+    y, slot, cache_ptr, aux_ptr,
+    PAGE_SIZE: tl.constexpr, ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     """fp32 y [ROWS, 512] into the slots int64 [ROWS]; a negative slot is skipped."""
     col = tl.arange(0, 512)
@@ -63,7 +63,7 @@ def store_rows(
             tl.store(cache_ptr + at[:, None] * 512 + col[None, :], fp8, mask=keep)
             tl.store(aux_ptr + at[:, None] * 8 + group[None, :], scale, mask=keep)
         else:
-            row, scales = _byte_offsets(at, page_size, LAYOUT)
+            row, scales = _byte_offsets(at, PAGE_SIZE, LAYOUT)
             bits = fp8.to(tl.uint8, bitcast=True)
             tl.store(cache_ptr + row[:, None] + col[None, :], bits, mask=keep & (col < 448)[None, :])
             rope = _rope_pointers(at, row, col, cache_ptr, aux_ptr, LAYOUT)
@@ -78,7 +78,9 @@ def store_rows(
 
 
 @triton.jit
-def load_rows(slot, valid, cache_ptr, aux_ptr, page_size, LAYOUT: tl.constexpr, FNUZ: tl.constexpr):
+def load_rows(
+    slot, valid, cache_ptr, aux_ptr, PAGE_SIZE: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr
+):  # fmt: skip
     """bf16 [ROWS, 512] of the slots int64 [ROWS]; zero where not `valid`. Exact, because scales are powers of two."""
     ROWS: tl.constexpr = slot.shape[0]
     keep = valid[:, None]
@@ -92,7 +94,7 @@ def load_rows(slot, valid, cache_ptr, aux_ptr, page_size, LAYOUT: tl.constexpr, 
         scale = tl.load(aux_ptr + at[:, None] * 8 + group[None, :], mask=keep, other=0.0)
         return (q.to(tl.float32) * _broadcast_scale(scale, ROWS)).to(tl.bfloat16)
     else:
-        row, scales = _byte_offsets(at, page_size, LAYOUT)
+        row, scales = _byte_offsets(at, PAGE_SIZE, LAYOUT)
         plain = (col < 448)[None, :]
         bits = tl.load(cache_ptr + row[:, None] + col[None, :], mask=keep & plain, other=0)
         q = bits.to(tl.float8e4b8 if FNUZ else tl.float8e4nv, bitcast=True).to(tl.float32)
@@ -106,14 +108,16 @@ def load_rows(slot, valid, cache_ptr, aux_ptr, page_size, LAYOUT: tl.constexpr, 
 
 
 @triton.jit
-def _byte_offsets(slot, page_size, LAYOUT: tl.constexpr):
-    """Where the rows of `slot` begin in a cache of bytes, and where their scales do."""
+def _byte_offsets(slot, PAGE_SIZE: tl.constexpr, LAYOUT: tl.constexpr):
+    """The offsets of the rows of `slot` and of their scales, in a cache of bytes."""
+    # A page size known to the compiler is a shift: 408 instructions a 16 keys on gfx950 in place of 733 with the
+    # division of 64-bit slots by an argument.
     if LAYOUT == "fp8_pools":
         row = slot * 512
         return row, row + 448
     else:
-        page = (slot // page_size) * _page_bytes(page_size)
-        return page + slot % page_size * 576, page + page_size * 576 + slot % page_size * 8
+        page = (slot // PAGE_SIZE) * _page_bytes(PAGE_SIZE)
+        return page + slot % PAGE_SIZE * 576, page + PAGE_SIZE * 576 + slot % PAGE_SIZE * 8
 
 
 @triton.jit
@@ -133,8 +137,8 @@ def _broadcast_scale(scale, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _page_bytes(page_size):
-    return tl.cdiv(page_size * 584, 576) * 576
+def _page_bytes(PAGE_SIZE: tl.constexpr):
+    return tl.cdiv(PAGE_SIZE * 584, 576) * 576
 
 
 def page_bytes(page_size: int) -> int:

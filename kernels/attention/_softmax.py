@@ -42,15 +42,15 @@ def finish(acc, peak, total, sink):
 
 @triton.jit
 def attend_list(
-    acc, peak, total, q, indices_ptr, first, last, keys, cache_ptr, aux_ptr, page_size, scale,
-    BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
+    acc, peak, total, q, indices_ptr, first, last, keys, cache_ptr, aux_ptr, scale,
+    PAGE_SIZE: tl.constexpr, BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     """Online softmax over blocks `first` to `last` of an index list of `keys` slots, -1 for none."""
     for block in range(first, last):
         offs = block * BLOCK_N + tl.arange(0, BLOCK_N)
         slot = tl.load(indices_ptr + offs, mask=offs < keys, other=-1).to(tl.int64)
         valid = slot >= 0
-        kv = load_rows(slot, valid, cache_ptr, aux_ptr, page_size, LAYOUT, FNUZ)
+        kv = load_rows(slot, valid, cache_ptr, aux_ptr, PAGE_SIZE, LAYOUT, FNUZ)
         scores = tl.where(valid[None, :], tl.dot(q, tl.trans(kv)) * scale, float("-inf"))
         acc, peak, total = softmax_update(acc, peak, total, scores, kv)
     return acc, peak, total

@@ -70,7 +70,8 @@ class Problem(Listed):
 @triton.jit
 def _sparse_decode(
     q_ptr, cache_ptr, aux_ptr, indices_ptr, extra_ptr, extra_aux_ptr, extra_indices_ptr, sink_ptr,
-    out_ptr, partial_ptr, peak_ptr, heads, keys, extra_keys, page_size, extra_page_size, scale,
+    out_ptr, partial_ptr, peak_ptr, heads, keys, extra_keys, scale,
+    PAGE_SIZE: tl.constexpr, EXTRA_PAGE_SIZE: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
     HAS_EXTRA: tl.constexpr, LAYOUT: tl.constexpr, EXTRA_LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
@@ -90,12 +91,12 @@ def _sparse_decode(
     last = min(first + share, every)
     acc, peak, total = attend_list(
         acc, peak, total, q, indices_ptr + token * keys, first, min(last, blocks), keys,
-        cache_ptr, aux_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
+        cache_ptr, aux_ptr, scale, PAGE_SIZE, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
     if HAS_EXTRA:
         acc, peak, total = attend_list(
             acc, peak, total, q, extra_indices_ptr + token * extra_keys, max(first - blocks, 0), last - blocks,
-            extra_keys, extra_ptr, extra_aux_ptr, extra_page_size, scale, BLOCK_N, EXTRA_LAYOUT, FNUZ,
+            extra_keys, extra_ptr, extra_aux_ptr, scale, EXTRA_PAGE_SIZE, BLOCK_N, EXTRA_LAYOUT, FNUZ,
         )  # fmt: skip
     epilogue(acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, True)
 
@@ -175,8 +176,9 @@ def sparse_decode(
     grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
     launch(_sparse_decode, grid)(
         q, cache, cache_aux, indices, extra_cache, extra_aux, extra_indices, sink, out, partial, peaks,
-        heads, indices.shape[1], 0 if extra_indices is None else extra_indices.shape[1], page_size, extra_page_size,
-        SCALE * LOG2E, HAS_EXTRA=extra_cache is not None, LAYOUT=layout_of(cache, cache_aux),
+        heads, indices.shape[1], 0 if extra_indices is None else extra_indices.shape[1], SCALE * LOG2E,
+        PAGE_SIZE=page_size, EXTRA_PAGE_SIZE=extra_page_size, HAS_EXTRA=extra_cache is not None,
+        LAYOUT=layout_of(cache, cache_aux),
         EXTRA_LAYOUT="bf16" if extra_cache is None else layout_of(extra_cache, extra_aux),
         FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip

@@ -63,8 +63,8 @@ class Problem(Listed):
 @triton.jit
 def _sparse_prefill(
     q_ptr, chunk_ptr, chunk_indices_ptr, cache_ptr, aux_ptr, indices_ptr, sink_ptr, out_ptr,
-    heads, keys, extra_keys, page_size, scale,
-    BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
+    heads, keys, extra_keys, scale,
+    PAGE_SIZE: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     # Head blocks of a token are neighbours, so that its keys are in L2 for all but the first.
     tiles = tl.cdiv(heads, BLOCK_H)
@@ -77,11 +77,11 @@ def _sparse_prefill(
     total = tl.zeros((BLOCK_H,), dtype=tl.float32)
     acc, peak, total = attend_list(
         acc, peak, total, q, chunk_indices_ptr + token * keys, 0, tl.cdiv(keys, BLOCK_N), keys,
-        chunk_ptr, None, 1, scale, BLOCK_N, "bf16", FNUZ,
+        chunk_ptr, None, scale, 1, BLOCK_N, "bf16", FNUZ,
     )  # fmt: skip
     acc, peak, total = attend_list(
         acc, peak, total, q, indices_ptr + token * extra_keys, 0, tl.cdiv(extra_keys, BLOCK_N), extra_keys,
-        cache_ptr, aux_ptr, page_size, scale, BLOCK_N, LAYOUT, FNUZ,
+        cache_ptr, aux_ptr, scale, PAGE_SIZE, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
     epilogue(acc, peak, total, sink_ptr, out_ptr, None, None, token, 0, head, heads, 1, True)
 
@@ -152,7 +152,7 @@ def sparse_prefill(
     grid = (tokens * triton.cdiv(heads, config.size("BLOCK_H")),)
     launch(_sparse_prefill, grid)(
         q, chunk, chunk_indices, cache, cache_aux, indices, sink, out,
-        heads, chunk_indices.shape[1], indices.shape[1], page_size, SCALE * LOG2E,
-        LAYOUT=layout_of(cache, cache_aux), FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+        heads, chunk_indices.shape[1], indices.shape[1], SCALE * LOG2E,
+        PAGE_SIZE=page_size, LAYOUT=layout_of(cache, cache_aux), FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
     return out

@@ -65,12 +65,12 @@ class Problem(Entries):
 
 @triton.jit(do_not_specialize=["windows"])
 def _index_key_store(
-    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, windows, page_size, eps,
-    ROWS: tl.constexpr, FP4: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, windows, eps,
+    PAGE_SIZE: tl.constexpr, ROWS: tl.constexpr, FP4: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     x, slot = load_entries(pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps, ROWS, 128)
     q, scale = quantise_rows(x, ROWS, FP4, FP8_MAX, FNUZ)
-    store_keys(q, scale, slot, cache_ptr, page_size, FP4)
+    store_keys(q, scale, slot, cache_ptr, PAGE_SIZE, FP4)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -129,7 +129,8 @@ def index_key_store(
     if cache.shape[1] not in widths:
         raise UsageError(f"{name}: cache must have pages of {' or '.join(map(str, widths))} B, got {cache.shape[1]}")
     launch(_index_key_store, (triton.cdiv(windows, config.size("ROWS")),))(
-        pooled, weight, table, positions, slots, cache, windows, page_size, EPS,
-        FP4=widths[cache.shape[1]], FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+        pooled, weight, table, positions, slots, cache, windows, EPS,
+        PAGE_SIZE=page_size, FP4=widths[cache.shape[1]], FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz",
+        **options(config),
     )  # fmt: skip
     return cache

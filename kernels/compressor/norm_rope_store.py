@@ -68,11 +68,11 @@ class Problem(Entries, Cached):
 
 @triton.jit(do_not_specialize=["windows"])
 def _norm_rope_store(
-    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, aux_ptr, windows, page_size, eps,
-    ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+    pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, aux_ptr, windows, eps,
+    PAGE_SIZE: tl.constexpr, ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     x, slot = load_entries(pooled_ptr, weight_ptr, table_ptr, positions_ptr, slots_ptr, windows, eps, ROWS, 512)
-    store_rows(x, slot, cache_ptr, aux_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
+    store_rows(x, slot, cache_ptr, aux_ptr, PAGE_SIZE, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -125,8 +125,8 @@ def norm_rope_store(
     windows = require_entries(name, WIDTH, pooled, weight, table, positions, slots)
     require_cache(name, pooled, cache, cache_aux, page_size)
     launch(_norm_rope_store, (triton.cdiv(windows, config.size("ROWS")),))(
-        pooled, weight, table, positions, slots, cache, cache_aux, windows, page_size, EPS,
-        LAYOUT=layout_of(cache, cache_aux), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz",
-        **options(config),
+        pooled, weight, table, positions, slots, cache, cache_aux, windows, EPS,
+        PAGE_SIZE=page_size, LAYOUT=layout_of(cache, cache_aux), FP8_MAX=FP8_MAX[device.fp8],
+        FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
     return (cache,) if cache_aux is None else (cache, cache_aux)

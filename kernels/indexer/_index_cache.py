@@ -30,19 +30,19 @@ def quantise_rows(y, ROWS: tl.constexpr, FP4: tl.constexpr, FP8_MAX: tl.constexp
 
 
 @triton.jit
-def key_at(slot, page_size, FP4: tl.constexpr):
+def key_at(slot, PAGE_SIZE: tl.constexpr, FP4: tl.constexpr):
     """Bytes from the cache's start to the key and to the scales of slots int64."""
     WIDE: tl.constexpr = 64 if FP4 else 128
-    page = slot // page_size * (page_size * (WIDE + 4))
-    row = slot % page_size
-    return page + row * WIDE, page + page_size * WIDE + row * 4
+    page = slot // PAGE_SIZE * (PAGE_SIZE * (WIDE + 4))
+    row = slot % PAGE_SIZE
+    return page + row * WIDE, page + PAGE_SIZE * WIDE + row * 4
 
 
 @triton.jit
-def store_keys(q, scale, slot, cache_ptr, page_size, FP4: tl.constexpr):
+def store_keys(q, scale, slot, cache_ptr, PAGE_SIZE: tl.constexpr, FP4: tl.constexpr):
     """Store the result of `quantise_rows` into the slots int64 [ROWS]; a negative slot is skipped."""
     keep = (slot >= 0)[:, None]
-    key, scales = key_at(tl.where(slot >= 0, slot, 0), page_size, FP4)
+    key, scales = key_at(tl.where(slot >= 0, slot, 0), PAGE_SIZE, FP4)
     tl.store(cache_ptr + key[:, None] + tl.arange(0, 64 if FP4 else 128)[None, :], q, mask=keep)
     if FP4:
         tl.store(cache_ptr + scales[:, None] + tl.arange(0, 4)[None, :], scale, mask=keep)

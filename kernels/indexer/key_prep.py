@@ -76,8 +76,8 @@ class Problem(Sizes):
 
 @triton.jit(do_not_specialize=["tokens"])
 def _key_prep(
-    k_ptr, weight_ptr, bias_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, tokens, page_size, eps,
-    ROWS: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+    k_ptr, weight_ptr, bias_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, tokens, eps,
+    PAGE_SIZE: tl.constexpr, ROWS: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     col = tl.arange(0, 128)
@@ -90,7 +90,7 @@ def _key_prep(
     position = tl.load(positions_ptr + row, mask=inside, other=0)
     slot = tl.load(slots_ptr + row, mask=inside, other=-1).to(tl.int64)
     q, scale = quantise_rows(rotate_rows(x, table_ptr, position, ROWS, True), ROWS, False, FP8_MAX, FNUZ)
-    store_keys(q, scale, slot, cache_ptr, page_size, False)
+    store_keys(q, scale, slot, cache_ptr, PAGE_SIZE, False)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -160,7 +160,7 @@ def key_prep(
     )
     require_rotation(name, k, table, positions, tokens)
     launch(_key_prep, (triton.cdiv(tokens, config.size("ROWS")),))(
-        k, weight, bias, table, positions, slots, cache, tokens, page_size, EPS,
-        FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
+        k, weight, bias, table, positions, slots, cache, tokens, EPS,
+        PAGE_SIZE=page_size, FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
     return cache

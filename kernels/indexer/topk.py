@@ -102,8 +102,8 @@ def _digit(counts, wanted, BINS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["n", "pages"])
 def _topk(
-    out_ptr, logits_ptr, lengths_ptr, page_table_ptr, n, k, pages, page_size,
-    BLOCK: tl.constexpr, BITS: tl.constexpr, IN_REGISTERS: tl.constexpr,
+    out_ptr, logits_ptr, lengths_ptr, page_table_ptr, n, k, pages,
+    PAGE_SIZE: tl.constexpr, BLOCK: tl.constexpr, BITS: tl.constexpr, IN_REGISTERS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     col = tl.arange(0, BLOCK)
@@ -138,8 +138,8 @@ def _topk(
         first = equals + tl.cumsum(is_equal, axis=0) <= wanted
         take = valid & ((key > prefix) | ((is_equal > 0) & first))
         position = taken + tl.cumsum(take.to(tl.int32), axis=0) - 1
-        page = tl.load(page_table_ptr + (start + col) // page_size, mask=take, other=0)
-        tl.store(out_ptr + position, page * page_size + (start + col) % page_size, mask=take)
+        page = tl.load(page_table_ptr + (start + col) // PAGE_SIZE, mask=take, other=0)
+        tl.store(out_ptr + position, page * PAGE_SIZE + (start + col) % PAGE_SIZE, mask=take)
         taken += tl.sum(take.to(tl.int32), axis=0)
         equals += tl.sum(is_equal, axis=0)
     for start in range(0, k, BLOCK):
@@ -231,7 +231,7 @@ def topk(
         )
     out = torch.empty((tokens, k), dtype=torch.int32, device=logits.device)
     launch(_topk, (tokens,))(
-        out, logits, lengths, page_table, n, k, pages, page_size,
-        IN_REGISTERS=n <= config.size("BLOCK"), **options(config),
+        out, logits, lengths, page_table, n, k, pages,
+        PAGE_SIZE=page_size, IN_REGISTERS=n <= config.size("BLOCK"), **options(config),
     )  # fmt: skip
     return out

@@ -69,17 +69,17 @@ class Problem(Sizes):
 
 @triton.jit(do_not_specialize=["tokens"])
 def _compressed_indices(
-    out_ptr, positions_ptr, requests_ptr, page_table_ptr, tokens, width, ratio, page_size, pages,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    out_ptr, positions_ptr, requests_ptr, page_table_ptr, tokens, width, pages,
+    RATIO: tl.constexpr, PAGE_SIZE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     entry = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[None, :]
     in_rows = row < tokens
     position = tl.load(positions_ptr + row, mask=in_rows, other=0)
     request = tl.load(requests_ptr + row, mask=in_rows, other=0).to(tl.int64)
-    seen = in_rows[:, None] & (entry < width) & (entry < ((position + 1) // ratio)[:, None])
-    page = tl.load(page_table_ptr + request[:, None] * pages + entry // page_size, mask=seen, other=0)
-    slot = tl.where(seen, page * page_size + entry % page_size, -1)
+    seen = in_rows[:, None] & (entry < width) & (entry < ((position + 1) // RATIO)[:, None])
+    page = tl.load(page_table_ptr + request[:, None] * pages + entry // PAGE_SIZE, mask=seen, other=0)
+    slot = tl.where(seen, page * PAGE_SIZE + entry % PAGE_SIZE, -1)
     tl.store(out_ptr + row[:, None] * width + entry, slot, mask=in_rows[:, None] & (entry < width))
 
 
@@ -137,6 +137,7 @@ def compressed_indices(
     out = torch.empty((tokens, width), dtype=torch.int32, device=positions.device)
     grid = (triton.cdiv(tokens, config.size("ROWS")), triton.cdiv(width, config.size("BLOCK")))
     launch(_compressed_indices, grid)(
-        out, positions, requests, page_table, tokens, width, ratio, page_size, page_table.shape[1], **options(config)
-    )
+        out, positions, requests, page_table, tokens, width, page_table.shape[1],
+        RATIO=ratio, PAGE_SIZE=page_size, **options(config),
+    )  # fmt: skip
     return out

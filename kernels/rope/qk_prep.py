@@ -75,8 +75,8 @@ class Problem(Cached):
 
 @triton.jit(do_not_specialize=["tokens"])
 def _qk_prep(
-    out_ptr, q_ptr, kv_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, aux_ptr, tokens, heads, page_size, eps,
-    ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
+    out_ptr, q_ptr, kv_ptr, table_ptr, positions_ptr, slots_ptr, cache_ptr, aux_ptr, tokens, heads, eps,
+    PAGE_SIZE: tl.constexpr, ROWS: tl.constexpr, LAYOUT: tl.constexpr, FP8_MAX: tl.constexpr, FNUZ: tl.constexpr,
 ):  # fmt: skip
     query_programs = tl.cdiv(tokens * heads, ROWS)
     col = tl.arange(0, 512)
@@ -97,7 +97,7 @@ def _qk_prep(
         kv = tl.load(kv_ptr + token[:, None] * 512 + col[None, :], mask=in_tokens[:, None], other=0.0).to(tl.float32)
         kv_cos, kv_sin = load_rotation(table_ptr, kv_at, ROWS, 512, False)
         rotated = rotate(kv, kv_cos, kv_sin, ROWS, 512)
-        store_rows(rotated, slot, cache_ptr, aux_ptr, page_size, ROWS, LAYOUT, FP8_MAX, FNUZ)
+        store_rows(rotated, slot, cache_ptr, aux_ptr, PAGE_SIZE, ROWS, LAYOUT, FP8_MAX, FNUZ)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -173,8 +173,8 @@ def qk_prep(
     rows = config.size("ROWS")
     grid = (triton.cdiv(tokens * heads, rows) + triton.cdiv(tokens, rows),)
     launch(_qk_prep, grid)(
-        out, q, kv, table, positions, slots, cache, cache_aux, tokens, heads, page_size, EPS,
-        LAYOUT=layout_of(cache, cache_aux), FP8_MAX=FP8_MAX[device.fp8], FNUZ=device.fp8 == "e4m3fnuz",
-        **options(config),
+        out, q, kv, table, positions, slots, cache, cache_aux, tokens, heads, EPS,
+        PAGE_SIZE=page_size, LAYOUT=layout_of(cache, cache_aux), FP8_MAX=FP8_MAX[device.fp8],
+        FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
     return (out, cache) if cache_aux is None else (out, cache, cache_aux)

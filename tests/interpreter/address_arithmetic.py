@@ -17,15 +17,15 @@ POOL = 3 * 2**30
 """Elements of a cache or a state: past 2^31."""
 
 
-def slots(call, pool, page_size="page_size"):
+def slots(call, pool, page_size="PAGE_SIZE"):
     """How many rows a cache has, whatever its layout."""
     cache = call[f"{pool}_ptr"]
-    return cache.shape[0] * (call.get(page_size, call.get("PAGE_SIZE")) if cache.dtype == torch.uint8 else 1)
+    return cache.shape[0] * (call[page_size] if cache.dtype == torch.uint8 else 1)
 
 
 LARGEST_INDEX = {
     "indices_ptr": lambda call: slots(call, "cache") - 1,
-    "extra_indices_ptr": lambda call: slots(call, "extra", "extra_page_size") - 1,
+    "extra_indices_ptr": lambda call: slots(call, "extra", "EXTRA_PAGE_SIZE") - 1,
     "chunk_indices_ptr": lambda call: call["chunk_ptr"].shape[0] - 1,
     "slots_ptr": lambda call: slots(call, "cache") - 1,
     "positions_ptr": lambda call: call["table_ptr"].shape[0] - 1 if "table_ptr" in call else LAST_POSITION,
