@@ -31,7 +31,8 @@ Arguments = Any
 class Expected:
     """Expected value of one output in float64, and how far each element may lie from it.
 
-    An element that is expected to be NaN or an infinity must be just that, whatever its bound, unless that is infinite.
+    An element that is expected to be NaN or an infinity must be just that, whatever its bound, unless that is infinite:
+    then it may be anything, but for a finite number where an infinity is expected.
     """
 
     name: str

@@ -118,8 +118,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
                 kvs[:ratio], scores[:ratio], off[:ratio] = kvs[ratio:], scores[ratio:], off[ratio:]
         stale = torch.arange(ratio, device=args.x.device) >= (start + length) % ratio
         for part in (kv_after, score_after):
-            own = part.bound[at, -ratio:]
-            own[stale] = float("inf")
+            part.value[at, -ratio:][stale], part.bound[at, -ratio:][stale] = float("nan"), float("inf")
     return kv_after, score_after
 
 

@@ -51,7 +51,7 @@ def line_of(jit):
     """file:line of the marked line of a small kernel."""
     lines, first = inspect.getsourcelines(jit.fn)
     marked = [number for number, line in enumerate(lines, first) if "# planted" in line]
-    return f"tests/interpreter/small_kernels.py:{marked[0]}"
+    return f"tests/interpreter/{Path(inspect.getsourcefile(jit.fn)).name}:{marked[0]}"
 
 
 def kernel_of(jit, meant, any_order=False):

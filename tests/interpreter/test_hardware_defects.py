@@ -1,6 +1,9 @@
 """Defects that a GPU shows and the interpreter hides: each planted one is named, and its right form is accepted."""
 
+import re
+
 import pytest
+import second_forms
 import small_kernels
 import torch
 from small_kernels import Rows, kernel_of, line_of
@@ -47,12 +50,22 @@ NAMED = [
     ("atomic_sum_of_lanes", "order of atomics shows", "y_ptr", first_of_row),
     ("described_too_large", "out of bounds", "x_ptr", lambda x: x),
     ("described_without_alignment", "failed assertion", "-", lambda x: x),
+    ("end_of_row", "out of bounds", "x_ptr", lambda x: x[:, -1:].expand_as(x)),
+    ("false_multiple_of_pointer", "false hint", "tl.multiple_of", lambda x: x),
+    ("false_contiguity_of_reversed", "false hint", "tl.max_contiguous", lambda x: x.flip(1)),
+    ("false_constancy_of_columns", "false hint", "tl.max_constancy", lambda x: x),
+    ("false_assumption_of_size", "false hint", "tl.assume", lambda x: x),
+    ("described_with_short_rows", "failed assertion", "-", lambda x: x),
 ]
+
+
+def jit_of(name):
+    return getattr(small_kernels, name, None) or getattr(second_forms, name)
 
 
 @pytest.mark.parametrize(("name", "kind", "argument", "meant"), NAMED, ids=[name for name, *_ in NAMED])
 def test_defect_that_hardware_shows_is_named(name, kind, argument, meant):
-    jit = getattr(small_kernels, name)
+    jit = jit_of(name)
     with pytest.raises(Defect) as raised:
         proved(jit, meant)
     defect = raised.value
@@ -82,6 +95,10 @@ def test_order_of_other_atomics_shows_in_opposite_run():
         proved(small_kernels.atomic_ticket, tickets)
 
 
+def masked(x):
+    return torch.where(torch.arange(x.shape[1]) % 2 == 0, x, -torch.inf)
+
+
 RIGHT = [
     ("unused_undefined", lambda x: 2 * x),
     ("ring_that_is_positive", lambda x: x.roll(2, 1)),
@@ -91,17 +108,34 @@ RIGHT = [
     ("atomic_sum_of_ones", lambda x: torch.full_like(x, x.shape[0])),
     ("described_on_device", lambda x: x),
     ("tanh_of_erf", lambda x: x.erf().tanh()),
+    ("every_second_masked", lambda x: masked(x)),
+    ("root", lambda x: x.sqrt()),
 ]
 
 
 @pytest.mark.parametrize(("name", "meant"), RIGHT, ids=[name for name, _ in RIGHT])
 def test_right_form_is_accepted(name, meant):
-    assert 0 <= proved(getattr(small_kernels, name), meant) <= 1
+    assert 0 <= proved(jit_of(name), meant) <= 1
 
 
-def test_function_of_libdevice_that_is_not_run_is_named():
-    with pytest.raises(ToolchainError, match=r"libdevice.byte_perm\(int32, int32, int32\)"):
-        proved(small_kernels.bytes_permuted, lambda x: x)
+@pytest.mark.parametrize(
+    ("name", "meant", "due"),
+    [("every_second_finite", masked, "-inf"), ("root_of_positive_part", torch.sqrt, "nan")],
+    ids=["infinity", "nan"],
+)
+def test_number_is_wrong_where_none_is_due(name, meant, due):
+    with pytest.raises(WrongResult, match=f"must be {due}"):
+        proved(jit_of(name), meant)
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [("bytes_permuted", "byte_perm(int32, int32, int32)"), ("population_counted", "popc(int32)")],
+    ids=["byte_perm", "popc"],
+)
+def test_function_of_libdevice_that_is_not_run_is_named(name, called):
+    with pytest.raises(ToolchainError, match=re.escape(f"libdevice.{called}")):
+        proved(jit_of(name), lambda x: x)
 
 
 def test_declared_order_of_sums_is_accepted():
@@ -126,6 +160,13 @@ def test_descriptor_made_on_host_is_checked():
     with sanitized(), pytest.raises(Defect, match=r"out of bounds: source\[64\]"):
         source = TensorDescriptor(x, [8, 16], [16, 1], [1, 16])
         small_kernels.copy_described[(8,)](TensorDescriptor.from_tensor(torch.empty(8, 16), [1, 16]), source)
+
+
+def test_store_through_descriptor_made_on_host_is_checked():
+    x = torch.randn(8, 16)
+    with sanitized(), pytest.raises(Defect, match=r"out of bounds: into\[64\]"):
+        into = TensorDescriptor(torch.empty(4, 16), [8, 16], [16, 1], [1, 16])
+        small_kernels.copy_described[(8,)](into, TensorDescriptor.from_tensor(x, [1, 16]))
 
 
 @pytest.mark.parametrize("grid", [(1, 65536), (1, 1, 70000), (2**31,)], ids=["y", "z", "x"])

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from rowless import forms, larger, like, results, without
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.runtime.jit import JITFunction
 
@@ -21,56 +22,73 @@ def kernel(request):
     return registry.load(request.param)
 
 
-def larger(problem, field):
-    """The problem with so much more in `field` that every output of it grows."""
-    size = getattr(problem, field)
-    return next(other for more in (16 * size, 2 * size) if (other := resized(problem, field, more)) is not None)
+@pytest.fixture
+def launched(monkeypatch):
+    """The jit functions that were launched, in order; none of them runs."""
+    functions = []
+    monkeypatch.setattr(JITFunction, "run", lambda function, *args, **kwargs: functions.append(function))
+    return functions
 
 
-def without(problem, field):
-    """Inputs on the meta device whose dimensions that follow `field` have length 0."""
-    inputs = []
-    for value, other in zip(problem.inputs(0, "meta"), larger(problem, field).inputs(0, "meta"), strict=True):
-        if isinstance(value, torch.Tensor):
-            shape = [0 if size != grown else size for size, grown in zip(value.shape, other.shape, strict=True)]
-            inputs.append(torch.empty(shape, dtype=value.dtype, device="meta"))
-        else:
-            inputs.append(0 if value != other else value)
-    return tuple(inputs)
-
-
-def results(outputs):
-    return outputs if isinstance(outputs, tuple | list) else () if outputs is None else (outputs,)
-
-
-def like(outputs, grown):
-    """Shapes of `outputs` with 0 for each size that differs in `grown`, and their dtypes."""
-    pairs = [zip(one.shape, other.shape, strict=True) for one, other in zip(outputs, grown, strict=True)]
-    shapes = [[0 if size != more else size for size, more in pair] for pair in pairs]
-    return [(torch.Size(shape), output.dtype) for shape, output in zip(shapes, outputs, strict=True)]
-
-
-def test_calls_without_rows_launch_nothing(kernel, monkeypatch):
-    launched = []
-    monkeypatch.setattr(JITFunction, "run", lambda function, *args, **kwargs: launched.append(function))
+def batch_field(kernel):
+    """(a check problem, the name of its field of rows)."""
     problem = space.load(kernel, GPU).check[-1]
-    field = problem.VARYING[0]
+    return problem, problem.VARYING[0]
 
+
+def expected_forms(kernel, call):
+    """Shapes and dtypes of the outputs of `call` without rows, from two calls with rows."""
+    problem, field = batch_field(kernel)
+    return like(*(results(call(size.inputs(0, "meta"))) for size in (problem, larger(problem, field))))
+
+
+def launches_of_nothing(kernel):
+    """A plan of windows has rows without requests too: they are filled with -1."""
+    return int(kernel.name == "metadata/compress_plan")
+
+
+def test_calls_without_rows_launch_nothing(kernel, launched):
     def call(inputs):
         config = kernel.serve(inputs, GPU).config
-        return results(kernel.launch(*inputs, config=config, device=GPU))
+        return kernel.launch(*inputs, config=config, device=GPU)
 
-    shapes = like(call(problem.inputs(0, "meta")), call(larger(problem, field).inputs(0, "meta")))
+    expected = expected_forms(kernel, call)
     filled = len(launched)
     assert filled
-    assert [(output.shape, output.dtype) for output in call(without(problem, field))] == shapes
-    # A plan of windows has rows without requests too: they are filled with -1.
-    assert len(launched) == filled + (kernel.name == "metadata/compress_plan")
+    assert forms(call(without(*batch_field(kernel)))) == expected
+    assert len(launched) == filled + launches_of_nothing(kernel)
+
+
+def test_ops_without_rows_run_to_empty_outputs(kernel, launched):
+    """As `torch.ops` calls them, on real tensors; torch refuses outputs that alias inputs."""
+    expected = expected_forms(kernel, lambda inputs: kernel.launch(*inputs, config=default(kernel, inputs), device=GPU))
+    launched.clear()
+    inputs = without(*batch_field(kernel), "cpu")
+    new = kernel.op(*inputs, device=GPU.name)
+    written = [inputs[at] for at in kernel.signature.written if inputs[at] is not None]
+    assert forms((*results(new), *written)) == expected
+    assert len(launched) == launches_of_nothing(kernel)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_compiled_calls_without_rows_launch_nothing(kernel, launched, dynamic):
+    """A graph compiled for a batch with rows is then called without: it specialises, or has symbols that fit."""
+    problem, field = batch_field(kernel)
+    torch._dynamo.reset()
+    call = torch.compile(lambda *args: kernel(*args, device=GPU), backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    call(*problem.inputs(0, "cpu"))
+    expected = expected_forms(kernel, lambda inputs: kernel.launch(*inputs, config=default(kernel, inputs), device=GPU))
+    launched.clear()
+    assert forms(call(*without(problem, field, "cpu"))) == expected
+    assert len(launched) == launches_of_nothing(kernel)
+
+
+def default(kernel, inputs):
+    return kernel.default(kernel.problem_of(inputs, GPU), GPU)
 
 
 def test_ops_without_rows_trace_to_empty_outputs(kernel):
-    problem = space.load(kernel, GPU).check[-1]
-    field = problem.VARYING[0]
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
 
         def call(inputs):
@@ -79,10 +97,9 @@ def test_ops_without_rows_trace_to_empty_outputs(kernel):
                 for value in inputs
             ]
             with mode:
-                return results(kernel.op(*fakes, device=GPU.name))
+                return kernel.op(*fakes, device=GPU.name)
 
-        shapes = like(call(problem.inputs(0, "meta")), call(larger(problem, field).inputs(0, "meta")))
-        assert [(output.shape, output.dtype) for output in call(without(problem, field))] == shapes
+        assert forms(call(without(*batch_field(kernel)))) == expected_forms(kernel, call)
 
 
 def test_empty_calls_are_no_misses(tmp_path):

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from rowless import results, without
 from stand_in import cuda
 from stand_in.cuda import Capturing, DeviceMismatch, standing_in
 
@@ -48,6 +49,19 @@ def test_launchers_wait_for_nothing_while_captured(name):
         inputs = problem.inputs(0, "cuda:0")
         mode.capturing = True
         kernel.launch(*inputs, config=kernel.default(problem, H200), device=H200)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_launchers_without_rows_do_nothing_while_captured(name):
+    """An idle rank replays the graph that it captured without tokens: no launch, no wait, nothing on another device."""
+    kernel = registry.load(name)
+    problem = space.load(kernel, H200).check[-1]
+    with standing_in("h200") as mode, silenced():
+        inputs = without(problem, problem.VARYING[0], "cuda:0")
+        config = kernel.serve(inputs, H200).config
+        mode.capturing = True
+        outputs = results(kernel.launch(*inputs, config=config, device=H200))
+        assert all(output.device == cuda.WHERE for output in outputs)
 
 
 def test_stand_in_refuses_what_cuda_refuses():

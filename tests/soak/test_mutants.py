@@ -31,12 +31,55 @@ def test_rules_make_many_mutants_and_each_parses():
         compile(mutant.source, "mutant", "exec")
 
 
+def test_each_lost_guard_makes_its_mutants():
+    sys.path.insert(0, str(MUTATION))
+    from rules import LOST_GUARDS, mutants
+
+    source = """
+@triton.jit
+def kernel(x_ptr, y_ptr, ids_ptr, n, BLOCK: tl.constexpr, HAS_IDS: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    if HAS_IDS:
+        at = tl.where(at < n, at, -1)
+    first = tl.load(ids_ptr)
+    if first < 0:
+        return
+    if first < n:
+        at = tl.maximum(at - first, 0)
+    tl.store(y_ptr + at, tl.load(x_ptr + at, mask=at < n, other=0.0), mask=at < n)
+"""
+    made = [(mutant.rule, mutant.before, mutant.after) for mutant in mutants(source) if mutant.rule in LOST_GUARDS]
+    assert sorted(made) == [
+        ("dropped condition", "tl.where(at < n, at, -1)", "tl.where((at < n) & False, at, -1)"),
+        ("dropped condition", "tl.where(at < n, at, -1)", "tl.where((at < n) | True, at, -1)"),
+        ("dropped if", "first < 0", "False"),
+        ("dropped if", "first < n", "True"),
+        ("dropped limit", "tl.maximum(at - first, 0)", "(at - first)"),
+        ("dropped mask", "tl.load(x_ptr + at, mask=at < n, other=0.0)", "tl.load(x_ptr + at)"),
+        (
+            "dropped mask",
+            "tl.store(y_ptr + at, tl.load(x_ptr + at, mask=at < n, other=0.0), mask=at < n)",
+            "tl.store(y_ptr + at, tl.load(x_ptr + at, mask=at < n, other=0.0))",
+        ),
+        ("dropped other", "tl.load(x_ptr + at, mask=at < n, other=0.0)", "tl.load(x_ptr + at, mask=at < n)"),
+    ]
+
+
 @pytest.mark.thorough
 def test_sample_of_mutants_is_rejected():
     rows = verdicts("norm/rms_norm", "--each", "14")
     assert len(rows) == 14
     assert sum(row["verdict"] == "killed" for row in rows) >= 9
     assert not [row for row in rows if row["verdict"] == "survived"]
+
+
+@pytest.mark.slow
+def test_98_percent_of_lost_guards_that_change_results_are_rejected():
+    rows = verdicts("--guards", "--each", "10")
+    changed = [row for row in rows if row["verdict"] in ("killed", "survived")]
+    survivors = [row for row in changed if row["verdict"] == "survived"]
+    assert len(changed) >= 80
+    assert len(survivors) <= 0.02 * len(changed), survivors
 
 
 @pytest.mark.slow

@@ -59,8 +59,10 @@ def spent(want: Expected, got: Tensor, *, independent: bool = True) -> float:
             f"reference: the bound of {want.name}{list(place)} is NaN, the value is {want.value[place].item():.6g}; "
             "give every finite value a bound (0 times infinity is NaN: mind inputs of infinity)"
         )
-    # An infinity or NaN that is expected must be there, unless the bound says that anything may.
-    same = (got == want.value) | (got.isnan() & want.value.isnan()) | want.bound.isinf()
+    # An infinity or NaN that is expected must be there, unless the bound says that anything may. A bound in proportion
+    # to the value is infinite at an infinity by itself: what is finite is wrong there all the same.
+    free = want.bound.isinf() & ~(want.value.isinf() & got.isfinite())
+    same = (got == want.value) | (got.isnan() & want.value.isnan()) | free
     error = torch.where(finite, (got - want.value).abs(), torch.where(same, 0.0, torch.inf))
     bound = torch.where(finite, want.bound, 0.0) + UNDERFLOW
     wrong = ~(error <= bound)  # NaN is never within a bound

@@ -1,6 +1,6 @@
 """Mutants of the kernels against validation.
 
-    TRITON_INTERPRET=1 python tests/soak/mutation [KERNEL ...] [--each N] [--log FILE]
+    TRITON_INTERPRET=1 python tests/soak/mutation [KERNEL ...] [--each N] [--guards] [--log FILE]
 
 Prints one JSON line a mutant. Verdicts: `killed`, `stillborn` (raised an error of the interpreter's: no such kernel
 could be meant), `same` (equal bits in every run), `survived` (other bits, and accepted). Verdicts of a --log that has
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from edited import edited, sources
 from jobs import GPU, jobs
-from rules import mutants
+from rules import LOST_GUARDS, mutants
 
 import autotune.tuning
 from autotune import registry
@@ -41,13 +41,14 @@ def main():
     parser = argparse.ArgumentParser(prog="python tests/soak/mutation")
     parser.add_argument("kernels", nargs="*", default=KERNELS)
     parser.add_argument("--each", type=int, default=20, help="mutants a kernel (default 20)")
+    parser.add_argument("--guards", action="store_true", help="only mutants that lost a guard")
     parser.add_argument("--log", type=Path)
     arguments = parser.parse_args()
     known = {}
     if arguments.log and arguments.log.exists():
         known = {row["key"]: row for row in map(json.loads, arguments.log.read_text().splitlines())}
     for name in arguments.kernels or KERNELS:
-        for row in verdicts(name, arguments.each, known):
+        for row in verdicts(name, arguments.each, arguments.guards, known):
             line = json.dumps(row)
             print(line, flush=True)
             if arguments.log and row["key"] not in known:
@@ -55,11 +56,12 @@ def main():
                     log.write(line + "\n")
 
 
-def verdicts(name, count, known):
+def verdicts(name, count, guards, known):
     kernel = registry.load(name)
     runs, lines = baseline(kernel)
     everything = {path: mutants(path.read_text(encoding="utf-8")) for path in map(Path, sources(name))}
     pool = [(p, m) for p, found in everything.items() for m in found if (str(p.resolve()), m.statement) in lines]
+    pool = [(p, m) for p, m in pool if m.rule in LOST_GUARDS] if guards else pool
     for path, mutant in sampled(pool, count, name):
         key = hashlib.sha256(f"{judge()} {kernel.identity} {path.name} {mutant}".encode()).hexdigest()[:16]
         row = {"key": key, "kernel": name, "file": path.name, "line": mutant.line, "rule": mutant.rule}

@@ -9,6 +9,8 @@ SWAPPED = {
     "sqrt": "abs", "cumsum": "flip",
 }  # fmt: skip
 OPERATORS = {ast.Add: "-", ast.Sub: "+", ast.FloorDiv: "%", ast.Mod: "//", ast.Div: "*"}
+LOST_GUARDS = {"dropped mask", "dropped other", "dropped condition", "dropped limit", "dropped if"}
+"""Rules that take out what keeps a kernel within its tensors and one row's NaN, padding or absence from another."""
 COMPARISONS = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 
 
@@ -64,6 +66,7 @@ def _with_statements(body):
 def edits(node, sizes):
     """(rule, node to replace, its new text) for each rule that applies to `node`."""
     show = ast.unparse
+    yield from lost_guards(node, show)
     if isinstance(node, ast.Call):
         yield from calls(node, show)
     elif isinstance(node, ast.BinOp):
@@ -91,13 +94,42 @@ def edits(node, sizes):
         yield "other constant", node, repr(node.value + 1 if isinstance(node.value, int) else node.value * 2)
 
 
+def names(node):
+    """Names of variables in an expression; those of functions and modules are attributes, or called."""
+    called = {id(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+    modules = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    found = (inner for inner in ast.walk(node) if isinstance(inner, ast.Name))
+    return [name.id for name in found if id(name) not in called | modules]
+
+
+def lost_guards(node, show):
+    if isinstance(node, ast.If) and any(name.islower() for name in names(node.test)):
+        # A branch on compile-time parameters chooses a form of the kernel, and guards nothing.
+        yield "dropped if", node.test, "False" if isinstance(node.body[-1], ast.Return | ast.Continue) else "True"
+    if not isinstance(node, ast.Call):
+        return
+    name, arguments = show(node.func), [show(a) for a in node.args]
+    keywords = {k.arg: show(k.value) for k in node.keywords}
+
+    def without(*dropped):
+        kept = [f"{key}={value}" for key, value in keywords.items() if key not in dropped]
+        return f"{name}({', '.join(arguments + kept)})"
+
+    if name in ("tl.load", "tl.store") and "mask" in keywords:
+        yield "dropped mask", node, without("mask", "other")
+        if "other" in keywords:
+            yield "dropped other", node, without("other")
+    if name == "tl.where":
+        condition, *values = arguments
+        for always in ("| True", "& False"):  # the condition still gives the result its shape
+            yield "dropped condition", node, f"tl.where(({condition}) {always}, {', '.join(values)})"
+    if name in ("tl.maximum", "tl.minimum", "max", "min") and len(arguments) == 2:
+        yield "dropped limit", node, f"({arguments[0]})"
+
+
 def calls(node, show):
     name = show(node.func)
     keywords = {k.arg: k for k in node.keywords}
-    if name in ("tl.load", "tl.store") and "mask" in keywords:
-        kept = [show(a) for a in node.args]
-        kept += [f"{k.arg}={show(k.value)}" for k in node.keywords if k.arg not in ("mask", "other")]
-        yield "dropped mask", node, f"{name}({', '.join(kept)})"
     if "other" in keywords and show(keywords["other"].value) in ("0.0", "0"):
         yield "other fill", keywords["other"].value, "1"
     if name == "tl.zeros":

@@ -118,13 +118,16 @@ def test_expected_nan_and_infinities_must_be_met():
     value = torch.tensor([1.0, torch.nan, torch.inf, -torch.inf], dtype=torch.float64)
     want = Expected("out", value, torch.tensor([0.1, torch.nan, torch.inf, 0.1], dtype=torch.float64))
     assert spent(want, value) == 0
-    within = torch.tensor([1.0, torch.nan, 3.0, -torch.inf], dtype=torch.float64)
-    assert spent(want, within) == 0  # an infinite bound allows anything
-    for place, bad in ((0, torch.nan), (1, 1.0), (1, torch.inf), (3, -1e30), (3, torch.inf), (3, torch.nan)):
+    for other in (torch.nan, -torch.inf):  # an infinite bound allows any infinity, and NaN
+        assert spent(want, torch.tensor([1.0, torch.nan, other, -torch.inf], dtype=torch.float64)) == 0
+    wrong = ((0, torch.nan), (1, 1.0), (1, torch.inf), (2, 1e300), (3, -1e30), (3, torch.inf), (3, torch.nan))
+    for place, bad in wrong:
         got = value.clone()
         got[place] = bad
         with pytest.raises(WrongResult, match=rf"out\[{place}\] is .*, must be"):
             spent(want, got)
+    free = Expected("out", value[1].expand(3), torch.full((3,), torch.inf, dtype=torch.float64))
+    assert spent(free, torch.tensor([1e300, torch.nan, torch.inf], dtype=torch.float64)) == 0
     nothing = Expected("out", torch.full((3,), -torch.inf, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
     assert spent(nothing, nothing.value) == 0
 
