@@ -17,7 +17,7 @@ from autotune.toolchain import PROVE_FP4, supports, triton_version
 
 pytestmark = pytest.mark.thorough
 
-KINDS = ("csa", "hca", "window", "full")
+KINDS = ("csa", "hca", "window", "full", "mtp")
 GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
 """A GPU with OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
 
@@ -42,7 +42,7 @@ def traces(folder, device, *groups):
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
-    return traces(tmp_path_factory.mktemp("layer"), GPU, ("csa", "full"), ("hca", "window"))
+    return traces(tmp_path_factory.mktemp("layer"), GPU, ("csa", "full"), ("hca", "window", "mtp"))
 
 
 @pytest.fixture(scope="module")

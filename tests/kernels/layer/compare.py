@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from layer import model_predict
 from layer.cases import Case
 from layer.maths import RIGHT, Maths
 from layer.model import Reference, feed_forward, mix, put_back
@@ -18,10 +19,14 @@ def forward(case: Case, maths: Maths, taps: Exact) -> Tensor:
     streams = case.streams.double()
     for number in range(len(case.plans)):
         ref = Reference(number, case, maths, taps)
+        if ref.plan.predicts:
+            streams = model_predict.enter(ref, streams)
         x, post, comb = mix(ref, "attn", streams)
         streams = put_back(ref, "attn", attention(ref, x), streams, post, comb)
         x, post, comb = mix(ref, "ffn", streams)
         streams = put_back(ref, "ffn", feed_forward(ref, x), streams, post, comb)
+        if ref.plan.predicts:
+            model_predict.leave(ref, streams)
     return streams
 
 

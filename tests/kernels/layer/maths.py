@@ -49,6 +49,10 @@ class Maths:
     route_scaled: bool = True
     swiglu_limit: float = 10.0
     gate_clamped_below: bool = False
+    predict_norms_swapped: bool = False
+    """Of an MTP block: the embedding's norm and that of the streams."""
+    streams_normed_together: bool = False
+    """Before an MTP block: one RMS of all four streams, not one each."""
 
 
 RIGHT = Maths()
@@ -88,5 +92,7 @@ TRAPS: dict[str, tuple[Maths, str, str]] = {
     "routing weights not normalised": (replace(RIGHT, weights_summed=False), "csa hca window full", "ffn.weights"),
     "routing weights not scaled": (replace(RIGHT, route_scaled=False), "csa hca window full", "ffn.weights"),
     "SwiGLU not clamped": (replace(RIGHT, swiglu_limit=1e9), "csa hca window full", "shared.act ffn.act"),
+    "norms of the MTP block swapped": (replace(RIGHT, predict_norms_swapped=True), "mtp", "mtp.e_fp8 mtp.h_fp8"),
+    "streams normed together": (replace(RIGHT, streams_normed_together=True), "mtp", "mtp.h_fp8"),
     "gate clamped below": (replace(RIGHT, gate_clamped_below=True), "csa hca window full", "shared.act ffn.act"),
 }

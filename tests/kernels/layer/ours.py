@@ -8,6 +8,7 @@ from layer.batch import Batch
 from layer.dense import Fp8Rows, linear
 from layer.mixer import Attention
 from layer.parts import Site
+from layer.predict import Predictor
 from torch import Tensor
 
 from autotune.kernels import gemm, hyperconnection, moe, norm, quant
@@ -19,8 +20,16 @@ class Layer:
 
     def __init__(self, site: Site) -> None:
         self.site, self.attention = site, Attention(site)
+        self.predictor = Predictor(site) if site.plan.predicts else None
 
     def step(self, streams: Tensor, batch: Batch) -> Tensor:
+        if self.predictor is None:
+            return self._block(streams, batch)
+        streams = self._block(self.predictor.enter(streams, batch), batch)
+        self.predictor.leave(streams, batch)
+        return streams
+
+    def _block(self, streams: Tensor, batch: Batch) -> Tensor:
         put = partial(self.site.record, rows=batch.rows)
         attn, ffn = self._mix("attn"), self._mix("ffn")
         x, post, comb = self.site.launch(hyperconnection.mhc_pre, streams, *attn)

@@ -44,6 +44,8 @@ class Plan:
     fp4_index: bool = False
     hashed: bool = False
     fp8_output: bool = False
+    predicts: bool = False
+    """The block of MTP: an embedding joins its streams, and it has a head."""
     fused: bool = False
     """Norm with quantisation, post with the next pre, the routing weight with the activation."""
 
@@ -62,6 +64,7 @@ KINDS = {
         Plan(layout="fp8"),
     ),
     "full": (Plan(full=True), Plan(full=True, fp8_output=True, fused=True)),
+    "mtp": (Plan(layout="fp8_584", fp8_output=True, fused=True, predicts=True),),
 }
 
 
@@ -129,7 +132,22 @@ def draw_layer(plan: Plan, sizes: Sizes, dtype: str, seed: int) -> Weights:
         weights[f"{place}_mix.fn"] = d.draw.normal((24, k), torch.float32, k**-0.5)
         weights[f"{place}_mix.scale"] = d.draw.uniform((3,), 0.5, 1.5)
         weights[f"{place}_mix.base"] = d.draw.normal((24,), torch.float32, 0.5)
-    return weights
+    return weights | (_predictor(d, sizes) if plan.predicts else {})
+
+
+def _predictor(d: _Drawer, s: Sizes) -> Weights:
+    return {
+        "embedding": d.draw.normal((s.vocab, s.hidden), torch.bfloat16),
+        "e_norm": d.norm(s.hidden),
+        "h_norm": d.norm(s.hidden),
+        "e_proj": d.fp8(s.hidden, s.hidden),
+        "h_proj": d.fp8(s.hidden, s.hidden),
+        "head.fn": d.draw.normal((STREAMS, STREAMS * s.hidden), torch.float32, (STREAMS * s.hidden) ** -0.5),
+        "head.scale": d.draw.uniform((1,), 0.5, 1.5),
+        "head.base": d.draw.normal((STREAMS,), torch.float32, 0.5),
+        "head_norm": d.norm(s.hidden),
+        "lm_head": d.bf16(s.vocab, s.hidden),
+    }
 
 
 def _attention(d: _Drawer, plan: Plan, s: Sizes) -> Weights:
