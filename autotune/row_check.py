@@ -6,9 +6,10 @@ kernel's own rules. The check runs once, where a table is read: 40 us a row, as 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autotune.config import Config, Problem, Scalar, build, describe, key
@@ -41,7 +42,10 @@ class Flaw(NamedTuple):
 
 
 def whole(rows: Sequence[Row], kernel: Kernel[Any], device: Device) -> tuple[tuple[Row, ...], dict[Row, Flaw]]:
-    """Return the rows that may serve, and the flaw of each other row. The kernel's own rules are asked at each call."""
+    """Return the rows that may serve, and the flaw of each other row. The kernel's own rules are asked at each call.
+
+    A row that was written before its problem had some field means that field's default, and is returned with it.
+    """
     form: _Form | None = None
     good: list[Row] = []
     flaws: dict[Row, Flaw] = {}
@@ -51,14 +55,14 @@ def whole(rows: Sequence[Row], kernel: Kernel[Any], device: Device) -> tuple[tup
         except UsageError as error:
             flaws[row] = Flaw("dead", f"no call makes this problem ({str(error).removeprefix('row: ')})")
             continue
-        if key(problem) != row.problem:
+        if tuple(item for item in key(problem) if item[0] in dict(row.problem)) != row.problem:
             flaws[row] = Flaw("dead", f"its fields are not those of the problem: {describe(problem)}")
             continue
         form = form or _form(kernel, problem, device)
         if flaw := _flaw(row.config, form, device):
             flaws[row] = flaw
         else:
-            good.append(row)
+            good.append(row if key(problem) == row.problem else replace(row, problem=key(problem)))
     return tuple(good), flaws
 
 
@@ -76,7 +80,13 @@ def _form(kernel: Kernel[Any], problem: Problem, device: Device) -> _Form:
     default, options = kernel.default(problem, device), launch_options(device.vendor)
     known = None if options is None else kernel.constexprs | options | default.keys()
     kinds = dict.fromkeys(_OPTIONS, int) | {name: type(value) for name, value in default.items()}
-    return _Form(kernel.constexprs & default.keys(), known, kinds)
+    return _Form(_without_default(kernel) & default.keys(), known, kinds)
+
+
+def _without_default(kernel: Kernel[Any]) -> frozenset[str]:
+    """Constexprs that a config must give. One that came later has a default, which is what older rows mean."""
+    parameters = inspect.signature(getattr(kernel.jit, "fn", kernel.jit)).parameters
+    return frozenset(name for name in kernel.constexprs if parameters[name].default is inspect.Parameter.empty)
 
 
 def _flaw(config: Config, form: _Form, device: Device) -> Flaw | None:

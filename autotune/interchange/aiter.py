@@ -96,9 +96,11 @@ def write(tables: list[Table]) -> Written:
         if family is None or table.arch not in archs.names("amd"):
             left.append(LeftOut(table_name(table), "", "AITER has no JSON table for it"))
             continue
-        for row in sorted(table.rows, key=_size):
-            if row.config.get("PERSISTENT", False):
-                left.append(row_left_out(table, row, "PERSISTENT: AITER's kernel has no such parameter"))
+        # AITER's kernel reads fp32 scales: of two rows of one size, the one that has them comes first.
+        for row in sorted(table.rows, key=lambda row: (_size(row), bool(dict(row.problem).get("ue8m0")))):
+            other = [name for name in ("PERSISTENT", "NATIVE_SCALING") if row.config.get(name, False)]
+            if other:
+                left.append(row_left_out(table, row, f"{other[0]}: AITER's kernel has no such parameter"))
                 continue
             fields, name = dict(row.problem), _bound_of(row)
             places = chosen.setdefault(f"{table.arch}-{family}-N={fields['n']}-K={fields['k']}.json", {})

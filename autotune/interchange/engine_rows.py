@@ -23,8 +23,8 @@ MOST_TOKENS = 65_536
 """Tokens of the largest step; vLLM's fused experts take more in chunks of 64k."""
 
 REDUCTION = {
-    DENSE: ("BLOCK_N", "BLOCK_K", "SPLIT_K", "matrix_instr_nonkdim"),
-    FP8_EXPERTS: ("BLOCK_K", "matrix_instr_nonkdim"),
+    DENSE: ("BLOCK_N", "BLOCK_K", "SPLIT_K", "NATIVE_SCALING", "matrix_instr_nonkdim"),
+    FP8_EXPERTS: ("BLOCK_K", "NATIVE_SCALING", "matrix_instr_nonkdim"),
     BF16_EXPERTS: ("BLOCK_K", "matrix_instr_nonkdim"),
 }
 """Parameters from which the order of an output's sums follows: `reduction` of the search spaces, which serving does

@@ -20,6 +20,7 @@ from autotune.tuning.search.trials import Trials
 NEUTRAL: dict[str, Scalar] = {
     "SPLIT_K": 1,
     "PERSISTENT": False,
+    "NATIVE_SCALING": False,
     "GROUP_M": 1,
     "num_ctas": 1,
     "maxnreg": 0,

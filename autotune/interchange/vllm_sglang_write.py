@@ -46,12 +46,13 @@ class _Place:
 
     @property
     def model(self) -> Key:
-        """Facts that a file name leaves out: top-k, hidden size, and how tokens were routed while measuring."""
-        if self.table.kernel == DENSE:
-            return ()
+        """Facts that a file name leaves out: whether scales are e8m0, top-k, hidden size, how tokens were routed."""
         fields = dict(self.row.problem)
+        scales: Key = (("ue8m0", fields["ue8m0"]),) if "ue8m0" in fields else ()
+        if self.table.kernel == DENSE:
+            return scales
         hidden = fields["n" if self.down else "k"]
-        return ("topk", fields["topk"]), ("hidden", hidden), ("routing", fields["routing"])
+        return ("topk", fields["topk"]), ("hidden", hidden), ("routing", fields["routing"]), *scales
 
     def left_out(self, reason: str) -> LeftOut:
         return row_left_out(self.table, self.row, reason)
@@ -85,7 +86,7 @@ def write(tables: list[Table], engine: str) -> Written:
 def unfit(table: Table, row: Row, engine: str) -> str | None:
     """Why the engine's kernel cannot run the row's config. SGLang alone splits K, on Hopper."""
     splits = engine == "sglang" and table.kernel == DENSE and archs.named(table.arch).group_mma == "wgmma"
-    for name in ("SPLIT_K", "PERSISTENT"):
+    for name in ("SPLIT_K", "PERSISTENT", "NATIVE_SCALING"):
         if row.config.get(name, NEUTRAL[name]) != NEUTRAL[name] and not (splits and name == "SPLIT_K"):
             return f"{name}={row.config[name]}: the engine's kernel has no such parameter"
     launched = clamped({"BLOCK_SIZE_K": row.config["BLOCK_K"]}, table.kernel, devices.named(table.device), engine)
@@ -132,21 +133,24 @@ def _filled(places: list[_Place]) -> list[_Place]:
 
 
 def _of_one_model(places: list[_Place]) -> tuple[list[_Place], list[LeftOut]]:
-    """The rows of one model, the best-founded: names tell E and N, and two models may share those."""
+    """The rows of one model, the best-founded: names tell E and N, and two models may share those.
+
+    The engines' kernels read fp32 scales: of two forms of one GEMM, the one that has them.
+    """
     models: dict[Key, list[_Place]] = {}
     for place in places:
         models.setdefault(place.model, []).append(place)
     if len(models) < 2:
         return places, []
 
-    def worth(model: Key) -> tuple[int, bool, int]:
-        rows = models[model]
-        drawn = dict(model).get("routing") != "uniform"
-        return min(one.row.rank for one in rows), drawn, -len(rows)
+    def worth(model: Key) -> tuple[int, bool, bool, int]:
+        rows, facts = models[model], dict(model)
+        best_rank = min(place.row.rank for place in rows)
+        return best_rank, bool(facts.get("ue8m0")), facts.get("routing") != "uniform", -len(rows)
 
     best = min(models, key=worth)
     words = ", ".join(f"{name}={value}" for name, value in best)
-    reason = f"the file is of {words}: its name tells neither top-k nor hidden size"
+    reason = f"the file is of {words}: its name does not tell"
     return models[best], [one.left_out(reason) for model, rows in models.items() if model != best for one in rows]
 
 

@@ -15,11 +15,10 @@ from autotune.device import Device
 from autotune.kernel import Work
 from autotune.kernels._launch import launch
 from autotune.kernels._problem import Sizes, at_least, multiple_of
-from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import leaves_empty, split_work
 
-_MXFP4_ROWS = 128
-"""Rows of tcgen05's instruction for FP8 by FP4."""
+SCALED_ROWS = 128
+"""Rows of tcgen05's instructions that scale by blocks, FP8 by FP4 and FP8 by FP8."""
 
 
 @dataclass(frozen=True)
@@ -133,24 +132,10 @@ class _Sum(Protocol):
     def k(self) -> int: ...
 
 
-class _Fp8Sum(_Sum, Protocol):
-    @property
-    def dtype(self) -> str: ...
-
-
 def bf16_reject(problem: _Sum, config: Config, device: Device) -> str | None:
     """`tile_reject` of products of two bf16 operands."""
     stage_bytes = 2 * (config.size("BLOCK_M") + config.size("BLOCK_N")) * config.size("BLOCK_K")
     return tile_reject(config, device, problem.k, stage_bytes)
-
-
-def fp8_group_reject(problem: _Fp8Sum, config: Config, device: Device) -> str | None:
-    """`tile_reject` of products of two FP8 operands, scaled by 128 columns."""
-    block_k = config.size("BLOCK_K")
-    if 128 % block_k:
-        return f"BLOCK_K={block_k} must divide the scale group of 128"
-    stage_bytes = (config.size("BLOCK_M") + config.size("BLOCK_N")) * block_k
-    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
 
 
 def has_native_mxfp4(config: Config, device: Device) -> bool:
@@ -158,7 +143,7 @@ def has_native_mxfp4(config: Config, device: Device) -> bool:
 
     The one of tcgen05 has 128 rows: Triton 3.9 widens smaller tiles to bf16 there.
     """
-    return device.has_native_fp4 and (device.architecture.group_mma is None or config.size("BLOCK_M") >= _MXFP4_ROWS)
+    return device.has_native_fp4 and (device.architecture.group_mma is None or config.size("BLOCK_M") >= SCALED_ROWS)
 
 
 def tile_reject(config: Config, device: Device, k: int, stage_bytes: float) -> str | None:

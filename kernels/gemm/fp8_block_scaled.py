@@ -1,5 +1,9 @@
 """C = A Bᵀ in FP8 with block scales: 1x128 along K for activations, 128x128 for weights; fp32 inside, bf16 out.
 
+Scales are fp32, or powers of two as e8m0 bytes. Where matrix instructions scale by blocks of 32 they take the latter
+(NATIVE_SCALING): each 128 columns hand over their byte four times. Elsewhere each step's sums are scaled before they
+are added (promotion).
+
 Split-K writes fp32 partials that a second launch adds in a fixed order, so that results repeat bit for bit.
 """
 
@@ -22,30 +26,44 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import fp8_name
-from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import steps_of_split
 from autotune.kernels._truncation import truncation
+from autotune.kernels.gemm._scales import (
+    GROUP,
+    bytes_of_scale,
+    draw_scales,
+    fp8_group_reject,
+    group_scales,
+    has_native_scaling,
+    is_e8m0,
+    native_scaling,
+    require_scales,
+    scale_bytes,
+    scale_powers,
+    scale_values,
+    scaled_work,
+)
 from autotune.kernels.gemm._tiles import (
+    SCALED_ROWS,
     Fp8Product,
     fewest_fp8_rows,
     output_buffer,
     reduce_partials,
     split_for,
-    tile_reject,
 )
-
-GROUP = 128
 
 
 @dataclass(frozen=True)
 class Problem(Fp8Product):
-    """m tokens, weights [n, k]; `dtype` is e4m3fn, or e4m3fnuz on CDNA3."""
+    """m tokens, weights [n, k]; `dtype` is e4m3fn, or e4m3fnuz on CDNA3; `ue8m0`: scales are e8m0, else fp32."""
 
     GROUP = GROUP
+    ue8m0: bool = False
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
-        return cls(args.a.shape[0], args.b.shape[0], args.a.shape[1], fp8_name(args.a.dtype))
+        size = args.a.shape[0], args.b.shape[0], args.a.shape[1]
+        return cls(*size, fp8_name(args.a.dtype), is_e8m0(args.b_scale.dtype))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -53,13 +71,13 @@ class Problem(Fp8Product):
         return (
             draw.normal((self.m, self.k), FP8[self.dtype]),
             draw.normal((self.n, self.k), FP8[self.dtype]),
-            draw.uniform((self.m, blocks), 0.01, 0.1),
-            draw.uniform((triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
+            draw_scales(draw, (self.m, blocks), self.ue8m0),
+            draw_scales(draw, (triton.cdiv(self.n, GROUP), blocks), self.ue8m0),
         )
 
     @property
     def bytes_moved(self) -> int:
-        scales = 4 * (self.m + triton.cdiv(self.n, GROUP)) * self.k // GROUP
+        scales = bytes_of_scale(self.ue8m0) * (self.m + triton.cdiv(self.n, GROUP)) * self.k // GROUP
         return self.m * self.k + self.n * self.k + 2 * self.m * self.n + scales
 
 
@@ -67,6 +85,7 @@ class Problem(Fp8Product):
 def _tile(
     a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
+    NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
     tiles_n = tl.cdiv(n, BLOCK_N)
@@ -90,13 +109,18 @@ def _tile(
         a = tl.load(a_ptrs)
         b = tl.load(b_ptrs)
         block = step * BLOCK_K // 128
-        a_scale = tl.load(a_scale_ptr + row * blocks + block)
-        if BLOCK_N <= 128:
+        if NATIVE_SCALING:
+            a_scale = group_scales(a_scale_ptr + row * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
+            b_scale = group_scales(b_scale_ptr + column // 128 * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
+            acc = tl.dot_scaled(a, a_scale, "e4m3", b, b_scale, "e4m3", acc)
+        elif BLOCK_N <= 128:
+            a_scale = scale_values(tl.load(a_scale_ptr + row * blocks + block))
             # A tile this narrow lies in one 128-column block of the weights: one scalar serves it.
-            b_scale = tl.load(b_scale_ptr + (within // rows_here) * BLOCK_N // 128 * blocks + block)
+            b_scale = scale_values(tl.load(b_scale_ptr + (within // rows_here) * BLOCK_N // 128 * blocks + block))
             acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]
         else:
-            b_scale = tl.load(b_scale_ptr + column // 128 * blocks + block)
+            a_scale = scale_values(tl.load(a_scale_ptr + row * blocks + block))
+            b_scale = scale_values(tl.load(b_scale_ptr + column // 128 * blocks + block))
             acc += tl.dot(a, b) * a_scale[:, None] * b_scale[None, :]
         a_ptrs += BLOCK_K
         b_ptrs += BLOCK_K
@@ -108,61 +132,64 @@ def _tile(
 def _gemm(
     a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
-    SPLIT_K: tl.constexpr, PERSISTENT: tl.constexpr,
+    SPLIT_K: tl.constexpr, PERSISTENT: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
+    NATIVE_SCALING: tl.constexpr = False,
 ):  # fmt: skip
     split = tl.program_id(1)
     if PERSISTENT:
         tiles = tl.cdiv(m, BLOCK_M) * tl.cdiv(n, BLOCK_N)
         for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
             _tile(a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
-                  BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K)  # fmt: skip
+                  BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K, NATIVE_SCALING, COPIES_IN_REGISTERS)  # fmt: skip
     else:
         _tile(a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tl.program_id(0), split, m, n, k,
-              BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K)  # fmt: skip
+              BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K, NATIVE_SCALING, COPIES_IN_REGISTERS)  # fmt: skip
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
-    wide_a = args.a.double() * args.a_scale.double().repeat_interleave(GROUP, 1)
-    by_row = args.b_scale.double().repeat_interleave(GROUP, 0)[: problem.n]
+    wide_a = args.a.double() * scale_powers(args.a_scale).repeat_interleave(GROUP, 1)
+    by_row = scale_powers(args.b_scale).repeat_interleave(GROUP, 0)[: problem.n]
     wide_b = args.b.double() * by_row.repeat_interleave(GROUP, 1)
     value = wide_a @ wide_b.T
     # k products added in fp32 in any order: (k-1) u relative to the sum of magnitudes (Higham 2002, §4.2),
-    # two more roundings for the scales, then half an ulp of bf16.
+    # two more roundings for the scales, none where those are powers of two, then half an ulp of bf16.
     magnitude = wide_a.abs() @ wide_b.abs().T
     bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
     return (Expected("c", value, bound, partial(truncation, wide_a, wide_b, GROUP)),)
 
 
-def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor]:
-    """cuBLAS has these scales on sm_90 only. It wants those of A column by column and rows of B's padded to four
-    (is_blockwise_128x128_scaling in PyTorch's ScaledBlas.cpp): made ahead, as an engine would keep them."""
+def _torch(problem: Problem, args: Arguments) -> Callable[[], Tensor] | None:
+    """cuBLAS has these scales on sm_90 only, and in fp32. It wants those of A column by column and rows of B's padded
+    to four (is_blockwise_128x128_scaling in PyTorch's ScaledBlas.cpp): made ahead, as an engine would keep them."""
+    if problem.ue8m0:
+        return None
     by_column = args.a_scale.T.contiguous().T
     padded = F.pad(args.b_scale, (0, -args.b_scale.shape[1] % 4))[:, : args.b_scale.shape[1]].T
     return lambda: torch._scaled_mm(args.a, args.b.T, by_column, padded, out_dtype=torch.bfloat16)
 
 
 def _default(problem: Problem, device: Device) -> Config:
-    small = problem.m <= 64
+    native, small = problem.ue8m0 and has_native_scaling(device), problem.m <= 64
     block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if small else 128
+    if native and device.architecture.group_mma:
+        block_m = SCALED_ROWS
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 128)
     split = split_for(tiles, problem.k // GROUP, device, (1, 2, 4)) if small else 1
     tile = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
-    config = matrix_config({**tile, "num_warps": 4 if small else 8}, device)
+    warps = 4 if block_m <= 64 else 8
+    config = matrix_config({**tile, **native_scaling(native, device), "num_warps": warps}, device)
     # Two stages of a large tile do not fit 64 KiB.
     fits = small or not device.is_amd or device.shared_bytes_per_block > 65536
     return config if fits else Config(config, num_stages=1)
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:
-    block_m, block_n, block_k = (config.size(name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
-    if GROUP % block_k:
-        return f"BLOCK_K={block_k} must divide the scale group of {GROUP}"
+    block_n = config.size("BLOCK_N")
     if block_n > GROUP and block_n % GROUP:
         return f"BLOCK_N={block_n} must divide or be a multiple of the {GROUP}-column weight block"
     if config.size("SPLIT_K") > 1 and config["PERSISTENT"]:
         return "a persistent grid already fills the device: SPLIT_K must be 1"
-    stage_bytes = (block_m + block_n) * block_k
-    return tile_reject(config, device, problem.k, stage_bytes) or fp8_reject(problem.dtype, device)
+    return fp8_group_reject(problem, config, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
@@ -172,7 +199,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     depth, steps = problem.k / split, steps_of_split(problem.k, config)
     out_bytes = 2 if split == 1 else 4
     partials = 4 * problem.m * problem.n * split if split > 1 else 0
-    return Work(
+    work = Work(
         programs=tiles * split,
         flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
         bytes_per_program=(min(block_m, problem.m) + block_n) * depth + out_bytes * block_m * block_n,
@@ -182,6 +209,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         launches=1 if split == 1 else 2,
         reduction_bytes=2 * partials,
     )
+    return scaled_work(work, problem, config, device)
 
 
 @tunable(
@@ -196,10 +224,10 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def fp8_block_scaled(
     a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, *, config: Config, device: Device
 ) -> Tensor:
-    """[m, k] x [n, k] FP8 -> [m, n] bf16; a_scale fp32 [m, k/128], b_scale fp32 [ceil(n/128), k/128].
+    """[m, k] x [n, k] FP8 -> [m, n] bf16; a_scale [m, k/128], b_scale [ceil(n/128), k/128], both fp32 or both e8m0.
 
-    All contiguous. NaN or any bits in a row of a reach its own row of c only. No rows are no launch. Raises UsageError
-    for anything else.
+    All contiguous. e8m0 scales are bytes, as torch.float8_e8m0fnu or uint8: DeepGEMM's int32 of four are refused. NaN
+    or any bits in a row of a reach its own row of c only. No rows are no launch. Raises UsageError for anything else.
     """
     _check(a, b, a_scale, b_scale)
     (m, k), n = a.shape, b.shape[0]
@@ -208,7 +236,10 @@ def fp8_block_scaled(
     out = output_buffer((m, n), split, c)
     tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
-    launch(_gemm, grid)(a, b, out, a_scale, b_scale, m, n, k, **options(config))
+    launch(_gemm, grid)(
+        a, b, out, scale_bytes(a_scale), scale_bytes(b_scale), m, n, k,
+        COPIES_IN_REGISTERS=not device.is_amd, **options(config),
+    )  # fmt: skip
     reduce_partials(out, c)
     return c
 
@@ -218,10 +249,6 @@ def _check(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> None:
     (m, k), n = a.shape, b.shape[0]
     if k % GROUP:
         raise UsageError(f"fp8_block_scaled: k must be a multiple of {GROUP}, got {k}; pad both operands")
-    require(
-        "fp8_block_scaled",
-        a=(a, a.dtype, (m, k)),
-        b=(b, a.dtype, (n, k)),
-        a_scale=(a_scale, torch.float32, (m, k // GROUP)),
-        b_scale=(b_scale, torch.float32, (triton.cdiv(n, GROUP), k // GROUP)),
-    )
+    require("fp8_block_scaled", home=a, b=(b, a.dtype, (n, k)))
+    shapes = (m, k // GROUP), (triton.cdiv(n, GROUP), k // GROUP)
+    require_scales("fp8_block_scaled", a, a_scale=(a_scale, shapes[0]), b_scale=(b_scale, shapes[1]))

@@ -1,4 +1,7 @@
-"""Y[:, g] = X[:, g] W[g]ᵀ in FP8 with 1x128 and 128x128 block scales: the grouped output projection (K16)."""
+"""Y[:, g] = X[:, g] W[g]ᵀ in FP8 with 1x128 and 128x128 block scales: the grouped output projection (K16).
+
+Scales are fp32 or e8m0, and applied as in `gemm/fp8_block_scaled`.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +22,40 @@ from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import multiple_of
 from autotune.kernels._quant import fp8_name
 from autotune.kernels._truncation import truncation
+from autotune.kernels.gemm._scales import (
+    GROUP,
+    bytes_of_scale,
+    draw_scales,
+    fp8_group_reject,
+    group_scales,
+    has_native_scaling,
+    is_e8m0,
+    native_scaling,
+    require_scales,
+    scale_bytes,
+    scale_powers,
+    scale_values,
+    scaled_work,
+)
 from autotune.kernels.gemm._tiles import (
+    SCALED_ROWS,
     GroupedProduct,
     fewest_fp8_rows,
-    fp8_group_reject,
     grouped_work,
     output_buffer,
     reduce_partials,
     split_for,
 )
 
-GROUP = 128
 SPLITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Problem(GroupedProduct):
+    """`dtype` is e4m3fn, or e4m3fnuz on CDNA3; `ue8m0`: scales are e8m0, else fp32."""
+
     dtype: str = "e4m3fn"
+    ue8m0: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,27 +64,29 @@ class Problem(GroupedProduct):
     @classmethod
     def of(cls, args: Arguments) -> Problem:
         groups, n, k = args.w.shape
-        return cls(args.x.shape[0], groups, n, k, fp8_name(args.x.dtype))
+        return cls(args.x.shape[0], groups, n, k, fp8_name(args.x.dtype), is_e8m0(args.w_scale.dtype))
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
         blocks = self.k // GROUP
         return (
             draw.normal((self.m, self.groups, self.k), FP8[self.dtype]),
-            draw.uniform((self.m, self.groups, blocks), 0.01, 0.1),
+            draw_scales(draw, (self.m, self.groups, blocks), self.ue8m0),
             draw.normal((self.groups, self.n, self.k), FP8[self.dtype]),
-            draw.uniform((self.groups, triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
+            draw_scales(draw, (self.groups, triton.cdiv(self.n, GROUP), blocks), self.ue8m0),
         )
 
     @property
     def bytes_moved(self) -> int:
-        return self.groups * ((self.m + self.n) * self.k + 2 * self.m * self.n + 4 * self.m * self.k // GROUP)
+        scales = bytes_of_scale(self.ue8m0) * self.m * self.k // GROUP
+        return self.groups * ((self.m + self.n) * self.k + 2 * self.m * self.n + scales)
 
 
 @triton.jit(do_not_specialize=["m"])
 def _grouped(
     x_ptr, x_scale_ptr, w_ptr, w_scale_ptr, out_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
+    COPIES_IN_REGISTERS: tl.constexpr, NATIVE_SCALING: tl.constexpr = False,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
     group, groups = tl.program_id(1), tl.num_programs(1)
@@ -84,13 +106,18 @@ def _grouped(
         x = tl.load(x_ptr + row[:, None] * k + (step * BLOCK_K + offs_k)[None, :])
         w = tl.load(w_ptr + column[None, :] * k + (step * BLOCK_K + offs_k)[:, None])
         block = step * BLOCK_K // 128
-        x_scale = tl.load(x_scale_ptr + row * blocks + block)
-        if BLOCK_N <= 128:
+        if NATIVE_SCALING:
+            x_scale = group_scales(x_scale_ptr + row * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
+            w_scale = group_scales(w_scale_ptr + scale_row * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
+            acc = tl.dot_scaled(x, x_scale, "e4m3", w, w_scale, "e4m3", acc)
+        elif BLOCK_N <= 128:
+            x_scale = scale_values(tl.load(x_scale_ptr + row * blocks + block))
             # A tile this narrow lies in one 128-column block of the weights: one scalar serves it.
-            w_scale = tl.load(w_scale_ptr + first_scale * blocks + block)
+            w_scale = scale_values(tl.load(w_scale_ptr + first_scale * blocks + block))
             acc += tl.dot(x, w) * (x_scale * w_scale)[:, None]
         else:
-            w_scale = tl.load(w_scale_ptr + scale_row * blocks + block)
+            x_scale = scale_values(tl.load(x_scale_ptr + row * blocks + block))
+            w_scale = scale_values(tl.load(w_scale_ptr + scale_row * blocks + block))
             acc += tl.dot(x, w) * x_scale[:, None] * w_scale[None, :]
     out_row = (split.to(tl.int64) * m + offs_m) * groups + group
     out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
@@ -98,12 +125,12 @@ def _grouped(
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
-    wide_x = args.x.double() * args.x_scale.double().repeat_interleave(GROUP, 2)
-    by_row = args.w_scale.double().repeat_interleave(GROUP, 1)[:, : problem.n]
+    wide_x = args.x.double() * scale_powers(args.x_scale).repeat_interleave(GROUP, 2)
+    by_row = scale_powers(args.w_scale).repeat_interleave(GROUP, 1)[:, : problem.n]
     wide_w = args.w.double() * by_row.repeat_interleave(GROUP, 2)
     value = torch.einsum("mgk,gnk->mgn", wide_x, wide_w)
     magnitude = torch.einsum("mgk,gnk->mgn", wide_x.abs(), wide_w.abs())
-    # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
+    # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for fp32 scales, half an ulp of bf16.
     bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
 
     def cut(sums: Accumulation, independent: bool) -> Tensor:
@@ -113,24 +140,29 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 
 def _default(problem: Problem, device: Device) -> Config:
+    native = problem.ue8m0 and has_native_scaling(device)
     block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if problem.m <= 64 else 128
+    if native and device.architecture.group_mma:
+        block_m = SCALED_ROWS
     block_n, block_k = (64, 128) if problem.m <= 64 else (128, 128)
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n) * problem.groups
     split = split_for(tiles, triton.cdiv(problem.k, block_k), device, SPLITS)
     shared = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "SPLIT_K": split}
     warps = 4 if block_m <= 64 else 8
-    return matrix_config({**shared, "num_warps": warps}, device)
+    return matrix_config({**shared, **native_scaling(native, device), "num_warps": warps}, device)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return grouped_work(problem, config, 1, "fp8", problem.bytes_moved)
+    work = grouped_work(problem, config, 1, "fp8", problem.bytes_moved)
+    return scaled_work(work, problem, config, device)
 
 
 @tunable(Problem, jit=_grouped, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)
 def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, config: Config, device: Device) -> Tensor:
     """x FP8 [m, groups, k], w FP8 [groups, n, k] -> bf16 [m, groups, n].
 
-    x_scale fp32 [m, groups, k / 128], w_scale fp32 [groups, ceil(n / 128), k / 128]. NaN or any bits in a row of x
+    x_scale [m, groups, k / 128] and w_scale [groups, ceil(n / 128), k / 128], both fp32 or both e8m0 bytes, as
+    torch.float8_e8m0fnu or uint8. NaN or any bits in a row of x
     reach its own row of y only. No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     require("fp8_grouped", x=(x, tuple(FP8.values()), (None, None, None)))
@@ -139,15 +171,14 @@ def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
         raise UsageError(f"fp8_grouped: x must have k a multiple of {GROUP}, got {k}; pad both operands")
     require("fp8_grouped", home=x, w=(w, x.dtype, (groups, None, k)))
     n, split = w.shape[1], config.size("SPLIT_K")
-    require(
-        "fp8_grouped",
-        home=x,
-        x_scale=(x_scale, torch.float32, (m, groups, k // GROUP)),
-        w_scale=(w_scale, torch.float32, (groups, triton.cdiv(n, GROUP), k // GROUP)),
-    )
+    shapes = (m, groups, k // GROUP), (groups, triton.cdiv(n, GROUP), k // GROUP)
+    require_scales("fp8_grouped", x, x_scale=(x_scale, shapes[0]), w_scale=(w_scale, shapes[1]))
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
     out = output_buffer((m, groups, n), split, y)
     grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
-    launch(_grouped, grid)(x, x_scale, w, w_scale, out, m, n, k, **options(config))
+    launch(_grouped, grid)(
+        x, scale_bytes(x_scale), w, scale_bytes(w_scale), out, m, n, k,
+        COPIES_IN_REGISTERS=not device.is_amd, **options(config),
+    )  # fmt: skip
     reduce_partials(out, y)
     return y

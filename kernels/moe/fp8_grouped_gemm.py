@@ -1,11 +1,13 @@
 """Routed experts in FP8 with 1x128 and 128x128 block scales: V3.2's (K20).
 
-Slots are sorted by expert and padded to BLOCK_M, as in `moe/mxfp4_grouped_gemm`.
+Slots are sorted by expert and padded to BLOCK_M, as in `moe/mxfp4_grouped_gemm`. Scales are fp32 or e8m0, and applied
+as in `gemm/fp8_block_scaled`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import triton
@@ -18,17 +20,41 @@ from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
+from autotune.kernels._quant import fp8_name
 from autotune.kernels._truncation import truncation
-from autotune.kernels.gemm._tiles import fewest_fp8_rows, fp8_group_reject
+from autotune.kernels.gemm._scales import (
+    GROUP,
+    bytes_of_scale,
+    draw_scales,
+    fp8_group_reject,
+    group_scales,
+    has_native_scaling,
+    is_e8m0,
+    native_scaling,
+    require_scales,
+    scale_bytes,
+    scale_powers,
+    scale_values,
+    scaled_work,
+)
+from autotune.kernels.gemm._tiles import SCALED_ROWS, fewest_fp8_rows
 from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
-
-GROUP = 128
 
 
 @dataclass(frozen=True)
 class Problem(Fp8Slots):
+    """`ue8m0`: scales are e8m0, else fp32."""
+
     GROUP = GROUP
+    ue8m0: bool = False
+
+    @classmethod
+    def of(cls, args: Arguments) -> Self:
+        (tokens, topk), (experts, n, _) = args.expert_ids.shape, args.w.shape
+        sizes = tokens, topk, experts, n, args.a.shape[1]
+        dtype, ue8m0 = fp8_name(args.a.dtype), is_e8m0(args.w_scale.dtype)
+        return cls(*sizes, gathers=args.a.shape[0] == tokens, dtype=dtype, ue8m0=ue8m0)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor, ...]:
         draw = Draw(seed, device)
@@ -36,22 +62,28 @@ class Problem(Fp8Slots):
         blocks = self.k // GROUP
         return (
             draw.normal((self.rows, self.k), FP8[self.dtype]),
-            draw.uniform((self.rows, blocks), 0.01, 0.1),
+            draw_scales(draw, (self.rows, blocks), self.ue8m0),
             draw.normal((self.experts, self.n, self.k), FP8[self.dtype]),
-            draw.uniform((self.experts, triton.cdiv(self.n, GROUP), blocks), 0.01, 0.1),
+            draw_scales(draw, (self.experts, triton.cdiv(self.n, GROUP), blocks), self.ue8m0),
             ids,
         )
 
     @property
+    def row_width(self) -> float:
+        """Bytes of an element of A, its part of a scale included."""
+        return 1 + bytes_of_scale(self.ue8m0) / GROUP
+
+    @property
     def bytes_moved(self) -> int:
         weights = self.experts_touched * self.n * self.k
-        return int(weights + self.rows * self.k * (1 + 4 / GROUP) + 2 * self.slots * self.n)
+        return int(weights + self.rows * self.k * self.row_width + 2 * self.slots * self.n)
 
 
 @triton.jit(do_not_specialize=["slots"])
 def _grouped_gemm(
     a_ptr, a_scale_ptr, w_ptr, w_scale_ptr, out_ptr, sorted_ptr, block_expert_ptr, slots, n, k,
     TOPK: tl.constexpr, GATHERS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    COPIES_IN_REGISTERS: tl.constexpr, NATIVE_SCALING: tl.constexpr = False,
 ):  # fmt: skip
     tiles_n = tl.cdiv(n, BLOCK_N)
     block = tl.program_id(0) // tiles_n
@@ -70,9 +102,14 @@ def _grouped_gemm(
         for start in range(0, k, BLOCK_K):
             a = tl.load(a_ptr + row[:, None] * k + (start + offs_k)[None, :])
             w = tl.load(w_ptr + w_row[None, :] * k + (start + offs_k)[:, None])
-            a_scale = tl.load(a_scale_ptr + row * (k // 128) + start // 128)
-            w_scale = tl.load(w_scale_ptr + scale_row * (k // 128) + start // 128)
-            acc += tl.dot(a, w) * a_scale[:, None] * w_scale[None, :]
+            if NATIVE_SCALING:
+                a_scale = group_scales(a_scale_ptr + row * (k // 128), start, BLOCK_K, COPIES_IN_REGISTERS)
+                w_scale = group_scales(w_scale_ptr + scale_row * (k // 128), start, BLOCK_K, COPIES_IN_REGISTERS)
+                acc = tl.dot_scaled(a, a_scale, "e4m3", w, w_scale, "e4m3", acc)
+            else:
+                a_scale = scale_values(tl.load(a_scale_ptr + row * (k // 128) + start // 128))
+                w_scale = scale_values(tl.load(w_scale_ptr + scale_row * (k // 128) + start // 128))
+                acc += tl.dot(a, w) * a_scale[:, None] * w_scale[None, :]
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
     else:
@@ -80,14 +117,14 @@ def _grouped_gemm(
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
-    wide_a = args.a.double() * args.a_scale.double().repeat_interleave(GROUP, 1)
+    wide_a = args.a.double() * scale_powers(args.a_scale).repeat_interleave(GROUP, 1)
 
     def wide_w(expert: int) -> Tensor:
-        by_row = args.w_scale[expert].double().repeat_interleave(GROUP, 0)[: problem.n]
+        by_row = scale_powers(args.w_scale[expert]).repeat_interleave(GROUP, 0)[: problem.n]
         return args.w[expert].double() * by_row.repeat_interleave(GROUP, 1)
 
     value, magnitude = problem.product(wide_a, wide_w, args.expert_ids)
-    # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for the scales, half an ulp of bf16.
+    # k products added in fp32 in any order (Higham 2002, §4.2), two roundings for fp32 scales, half an ulp of bf16.
     bound = (problem.k + 2) * 2.0**-24 * magnitude + 2.0**-8 * value.abs()
 
     def cut(sums: Accumulation, independent: bool) -> Tensor:
@@ -100,14 +137,19 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 def _default(problem: Problem, device: Device) -> Config:
     block_m = fewest_fp8_rows(device) if problem.rows_an_expert <= 16 else 64
-    config = matrix_config({"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4}, device)
+    native = problem.ue8m0 and has_native_scaling(device)
+    if native and device.architecture.group_mma:
+        block_m = SCALED_ROWS
+    tile = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, **native_scaling(native, device)}
+    config = matrix_config({**tile, "num_warps": 4 if block_m <= 64 else 8}, device)
     # Two stages do not fit 64 KiB.
     fits = not device.is_amd or device.shared_bytes_per_block > 65536
     return config if fits else Config(config, num_stages=1)
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return grouped_work(problem, config, problem.bytes_moved, (1 + 4 / GROUP, 1.0), "fp8")
+    work = grouped_work(problem, config, problem.bytes_moved, (problem.row_width, 1.0), "fp8")
+    return scaled_work(work, problem, config, device)
 
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)
@@ -124,27 +166,24 @@ def fp8_grouped_gemm(
 ) -> Tensor:
     """[tokens * topk, n] bf16 from FP8 a [tokens or tokens * topk, k] and FP8 w [experts, n, k].
 
-    a_scale fp32 [rows, k / 128], w_scale fp32 [experts, ceil(n / 128), k / 128], expert_ids int32 [tokens, topk].
-    Rows whose id, any number, is no expert here are zeros; a row of NaN or of any bits changes no other row.
-    `alignment` is what `moe/align` makes of expert_ids with block_m = BLOCK_M, where two GEMMs share it. No tokens are
-    no launch. Raises UsageError for other dtypes, shapes or strides.
+    a_scale [rows, k / 128] and w_scale [experts, ceil(n / 128), k / 128], both fp32 or both e8m0 bytes, as
+    torch.float8_e8m0fnu or uint8; expert_ids int32 [tokens, topk]. Rows whose id, any number, is no expert here are
+    zeros; a row of NaN or of any bits changes no other row. `alignment` is what `moe/align` makes of expert_ids with
+    block_m = BLOCK_M, where two GEMMs share it. No tokens are no launch. Raises UsageError for other dtypes, shapes or
+    strides.
     """
     name = "fp8_grouped_gemm"
     require(name, a=(a, tuple(FP8.values()), (None, None)))
     require(name, home=a, w=(w, a.dtype, (None, None, a.shape[1])), expert_ids=(expert_ids, torch.int32, (None, None)))
     check_rows(name, a, expert_ids, GROUP)
     (tokens, topk), (experts, n, k) = expert_ids.shape, w.shape
-    require(
-        name,
-        home=a,
-        a_scale=(a_scale, torch.float32, (a.shape[0], k // GROUP)),
-        w_scale=(w_scale, torch.float32, (experts, triton.cdiv(n, GROUP), k // GROUP)),
-    )
+    shapes = (a.shape[0], k // GROUP), (experts, triton.cdiv(n, GROUP), k // GROUP)
+    require_scales(name, a, a_scale=(a_scale, shapes[0]), w_scale=(w_scale, shapes[1]))
     sorted_slots, block_expert = aligned(name, expert_ids, experts, config.size("BLOCK_M"), alignment)
     out = torch.empty((tokens * topk, n), dtype=torch.bfloat16, device=a.device)
     grid = (block_expert.shape[0] * triton.cdiv(n, config.size("BLOCK_N")),)
     launch(_grouped_gemm, grid)(
-        a, a_scale, w, w_scale, out, sorted_slots, block_expert, tokens * topk, n, k,
-        TOPK=topk, GATHERS=a.shape[0] == tokens, **options(config),
+        a, scale_bytes(a_scale), w, scale_bytes(w_scale), out, sorted_slots, block_expert, tokens * topk, n, k,
+        TOPK=topk, GATHERS=a.shape[0] == tokens, COPIES_IN_REGISTERS=not device.is_amd, **options(config),
     )  # fmt: skip
     return out

@@ -74,6 +74,20 @@ def test_aiter_finds_entry_at_every_m():
     assert all("one entry" in one.reason for one in left)
 
 
+@pytest.mark.parametrize(("engine", "gpu"), [("aiter", "mi355x"), ("sglang", "b200"), ("vllm", "b200")])
+def test_engines_get_the_rows_that_scale_as_they_do(engine, gpu):
+    native = row(GEMM, gpu, m=64, n=2048, k=7168, ue8m0=True)
+    powers = row(GEMM, gpu, m=64, n=2048, k=7168, ue8m0=True, NATIVE_SCALING=False, BLOCK_M=64, BLOCK_N=32)
+    fp32 = row(GEMM, gpu, m=64, n=2048, k=7168, BLOCK_M=64, BLOCK_N=64)
+    files, left = contents(engine, read_back(GEMM, gpu, native))
+    assert (files, len(left)) == ({}, 1)
+    assert "NATIVE_SCALING" in left[0].reason
+    for rows, columns in (([powers], 32), ([powers, fp32], 64)):
+        files, left = contents(engine, read_back(GEMM, gpu, *rows))
+        assert {entry["BLOCK_SIZE_N"] for content in files.values() for entry in content.values()} == {columns}
+        assert len(left) == len(rows) - 1
+
+
 def test_aiter_finds_entry_beyond_last_row():
     files, _ = contents("aiter", read_back(GEMM, "mi355x", row(GEMM, "mi355x", m=16, n=2048, k=7168)))
     (content,) = files.values()

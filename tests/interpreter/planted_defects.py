@@ -74,8 +74,8 @@ PLANTED = {
     "gemm/fp8_block_scaled": [
         (BOUNDS, "a_ptr", "a = tl.load(a_ptrs)", "a = tl.load(a_ptrs + k)"),
         (BOUNDS, "b_scale_ptr",
-         "// 128 * blocks + block)\n            acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]",
-         "// 128 * blocks + block + 8)  # planted\n            acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]"),
+         "// 128 * blocks + block))\n            acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]",
+         "// 128 * blocks + block + 8))  # planted\n            acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]"),
         (BOUNDS, "out_ptr", "tl.store(out_ptrs, acc", "tl.store(out_ptrs + n, acc"),
         (UNWRITTEN, "out_ptr", "acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)",
          "acc = tl.load(out_ptr + tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)).to(tl.float32)  # planted"),

@@ -80,6 +80,15 @@ def test_row_that_is_not_whole_serves_nothing(tables, bad, kind, reason):
     assert main(["explain", KERNEL.name, "m=16,n=2048,k=7168", "--device", GPU.name]) == 0
 
 
+def test_row_from_before_a_field_means_its_default(tables):
+    fields = {name: value for name, value in row(16).problem if name != "ue8m0"}
+    settings = {name: value for name, value in row(16, GROUP_M=4).config.items() if name != "NATIVE_SCALING"}
+    write(tables, replace(row(16), problem=tuple(fields.items()), config=Config(settings)))
+    choice = runtime.choose(KERNEL, problem(16), GPU)
+    assert (choice.how, choice.config) == ("exact", Config(settings))
+    assert runtime.choose(KERNEL, replace(problem(16), ue8m0=True), GPU).how == "default"
+
+
 def test_serving_warns_once_and_takes_default(tables, caplog):
     path = write(tables, older(16), row(64, num_warps=3))
     with caplog.at_level(logging.WARNING):
