@@ -30,15 +30,36 @@ DEVICES = Path(__file__).parent / "devices"
 HOW_TO_ADD_THIS = "`autotune devices add NAME --from-this-gpu` writes a record, which lets it be tuned"
 
 
+_given: Path | None = None
+"""A folder of records that this process was given, read last."""
+
+
+def give_folder(folder: Path | None) -> None:
+    """Let records of `folder` be read too, and new ones be written there; None ends it."""
+    global _given
+    if folder != _given:
+        _given = folder
+        forget()
+
+
+def given_folder() -> Path | None:
+    """The folder that `give_folder` named."""
+    return _given
+
+
 def own_folder() -> Path:
-    """Where the user's own records lie, read beside the shipped ones; one of a shipped name takes its place."""
-    return state_root() / "devices"
+    """Where the user's own records are written: the folder that was given, else one under AUTOTUNE_STATE."""
+    return _given or state_root() / "devices"
 
 
 def paths() -> dict[str, Path]:
-    """The file of each record by its name, also of one that cannot be read."""
-    found = {path.stem: path for folder in (DEVICES, own_folder()) for path in folder.glob("*.toml")}
-    return dict(sorted(found.items()))
+    """The file of each record by its name, also of one that cannot be read.
+
+    The user's own are read beside the shipped ones; one of a shipped name takes its place.
+    """
+    folders = (DEVICES, state_root() / "devices", own_folder())
+    files = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    return dict(sorted(files.items()))
 
 
 def records() -> list[Device]:

@@ -13,6 +13,8 @@ from autotune.device_record import Device
 Properties = Any
 """The type of what `torch.cuda.get_device_properties` returns is private."""
 
+_PARTITION = re.compile(r" [dtqc]px$")
+"""End of the name of a partition's record; drivers give a partition the name of its GPU."""
 _OTHER_MEMORY = 0.5
 """Logarithm of the ratio of two memory sizes from which they are of two GPUs: an A100 of 40 GB is none of 80."""
 _NO_MODEL = re.compile(r"\d+gb|hbm\d\w*|gddr\d\w*|sxm\d*|pcie\d*|oam|mig|\d+g|\d+c")
@@ -37,11 +39,13 @@ def fitting(records: Iterable[Device], properties: Properties, pci: str) -> list
 
     H100 and H200 differ in neither arch nor units, MI350X and MI355X nor in memory: PCI id, name, memory and clock are
     asked in turn, each where the one before leaves several. A slice of a GPU (MIG, CPX) that has as many units as
-    another model is told by its name and memory.
+    another model is told by its name and memory. A PCI id of one record speaks against the others.
     """
+    records = list(records)
+    owners = {d.name for d in records if pci in d.pci_ids}
     alike = [d for d in records if (d.arch, d.compute_units) == (arch_of(properties), properties.multi_processor_count)]
-    if of_id := [d for d in alike if pci and pci in d.pci_ids]:
-        return of_id
+    if owners:
+        return [d for d in alike if d.name in owners]
     alike = _named_so(alike, getattr(properties, "name", ""))
     memory_gb = getattr(properties, "total_memory", 0) / 2**30  # makers' gigabytes: 79.2 of an H100's 80
     off = {d.name: abs(math.log(d.dram_gb / memory_gb)) if memory_gb else 0.0 for d in alike}
@@ -64,7 +68,10 @@ def _named_so(records: list[Device], name: str) -> list[Device]:
 
 
 def _names(device: Device) -> set[str]:
-    return {_words(device.name), *(_words(alias) for _, aliases in device.aliases for alias in aliases)}
+    return {
+        _PARTITION.sub("", _words(device.name)),
+        *(_words(alias) for _, aliases in device.aliases for alias in aliases),
+    }
 
 
 def _words(name: str) -> str:

@@ -34,6 +34,7 @@ LAYERS = [
     {"kernel"},
     {"kernels"},
     {"registry"},
+    {"own_parts"},
     {"workload"},
     {"tuning"},
     {"adopt"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from autotune import device as devices
 from autotune.config import Config, Problem, describe, key
 from autotune.device import Device
 from autotune.kernel import Kernel
@@ -67,4 +68,5 @@ class CheckedCall:
             "problem": dict(key(self.problem)),
             "config": dict(self.config),
             "device": self.device.name,
+            "devices": str(devices.given_folder() or ""),
         }

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import autotune
+from autotune import device as devices
 from autotune import runtime, table
 from autotune.check.compare import Comparison
 from autotune.check.compilers import Toolchain
@@ -19,6 +20,8 @@ def command(comparison: Comparison) -> list[str]:
     served = comparison.served
     problem = describe(served.call.problem)
     words = ["tune", served.kernel.name, "--device", served.device.name, "--problem", problem]
+    if own := devices.given_folder():
+        words += ["--devices", str(own)]
     if served.table is None:
         return words
     deterministic = table.load(served.table).deterministic

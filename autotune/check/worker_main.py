@@ -142,6 +142,8 @@ def _rebuilt(request: dict[str, Any]) -> tuple[Any, ...]:
     from autotune.origin import Origin
 
     (name,) = registry.know([Origin(Path(request["path"]), request["launcher"])])
+    if request["devices"]:
+        device.give_folder(Path(request["devices"]))
     kernel = registry.load(name)
     problem = build(kernel.problem, request["problem"], request["kernel"])
     return kernel, problem, Config(request["config"]), device.target(request["device"])

@@ -10,11 +10,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 from autotune import packages
 from autotune.cli import completion
-from autotune.errors import AutotuneError, MachineError, told
+from autotune.device import give_folder
+from autotune.errors import AutotuneError, MachineError, UsageError, told
 from autotune.toolchain import compiler_environment
 
 BEGIN = """where to begin:
@@ -44,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     arguments = _parser().parse_args(words)
     try:
+        give_folder(_folder(arguments.devices))
         if arguments.extra:
             packages.require(arguments.extra)
         code: int = arguments.run(arguments)
@@ -61,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted; finished trials are on disk, the same command resumes", file=sys.stderr)
         return 130
     return code
+
+
+def _folder(records: Path | None) -> Path | None:
+    """The folder of device records that `--devices` names. Raises UsageError where there is none."""
+    if records is not None and not records.is_dir():
+        raise UsageError(f"--devices {records}: no folder is there; name one with records, or `mkdir` it to add some")
+    return records and records.resolve()
 
 
 def _tell(error: Exception, message: str, arguments: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ WIDTH = 100
 
 
 def command(commands: Commands, name: str, about: str, examples: str, extra: str = "tune") -> argparse.ArgumentParser:
-    """Add a subcommand with `--json`, `-v`, `-q`, and examples in its help; `extra` has the packages that it needs."""
+    """Add a subcommand with the options of every command, and examples in its help; `extra` has its packages."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=re.split("[;:]", about)[0],
@@ -38,6 +38,9 @@ def command(commands: Commands, name: str, about: str, examples: str, extra: str
     )
     parser.set_defaults(extra=extra)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--devices", type=Path, metavar="FOLDER", help="own device records, read beside those in AUTOTUNE_STATE/devices"
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     loudness.add_argument(

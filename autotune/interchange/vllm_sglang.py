@@ -201,7 +201,7 @@ def _shape(name: str, hints: Hints) -> Shape | str:
 def _device(name: str, hints: Hints) -> Device | str:
     """The GPU of the name; `--device` speaks for a name that says nothing, that is a variant, or whose file was named.
 
-    NVIDIA_H20-3e is a variant of h20; NVIDIA_L2 is another GPU than any.
+    NVIDIA_A100-SXM-64GB is a variant of a100; NVIDIA_L2 is another GPU than any.
     """
     known = devices.called(name)
     if known is not None:

@@ -53,7 +53,7 @@ def hopper(memory_gb, bus=4, name=""):
 
 def test_h100_and_h200_are_told_apart(tmp_path):
     assert device._identify(hopper(85, name="NVIDIA H100 80GB HBM3"), tmp_path).name == "h100"
-    assert device._identify(hopper(150), tmp_path).name == "h200"
+    assert device._identify(hopper(150, name="NVIDIA H200"), tmp_path).name == "h200"
     slot = tmp_path / "0000:1b:00.0"
     slot.mkdir()
     (slot / "device").write_text("0x2335\n")
@@ -94,7 +94,12 @@ def test_name_or_clock_tells_what_hidden_pci_id_does_not(tmp_path):
 
 
 def test_tie_of_records_is_said_aloud(tmp_path):
-    for unclear, names, slowest in ((instinct(), "mi350x or mi355x", "mi350x"), (lovelace(), "l40 or l40s", "l40")):
+    ties = (
+        (instinct(), "mi350x or mi355x", "mi350x"),
+        (lovelace(), "l40 or l40s", "l40"),
+        (hopper(150), "h200 or h200_nvl", "h200_nvl"),
+    )
+    for unclear, names, slowest in ties:
         with pytest.warns(UserWarning, match=names):
             assert device._identify(unclear, tmp_path).name == slowest
 
@@ -118,6 +123,10 @@ OWNED = {
     "NVIDIA H100 80GB HBM3": ("sm_90", 132, 80, "h100"),
     "NVIDIA H100 PCIe": ("sm_90", 114, 80, "h100_pcie"),
     "NVIDIA H100 NVL": ("sm_90", 132, 94, "h100_nvl"),
+    "NVIDIA H200 NVL": ("sm_90", 132, 141, "h200_nvl"),
+    "NVIDIA H20-3e": ("sm_90", 78, 141, "h20_3e"),
+    "NVIDIA L20Y": ("sm_90", 132, 80, "l20y"),
+    "NVIDIA A800-SXM4-80GB": ("sm_80", 108, 80, "a800"),
     "NVIDIA H800": ("sm_90", 132, 80, "h800"),
     "NVIDIA GH200 480GB": ("sm_90", 132, 96, None),
     "NVIDIA H100 80GB HBM3 MIG 3g.40gb": ("sm_90", 60, 40, None),
@@ -138,7 +147,9 @@ OWNED = {
     "NVIDIA Thor": ("sm_110", 20, 128, "thor"),
     "NVIDIA B300A": ("sm_103", 74, 144, None),
     "AMD Instinct MI210": ("gfx90a", 104, 64, "mi210"),
-    "AMD Instinct MI300X": ("gfx942", 38, 24, None),
+    "AMD Instinct MI300X": ("gfx942", 38, 24, "mi300x_cpx"),
+    "AMD Instinct MI325X": ("gfx942", 152, 128, "mi325x_dpx"),
+    "AMD Instinct MI355X": ("gfx950", 32, 36, None),
     "AMD Instinct MI300A": ("gfx942", 228, 128, "mi300a"),
     "AMD Instinct MI308X": ("gfx942", 80, 192, "mi308x"),
     "AMD Instinct MI100": ("gfx908", 120, 32, None),
@@ -187,10 +198,10 @@ def first_problem(kernel_name, fp8):
 
 
 def test_hidden_name_of_two_equal_gpus_serves_defaults(tmp_path, caplog):
-    """H100 and H800 differ in nothing that a kernel sees: neither one's rows are taken for the other's."""
+    """H100, H800 and L20Y differ in nothing that a kernel sees: no one's rows are taken for another's."""
     gpu = device._identify(hopper(85), tmp_path)
     assert gpu.name == "sm_90-132"
-    assert "may be h100 or h800" in caplog.text and "PCI id hidden" in caplog.text
+    assert "may be h100 or h800 or l20y" in caplog.text and "PCI id hidden" in caplog.text
 
 
 def test_slice_borrows_from_gpu_that_its_pci_id_names(tmp_path):
@@ -216,10 +227,32 @@ def test_derived_gpu_is_not_tuned_and_says_how(tmp_path, monkeypatch):
 
 
 def test_rates_of_partition_go_with_units_and_memory(tmp_path):
-    whole, part = device.named("mi300x"), device._identify(reported("AMD Instinct MI300X"), tmp_path)
+    whole, part = device.named("mi355x"), device._identify(reported("AMD Instinct MI355X"), tmp_path)
     assert part.xcds == 1
-    assert part.rate("fp8") == pytest.approx(whole.rate("fp8") * 38 / 304)
-    assert part.dram_tb_s == pytest.approx(whole.dram_tb_s * 24 / 192)
+    assert part.rate("fp8") == pytest.approx(whole.rate("fp8") * 32 / 256)
+    assert part.dram_tb_s == pytest.approx(whole.dram_tb_s * 36 / 288)
+
+
+@pytest.mark.parametrize("whole", ["mi300x", "mi325x"])
+@pytest.mark.parametrize(("mode", "parts"), [("dpx", 2), ("qpx", 4), ("cpx", 8)])
+def test_partition_is_told_by_units_and_pci_id(whole, mode, parts, tmp_path):
+    gpu = device.named(whole)
+    (tmp_path / "0000:05:00.0").mkdir()
+    (tmp_path / "0000:05:00.0/device").write_text(f"0x{gpu.pci_ids[0]}\n")
+    told = reported("AMD Instinct MI300X", name="", multi_processor_count=gpu.compute_units // parts, pci_bus_id=5)
+    part = device._identify(told, tmp_path)
+    assert part.name == f"{whole}_{mode}"
+    assert part.xcds * parts == gpu.xcds
+    assert part.dram_gb * parts == gpu.dram_gb
+    assert part.rate("fp8") * parts == pytest.approx(gpu.rate("fp8"))
+
+
+def test_pci_id_of_another_record_speaks_against_one(tmp_path):
+    """A slice of an H200 with as many units as an H20 and no name is neither an H20 nor an H20-3e."""
+    (tmp_path / "0000:05:00.0").mkdir()
+    (tmp_path / "0000:05:00.0/device").write_text("0x2335\n")
+    told = reported("NVIDIA H20-3e", name="", pci_bus_id=5)
+    assert device._identify(told, tmp_path).confidence.endswith("from h200")
 
 
 def test_driver_tells_bandwidth_cache_and_clock(tmp_path):

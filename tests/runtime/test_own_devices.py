@@ -20,6 +20,7 @@ def fresh_records(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOTUNE_STATE", str(tmp_path / "state"))
     device.forget()
     yield
+    device.give_folder(None)
     device.forget()
 
 
@@ -117,20 +118,46 @@ def test_own_record_takes_place_of_shipped_one():
     assert device.named("h100").dram_tb_s == 2.5
 
 
-@pytest.mark.slow
-def test_added_device_compiles_predicts_tunes_and_serves(tmp_path, capsys, monkeypatch):
+def test_folder_of_records_is_read_for_one_command(tmp_path, capsys):
+    assert main(["devices", "--devices", str(tmp_path / "absent")]) == 2
+    assert "absent: no folder is there; name one with records" in capsys.readouterr().err
+    (shared := tmp_path / "shared").mkdir()
+    where = ["--devices", str(shared)]
+    assert main([*SLICE, *where]) == 0
+    assert [path.name for path in shared.iterdir()] == ["h100_half.toml"]
+    assert main(["explain", "norm/rms_norm_quant", "rows=64,cols=7168", "--device", "h100_half", *where]) == 0
+    assert main(["explain", "norm/rms_norm_quant", "rows=64,cols=7168", "--device", "h100_half"]) == 2
+    assert "unknown device 'h100_half'" in capsys.readouterr().err
+
+
+def test_record_of_given_folder_goes_before_users_own(tmp_path):
     assert main([*SLICE]) == 0
-    assert (state_root() / "devices/h100_half.toml").exists()
+    path = device.own_folder() / "h100_half.toml"
+    device.give_folder(tmp_path)
+    (tmp_path / path.name).write_text(path.read_text().replace("compute_units = 66", "compute_units = 60"))
+    assert device.named("h100_half").compute_units == 60
+    device.give_folder(None)
+    assert device.named("h100_half").compute_units == 66
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [False, True], ids=["own folder", "given folder"])
+def test_added_device_compiles_predicts_tunes_and_serves(given, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "records" if given else state_root() / "devices"
+    folder.mkdir(parents=True)
+    own = ["--devices", str(folder)] if given else []
+    assert main([*SLICE, *own]) == 0
+    assert (folder / "h100_half.toml").exists()
     kernel, problem = "norm/rms_norm_quant", "rows=64,cols=7168"
-    assert main(["compile", kernel, "--target", "h100_half"]) == 0
-    assert main(["predict", kernel, problem, "--device", "h100_half"]) == 0
+    assert main(["compile", kernel, "--target", "h100_half", *own]) == 0
+    assert main(["predict", kernel, problem, "--device", "h100_half", *own]) == 0
     tables = tmp_path / "tables"
-    where = ["--device", "h100_half", "--tables", str(tables)]
+    where = ["--device", "h100_half", "--tables", str(tables), *own]
     assert main(["tune", kernel, "--problem", problem, *where, "--bench", "simulated:3", "--trials", "6"]) == 0
     assert main(["tune", kernel, "--problem", problem, *where, "--trials", "4"]) == 0
     monkeypatch.setenv("AUTOTUNE_TABLES", str(tables))
     runtime.forget()
     capsys.readouterr()
-    assert main(["explain", kernel, problem, "--device", "h100_half", "--json"]) == 0
+    assert main(["explain", kernel, problem, "--device", "h100_half", "--json", *own]) == 0
     assert "exact" in json.dumps(json.loads(capsys.readouterr().out))
     runtime.forget()

@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from autotune import packages, registry
+from autotune import own_parts, packages
 from autotune.errors import DeviceError, UsageError
-from autotune.origin import Origin
+from autotune.own_parts import OwnParts
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.session.executors import Executors, Start, lane
 from autotune.tuning.workers.worker import Limits, Workers
@@ -90,7 +90,7 @@ class _Remote:
             if self.actor is None:
                 remote = self.ray.remote(**self.options)(_Actor)
                 limits = replace(self.limits, processes=1)
-                self.actor = remote.remote(limits, self.state, self.measures, registry.named_here())
+                self.actor = remote.remote(limits, self.state, self.measures, own_parts.of_this_process())
             return self.ray.get(self.actor.call.remote(task, argument))
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
@@ -106,8 +106,8 @@ class _Remote:
 class _Actor:
     """On its node: one isolated process, as on one machine."""
 
-    def __init__(self, limits: Limits, state: Path, measures: bool, kernels: tuple[Origin, ...]) -> None:
-        registry.know(kernels)  # their files lie at the same paths on every node
+    def __init__(self, limits: Limits, state: Path, measures: bool, parts: OwnParts) -> None:
+        own_parts.know(parts)
         self._workers = lane(limits, state) if measures else Workers(limits, state)
 
     def call(self, task: Callable[[Any], Any], argument: Any) -> Any:  # noqa: ANN401

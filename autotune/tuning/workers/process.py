@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 from unittest import mock
 
-from autotune import registry
+from autotune import own_parts
 from autotune.errors import MachineError
 
 _START_S = 300.0
@@ -78,7 +78,7 @@ class Isolated:
             raise ValueError(f"{task} is of the main module, which workers do not import; define it elsewhere")
         line = self._line or self._begin()
         try:
-            line.send((registry.named_here(), task, argument))
+            line.send((own_parts.of_this_process(), task, argument))
             if not line.poll(timeout_s):
                 self._end()
                 raise Lost("hang", f"took longer than {timeout_s:g} s and was killed")
@@ -201,10 +201,10 @@ def _serve(line: Connection, lifeline: Connection, output: Connection, start: St
         return  # the caller died before we could die with it
     while True:
         try:
-            kernels, task, argument = line.recv()
+            parts, task, argument = line.recv()
         except EOFError:
             return
-        registry.know(kernels)
+        own_parts.know(parts)
         _forget_printed(output.fileno())
         line.send(_answer(task, argument))
 
