@@ -110,9 +110,8 @@ def of_winners(chosen: Sequence[winners.Winner], weight: float) -> Target:
 
 def joined(batches: Sequence[CallBatch]) -> CallBatch:
     """Return all calls as one batch."""
-    names = [column.name for column in fields(CallBatch) if column.name != "dtype"]
-    columns = {name: np.concatenate([getattr(calls, name) for calls in batches]) for name in names}
-    return CallBatch(batches[0].dtype, **columns)
+    names = [column.name for column in fields(CallBatch)]
+    return CallBatch(**{name: np.concatenate([getattr(calls, name) for calls in batches]) for name in names})
 
 
 def winner_targets(data: Path) -> list[Target]:

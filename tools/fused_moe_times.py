@@ -99,7 +99,7 @@ def _times(device: Device, dtype: str, rows: Sequence[dict[str, str]]) -> Times:
         rows_, columns, depth = column("block_m"), column("block_n"), column("block_k")
         steps = np.ceil(k / depth)
         calls = CallBatch(
-            dtype=_OPERANDS[dtype],
+            dtype=np.full(len(rows), _OPERANDS[dtype]),
             programs=blocks * np.ceil(n / columns),
             flops_per_program=2 * rows_ * columns * steps * depth,
             bytes_per_program=element * (np.minimum(rows_, pairs / blocks) + columns) * k + 2 * rows_ * columns,

@@ -58,6 +58,11 @@ class Spaces:
         columns = {name: getattr(self, name)[keep] for name in ("us", "noise", "space", "rows", "library_us", "half")}
         return Spaces(self.family, self.device, self.dtype, self.calls.chosen(keep), **columns)
 
+    @property
+    def operands(self) -> str:
+        """Dtype of the matrix instruction's operands, which is one in all of them."""
+        return str(self.calls.dtype[0])
+
 
 def load(data: Path, family: str) -> list[Spaces]:
     """Read `inductor_FAMILY.rows.csv.xz` and `.spaces.csv.xz`, and group them by GPU and dtype."""
@@ -141,7 +146,7 @@ def _matmul(
     b_width = 1 if conversions else width
     steps = np.ceil(k / depth)
     return CallBatch(
-        dtype=dtype,
+        dtype=np.full(len(rows), dtype),
         programs=np.ceil(m / rows) * np.ceil(n / columns),
         flops_per_program=2 * rows * columns * steps * depth,
         bytes_per_program=(width * np.minimum(rows, m) + b_width * np.minimum(columns, n)) * k + width * rows * columns,
@@ -168,7 +173,7 @@ def _attention(
     keys = np.where(np.isnan(keys), queries, keys)
     element, steps = _BYTES[dtype], np.ceil(keys / columns)
     return CallBatch(
-        dtype=dtype,
+        dtype=np.full(len(rows), dtype),
         programs=batch * heads * np.ceil(queries / rows),
         flops_per_program=4 * rows * columns * steps * width,
         bytes_per_program=element * width * (2 * keys + 2 * rows),

@@ -16,8 +16,8 @@ from autotune import device as devices
 from autotune.device import Device
 from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model.call_batch import CallBatch
-from autotune.tuning.cost_model.constants import Calibration, calibration
-from autotune.tuning.cost_model.model import predict_all
+from autotune.tuning.cost_model.constants import Calibration
+from autotune.tuning.cost_model.model import calibrations, predict_all
 from tools import fused_moe_times, inductor_data
 from tools.data import required
 
@@ -59,13 +59,13 @@ def load(data: Path) -> Iterator[Times]:
     products without tensor cores."""
     for family in ("mm", "mixed_mm"):
         for spaces in inductor_data.load(data, family):
-            if spaces.calls.dtype != "fp32":
+            if spaces.operands != "fp32":
                 yield _of_spaces(spaces)
     for times in fused_moe_times.load(data):
         yield Times(
             "moe",
             times.device,
-            times.up.dtype,
+            str(times.up.dtype[0]),
             times.us,
             times.modeled(),
             times.engine,
@@ -78,8 +78,8 @@ def load(data: Path) -> Iterator[Times]:
 
 
 def applied(calls: CallBatch, device: Device) -> Calibration:
-    """Return the calibration that `predict_all` applies to these calls."""
-    return calibration(device, calls.dtype if calls.are_plain_tiles else "*")
+    """Return the calibration that `predict_all` applies to these calls, which are of one dtype and kind."""
+    return calibrations(calls, device)[0]
 
 
 def _of_spaces(spaces: inductor_data.Spaces) -> Times:
@@ -87,7 +87,7 @@ def _of_spaces(spaces: inductor_data.Spaces) -> Times:
     return Times(
         spaces.family,
         spaces.device,
-        spaces.calls.dtype,
+        spaces.operands,
         ran.us,
         predict_all(ran.calls, ran.device).us + inductor_data.EVENTS_US,
         np.full(len(ran.us), "inductor"),
@@ -111,7 +111,7 @@ def _gemm(data: Path) -> Times:
     block_m, block_n, block_k = column("block_m"), column("block_n"), column("block_k")
     steps, ones = np.ceil(k / block_k), np.ones(len(rows))
     calls = CallBatch(
-        dtype="fp8",
+        dtype=np.full(len(rows), "fp8"),
         programs=np.ceil(m / block_m) * np.ceil(n / block_n),
         flops_per_program=2 * block_m * block_n * steps * block_k,
         bytes_per_program=(np.minimum(block_m, m) + block_n) * k + 2 * block_m * block_n,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,15 +46,15 @@ def fastest(
     `warm`: operands are held by the last-level cache, as when a benchmark repeats one layer whose data fit it. In
     service other layers pass between two calls of one layer, so caches are cold.
     """
-    asked: dict[str, list[tuple[Problem, Config, Work]]] = defaultdict(list)
-    for problem, configs in candidates.items():
-        for config, work in zip(configs, works(kernel, problem, configs, device), strict=True):
-            asked[work.dtype].append((problem, config, work))
+    calls = [
+        (problem, config, work)
+        for problem, configs in candidates.items()
+        for config, work in zip(configs, works(kernel, problem, configs, device), strict=True)
+    ]
     best: dict[Problem, CallTime] = {}
-    for calls in asked.values():
-        for (problem, _, _), time in zip(calls, _modeled(kernel.name, calls, device, warm), strict=True):
-            if problem not in best or time.us < best[problem].us:
-                best[problem] = time
+    for (problem, _, _), time in zip(calls, _modeled(kernel.name, calls, device, warm), strict=True):
+        if problem not in best or time.us < best[problem].us:
+            best[problem] = time
     return best
 
 
@@ -72,7 +71,7 @@ def _modeled(
             us=float(modeled.us[at]) - shared * launch_us,
             launches=work.launches - shared,
             launch_us=launch_us,
-            spread=modeled.spread,
+            spread=float(modeled.spread[at]),
             unique_bytes=work.unique_bytes,
             terms=tuple((name, float(us[at])) for name, us in modeled.terms.items()),
         )

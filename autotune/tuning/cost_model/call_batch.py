@@ -17,15 +17,18 @@ from autotune.tuning.counted_work import work_of
 
 WIDTH = {"fp4": 0.75, "fp8": 1, "fp8_tensor": 1, "bf16": 2, "tf32": 4}
 """Bytes of an operand's element; of FP4, the mean with the FP8 that it is multiplied with."""
+FP8 = ("fp8", "fp8_tensor")
+SCALED = ("fp8", "fp4")
+"""Operands whose products are scaled before accumulation, so that products and accumulators are both live."""
 _PARAMETERS = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
 """Config parameters that `CallBatch` reads beside the work."""
 
 
 @dataclass(frozen=True)
 class CallBatch:
-    """Calls on one device with one operand dtype. Each column has one number per call, in the units of `Work`."""
+    """Calls on one device. Each column has one value per call, in the units of `Work`."""
 
-    dtype: str
+    dtype: NDArray[np.str_]
     programs: Floats
     flops_per_program: Floats
     bytes_per_program: Floats
@@ -46,16 +49,35 @@ class CallBatch:
     stages: Floats
 
     @property
-    def are_plain_tiles(self) -> bool:
-        """True if all are tiles on the matrix units whose operands are loaded as they are multiplied: what was measured
-        of others' kernels."""
-        as_loaded = (self.a_width == WIDTH.get(self.dtype)) & (self.b_width == WIDTH.get(self.dtype))
-        return bool(((self.rows > 0) & (self.depth > 0) & as_loaded).all())
+    def is_plain(self) -> NDArray[np.bool_]:
+        """True for tiles on the matrix units whose operands are loaded as they are multiplied: what was measured of
+        others' kernels."""
+        as_loaded = (self.a_width == self.width) & (self.b_width == self.width) & (self.dtype != "fp32")
+        plain: NDArray[np.bool_] = (self.rows > 0) & (self.depth > 0) & as_loaded
+        return plain
+
+    @property
+    def width(self) -> Floats:
+        """Bytes of an operand's element as it is multiplied."""
+        return self.by_dtype(lambda dtype: WIDTH.get(dtype, 4))
+
+    @property
+    def is_scaled(self) -> NDArray[np.bool_]:
+        return np.isin(self.dtype, SCALED)
+
+    @property
+    def is_fp8(self) -> NDArray[np.bool_]:
+        return np.isin(self.dtype, FP8)
+
+    def by_dtype(self, value: Callable[[str], float]) -> Floats:
+        """Return `value` of each call's dtype, asked once a dtype."""
+        names, at = np.unique(self.dtype, return_inverse=True)
+        values: Floats = np.array([value(str(name)) for name in names], float)[at]
+        return values
 
     def chosen(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> CallBatch:
         """Return the calls where `keep` is true, or at the places that it lists."""
-        columns = [column.name for column in fields(self) if column.name != "dtype"]
-        return CallBatch(self.dtype, **{name: getattr(self, name)[keep] for name in columns})
+        return CallBatch(**{column.name: getattr(self, column.name)[keep] for column in fields(self)})
 
     @property
     def step_bytes(self) -> Floats:
@@ -64,8 +86,10 @@ class CallBatch:
 
 
 def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
-    """Batch works and their configs. Raises ValueError for an empty batch or works of different dtypes."""
-    (dtype,) = {work.dtype for work in works}
+    """Batch works and their configs. Raises ValueError for an empty batch."""
+    if not works:
+        raise ValueError("a batch needs a call")
+    dtype = np.array([work.dtype for work in works])
 
     def of_works(name: str) -> Floats:
         return np.array([getattr(work, name) for work in works], float)
@@ -75,7 +99,7 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
 
     rows, columns = of_configs("BLOCK_M", 0), of_configs("BLOCK_N", 0)
     tiled = (rows > 0) & (columns > 0) & (dtype != "fp32")
-    width = WIDTH.get(dtype, 4)
+    loaded = np.array([work.loaded_bytes or (WIDTH.get(work.dtype, 4),) * 2 for work in works], float)
     return CallBatch(
         dtype=dtype,
         programs=of_works("programs"),
@@ -86,8 +110,8 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
         launches=of_works("launches"),
         reduction_bytes=of_works("reduction_bytes"),
         lane_operations=of_works("lane_operations_per_program"),
-        a_width=np.array([work.loaded_bytes[0] if work.loaded_bytes else width for work in works], float),
-        b_width=np.array([work.loaded_bytes[1] if work.loaded_bytes else width for work in works], float),
+        a_width=loaded[:, 0],
+        b_width=loaded[:, 1],
         rows=np.where(tiled, rows, 0.0),
         columns=np.where(tiled, columns, 0.0),
         depth=of_configs("BLOCK_K", 0),

@@ -29,10 +29,9 @@ from autotune.identity import meaning
 from autotune.kernel import Work
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.call_batch import WIDTH, CallBatch, side_by_side
-from autotune.tuning.cost_model.constants import PATH, Terms, calibration, terms
+from autotune.tuning.cost_model.call_batch import CallBatch, side_by_side
+from autotune.tuning.cost_model.constants import PATH, Calibration, Terms, calibration, terms
 from autotune.tuning.cost_model.program_cost import ProgramCost, program_cost
-from autotune.tuning.cost_model.tile_cost import SCALED
 
 _PAGE_LOSS = 0.035
 """Fraction of streaming bandwidth lost per doubling of the DRAM pages that a program opens for the same bytes: when it
@@ -73,12 +72,12 @@ class Predictions:
 
     us: Floats
     terms: dict[str, Floats]
-    spread: float
-    source: str
+    spread: Floats
+    source: Sequence[str]
 
     def __getitem__(self, at: int) -> Prediction:
         terms = tuple((name, float(us[at])) for name, us in self.terms.items())
-        return Prediction(float(self.us[at]), terms, self.spread, self.source)
+        return Prediction(float(self.us[at]), terms, float(self.spread[at]), self.source[at])
 
 
 @cache
@@ -111,7 +110,8 @@ def predict_all(
     nothing comes from DRAM. Caches are cold (inf) in engines and on our benches, warm for tuners that repeat one call.
     """
     given = terms_of_formula or terms(device.vendor)
-    fitted = calibration(device, calls.dtype if calls.are_plain_tiles else "*")
+    fitted = calibrations(calls, device)
+    launch_us, factor, spread = np.array([(each.launch_us, each.factor, each.spread) for each in fitted]).T
     cost = program_cost(calls, device, resources, given)
     resident = np.minimum(cost.programs_per_unit, np.ceil(calls.programs / device.compute_units))
     per_wave = device.compute_units * resident
@@ -134,12 +134,19 @@ def predict_all(
     cached = np.less_equal(reuse_bytes, device.last_level_bytes)
     from_cache = calls.unique_bytes / (device.last_level_tb_s * 1e6)
     dram = np.where(cached, from_cache, _dram_us(calls, device, cost, resident, given))
-    launch = calls.launches * fitted.launch_us
+    launch = calls.launches * launch_us
     reduction = calls.reduction_bytes / (device.l2_tb_s * 1e6)
     rest = _close([loop + edges, dram], given.call_norm) + reduction
     times |= {"dram": dram, "edges": edges, "reduction": reduction}
-    times = {name: fitted.factor * us for name, us in times.items()} | {"launch": launch}
-    return Predictions(launch + fitted.factor * rest, times, fitted.spread, fitted.source)
+    times = {name: factor * us for name, us in times.items()} | {"launch": launch}
+    return Predictions(launch + factor * rest, times, spread, [each.source for each in fitted])
+
+
+def calibrations(calls: CallBatch, device: Device) -> list[Calibration]:
+    """Return the calibration of each call: of its operands' dtype, or of kernels unlike those measured."""
+    kinds, at = np.unique(np.where(calls.is_plain, calls.dtype, "*"), return_inverse=True)
+    known = [calibration(device, str(kind)) for kind in kinds]
+    return [known[kind] for kind in at.tolist()]
 
 
 def _iteration(
@@ -149,7 +156,7 @@ def _iteration(
     lanes = 32 * _SINGLE_WARP_ISSUE * np.maximum(1.0, calls.warps)
     alone, shared = np.minimum(128, lanes), np.minimum(128, lanes * np.maximum(1.0, programs))
     latency = given.latency_us * device.clock_ghz * 1e3
-    waited = given.scaled_chain if calls.dtype in SCALED else given.chain_share
+    waited = np.where(calls.is_scaled, given.scaled_chain, given.chain_share)
     return {
         "compute": programs * cost.matrix_clocks,
         "issue": programs * cost.issue_clocks * 128 / shared,
@@ -191,7 +198,7 @@ def _l2_clocks(calls: CallBatch, device: Device, cost: ProgramCost, programs: Fl
 def _dram_us(calls: CallBatch, device: Device, cost: ProgramCost, resident: Floats, given: Terms) -> Floats:
     """Return DRAM time: at streaming bandwidth, or at what the bytes in flight allow (Little's law); the root of both
     squares, so that two close limits add up."""
-    run = np.maximum(1.0, calls.depth * WIDTH.get(calls.dtype, 4) * cost.loads_in_flight)
+    run = np.maximum(1.0, calls.depth * calls.width * cost.loads_in_flight)
     rows = np.where(calls.depth > 0, calls.columns, 0.0)
     pages = np.log2(np.maximum(1.0, rows / 32 * 8192 / run))
     loss = _PAGE_LOSS if device.page_loss is None else device.page_loss

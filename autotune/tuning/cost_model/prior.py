@@ -82,7 +82,7 @@ def _shape(calls: CallBatch, device: Device) -> list[Floats]:
         calls.step_bytes / threads,
         _log2(calls.programs * calls.bytes_per_program / np.maximum(1.0, calls.unique_bytes)),
         _log2(calls.flops_per_program / calls.bytes_per_program),
-        all_alike(np.log2(device.rate(calls.dtype) / (device.dram_tb_s * 1e6))),
+        _log2(calls.by_dtype(device.rate) / (device.dram_tb_s * 1e6)),
         all_alike(np.log2(device.compute_units)),
         all_alike(np.log2(device.shared_bytes_per_block)),
         all_alike(device.warp_size),

@@ -10,9 +10,9 @@ import numpy as np
 from autotune.device import Device
 from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.resources import Resources
-from autotune.tuning.cost_model.call_batch import WIDTH, CallBatch
+from autotune.tuning.cost_model.call_batch import SCALED, CallBatch
 from autotune.tuning.cost_model.constants import Terms, terms
-from autotune.tuning.cost_model.tile_cost import FP8, SCALED, Tiles, tiles
+from autotune.tuning.cost_model.tile_cost import Tiles, tiles
 
 _NARROW = ("f8", "fp8", "e4m3", "mxf4", "f4")
 _SYNC_RATE = 0.4
@@ -58,15 +58,15 @@ def program_cost(
     excess = np.maximum(0, tile.registers - device.architecture.limits.thread_registers)
     spilled = np.where(tile.tiled, 4 * excess * tile.threads, 0.0)
     # tcgen05's sums stay in tensor memory: threads hold them, and spill, after the last iteration only.
-    outside = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype not in SCALED)
+    outside = tile.by_group & (device.architecture.group_mma == "tcgen05") & ~calls.is_scaled
     spilled = np.where(outside, 0.0, spilled)
     rows, rate = _instruction(calls, device, tile)
     for at, binary in enumerate(resources):
         if binary is not None:
             resident[at] = binary.programs_per_unit
             spilled[at] = binary.stack_bytes * tile.threads[at] * ~outside[at]
-            if calls.dtype != "fp32" and binary.matrix_instructions:
-                rows[at], rate[at] = _emitted(calls.dtype, device, binary)
+            if calls.dtype[at] != "fp32" and binary.matrix_instructions:
+                rows[at], rate[at] = _emitted(str(calls.dtype[at]), device, binary)
     padding = np.where(tile.tiled, np.maximum(1, rows / np.maximum(calls.rows, 1)), 1.0)
     a_clock = rate / device.compute_units / (device.clock_ghz * 1e3)
     tile_bytes = np.where(tile.tiled, tile.bytes, calls.step_bytes)
@@ -87,11 +87,12 @@ def program_cost(
 
 def _instruction(calls: CallBatch, device: Device, tile: Tiles) -> tuple[Floats, Floats]:
     """Return rows and dense flop/us of the matrix instruction that the compiler chooses for such tiles."""
-    rate = np.full(len(calls.rows), device.rate(calls.dtype))
-    if device.architecture.group_mma and calls.dtype != "fp32":
+    rate = calls.by_dtype(device.rate)
+    if device.architecture.group_mma:
         # fp8 below 64 rows becomes fp16; tcgen05 devices have no faster mma.sync than Hopper's a clock.
         below = min(device.rate("bf16"), 4096 * device.compute_units * device.clock_ghz * 1e3) * _SYNC_RATE
-        rate = np.where(tile.tiled & ~tile.by_group, np.minimum(below, rate), rate)
+        single = tile.tiled & ~tile.by_group & (calls.dtype != "fp32")
+        rate = np.where(single, np.minimum(below, rate), rate)
     return np.where(tile.by_group, 64.0, 16.0), rate
 
 
@@ -107,15 +108,14 @@ def _emitted(dtype: str, device: Device, resources: Resources) -> tuple[float, f
 
 def _operations(calls: CallBatch, device: Device, tile: Tiles, given: Terms) -> Floats:
     """Return fp32 lane operations; scalar instructions count as a whole warp's."""
-    scaling = calls.rows * (given.scaling * calls.columns + given.row_scaling) if calls.dtype in SCALED else 0.0
+    scaling = np.where(calls.is_scaled, calls.rows * (given.scaling * calls.columns + given.row_scaling), 0.0)
     loop = given.loop_instructions * tile.threads
     if device.is_amd:  # through registers: loaded, stored to LDS, read back, 16 bytes a lane
         tiled = scaling + loop + (4 * tile.bytes + 2 * tile.read) / 16
     else:
-        widened = device.architecture.group_mma and calls.dtype in FP8
-        width = 2 if widened else WIDTH.get(calls.dtype, 4)
-        products = calls.rows * calls.columns * calls.depth * width / 128
-        by_warp = products + tile.read / 16 + (tile.read / 2 if widened else 0.0)
+        widened = calls.is_fp8 & (device.architecture.group_mma is not None)
+        products = calls.rows * calls.columns * calls.depth * np.where(widened, 2, calls.width) / 128
+        by_warp = products + tile.read / 16 + np.where(widened, tile.read / 2, 0.0)
         tiled = scaling + loop + tile.bytes / 8 + np.where(tile.by_group, 0.0, by_warp)
     counted = given.lane_instructions * calls.lane_operations / calls.iterations
     return np.where(tile.tiled, tiled, calls.step_bytes / 2) + counted
@@ -123,5 +123,5 @@ def _operations(calls: CallBatch, device: Device, tile: Tiles, given: Terms) -> 
 
 def _sync_clocks(calls: CallBatch, device: Device, tile: Tiles, given: Terms) -> Floats:
     """Return clocks of waits. tcgen05 leaves products in tensor memory, to be read back each time they are scaled."""
-    through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & (calls.dtype in SCALED)
+    through_memory = tile.by_group & (device.architecture.group_mma == "tcgen05") & calls.is_scaled
     return np.where(through_memory, given.tensor_memory_clocks, given.sync_clocks)

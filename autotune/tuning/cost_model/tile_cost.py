@@ -12,10 +12,6 @@ from autotune.tuning.arrays import Floats
 from autotune.tuning.compilation.occupancy import programs_per_unit
 from autotune.tuning.cost_model.call_batch import CallBatch
 
-FP8 = ("fp8", "fp8_tensor")
-SCALED = ("fp8", "fp4")
-"""Operands whose products are scaled before accumulation, so that products and accumulators are both live."""
-
 
 @dataclass(frozen=True)
 class Tiles:
@@ -43,7 +39,7 @@ def tiles(calls: CallBatch, device: Device) -> Tiles:
     of_a, of_b = _readings(calls, device, by_group)
     read = a * of_a + b * of_b
     # fp8 below 64 rows is widened to fp16 in registers.
-    held = np.where(by_group, 0.0, read * (2 if grouped and calls.dtype in FP8 else 1))
+    held = np.where(by_group, 0.0, read * np.where(calls.is_fp8 & grouped, 2, 1))
     threads = calls.warps * device.warp_size
     registers = _registers(calls, device, threads, a + b, held)
     return Tiles(
@@ -90,7 +86,7 @@ def _registers(calls: CallBatch, device: Device, threads: Floats, tile_bytes: Fl
     Root mean square error where nothing spills: 4 registers for wgmma, 8 for mma.sync, 11 for MFMA; 12 more for other
     kernels.
     """
-    held = 2 if calls.dtype in SCALED else 1
+    held = np.where(calls.is_scaled, 2, 1)
     accumulators = calls.rows * calls.columns / threads
     if device.is_amd:
         return 36 + held * accumulators + 2.3 * tile_bytes / 4 / threads

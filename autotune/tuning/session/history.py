@@ -23,11 +23,12 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.kernel import Kernel
 from autotune.tuning import space
+from autotune.tuning.arrays import Floats
 from autotune.tuning.cost_model import calibration, prior
 from autotune.tuning.cost_model.agreement import Timed
 from autotune.tuning.cost_model.calibration import Calibration
 from autotune.tuning.cost_model.call_batch import calls_of
-from autotune.tuning.cost_model.model import predict_all
+from autotune.tuning.cost_model.model import Predictions, predict_all
 from autotune.tuning.cost_model.prior_training import MeasuredProblem
 from autotune.tuning.measurement.bench import Bench
 from autotune.tuning.search.study import Outcomes
@@ -79,12 +80,20 @@ def by_family(found: Sequence[Measured]) -> dict[str, list[Timed]]:
     """Modeled beside measured times by `calibration.family`. The model knows no binaries, as where a search asks it."""
     families: dict[str, list[Timed]] = defaultdict(list)
     for study in found:
-        calls = calls_of(study.kernel, study.problem, list(study.times), study.device)
-        modeled = predict_all(calls, study.device)
-        bounds = tuple(modeled[at].bound for at in range(len(study.times)))
-        us = np.array(list(study.times.values()))
-        families[calibration.family(study.kernel, study.device, calls.dtype)].append(Timed(modeled.us, us, bounds))
+        for family, modeled, us in _families(study):
+            bounds = tuple(modeled[at].bound for at in range(len(us)))
+            families[family].append(Timed(modeled.us, us, bounds))
     return dict(families)
+
+
+def _families(study: Measured) -> Iterator[tuple[str, Predictions, Floats]]:
+    """Yield each `calibration.family` of a study's configs, with their modeled and measured times."""
+    calls = calls_of(study.kernel, study.problem, list(study.times), study.device)
+    us = np.array(list(study.times.values()))
+    for dtype in np.unique(calls.dtype):
+        at = np.flatnonzero(calls.dtype == dtype)
+        family = calibration.family(study.kernel, study.device, str(dtype))
+        yield family, predict_all(calls.chosen(at), study.device), us[at]
 
 
 def lessons(found: Sequence[Measured]) -> dict[str, list[MeasuredProblem]]:
@@ -102,11 +111,9 @@ def calibrations(found: Sequence[Measured]) -> dict[str, Calibration]:
     modeled: dict[str, list[float]] = defaultdict(list)
     us: dict[str, list[float]] = defaultdict(list)
     for study in found:
-        configs = list(study.times)
-        calls = calls_of(study.kernel, study.problem, configs, study.device)
-        name = calibration.family(study.kernel, study.device, calls.dtype)
-        modeled[name] += predict_all(calls, study.device).us.tolist()
-        us[name] += study.times.values()
+        for name, predictions, measured_us in _families(study):
+            modeled[name] += predictions.us.tolist()
+            us[name] += measured_us.tolist()
     enough = (name for name in us if len(us[name]) >= calibration.FEWEST_TIMES)
     return {name: calibration.fitted(np.array(modeled[name]), np.array(us[name])) for name in enough}
 

@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 def test_choice_list_becomes_calls_without_library_row(folder):
     (spaces,) = inductor_data.load(folder, "mm")
-    assert spaces.calls.dtype == "bf16" and spaces.library_us.tolist() == [9, 9, 9]
+    assert spaces.operands == "bf16" and spaces.library_us.tolist() == [9, 9, 9]
     assert spaces.calls.programs.tolist() == [4 * 8, 8, 4]
     assert spaces.calls.iterations.tolist() == [16, 16, 8]
     assert spaces.calls.flops_per_program[0] == 2 * 16 * 64 * 1024

@@ -46,6 +46,17 @@ def test_calls_side_by_side_are_predicted_as_each_alone(kernel, gpu):
         assert dict(predictions[at].terms) == pytest.approx(dict(alone.terms))
 
 
+@pytest.mark.parametrize("gpu", [H100, B200, MI300X], ids=lambda g: g.name)
+def test_calls_of_many_dtypes_are_predicted_as_each_alone(gpu):
+    work, config = case(gpu)
+    dtypes = ["bf16", "fp8", "fp8_tensor", "fp32", *(["fp4"] if gpu.has_native_fp4 else [])]
+    asked = [dataclasses.replace(work, dtype=dtype) for dtype in dtypes]
+    predictions = predict_all(side_by_side(asked, [config] * len(asked)), gpu)
+    times = {dtype: predictions[at] for at, dtype in enumerate(dtypes)}
+    assert times == {dtype: predict(each, config, gpu) for dtype, each in zip(dtypes, asked, strict=True)}
+    assert len({time.us for time in times.values()}) == len(dtypes)
+
+
 def test_binaries_replace_estimates_of_their_own_calls_only():
     work, config = case(H100, BLOCK_M=128, BLOCK_N=128, num_warps=8)
     found = resources.Resources(255, 512, 512, 1000, 0, (("wgmma.mma_async.f32.e4m3", 8),), 1, 8, 1, "")
