@@ -69,6 +69,8 @@ class Work:
     reduction_bytes: float = 0.0
     lane_operations_per_program: float = 0.0
     """Conversions and exponentials of one program, outside the matrix units."""
+    widened_to: str | None = None
+    """Operand type of the instruction that the compiler falls back to, where it has none for `dtype` with this tile."""
     loaded_bytes: tuple[float, float] | None = None
     """Bytes of an element of A and of B as they are loaded, where the kernel widens one; None: both as `dtype` says."""
 

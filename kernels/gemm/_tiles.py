@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -144,6 +144,14 @@ def has_native_mxfp4(config: Config, device: Device) -> bool:
     The one of tcgen05 has 128 rows: Triton 3.9 widens smaller tiles to bf16 there.
     """
     return device.has_native_fp4 and (device.architecture.group_mma is None or config.size("BLOCK_M") >= SCALED_ROWS)
+
+
+def with_widening(work: Work, config: Config, device: Device, columns: float) -> Work:
+    """`work` of FP8 by FP4, `columns` of k a program, whose operands become bf16 where no instruction takes them."""
+    if has_native_mxfp4(config, device):
+        return work
+    elements = (config.size("BLOCK_M") + config.size("BLOCK_N")) * columns
+    return replace(work, widened_to="bf16", lane_operations_per_program=elements)
 
 
 def tile_reject(config: Config, device: Device, k: int, stage_bytes: float) -> str | None:

@@ -24,11 +24,11 @@ from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import split_work
 from autotune.kernels.gemm._tiles import (
     Fp8Product,
-    has_native_mxfp4,
     output_buffer,
     reduce_partials,
     split_for,
     tile_reject,
+    with_widening,
 )
 
 GROUP = 32
@@ -133,8 +133,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         unique_bytes=problem.bytes_moved,
         dtype="fp8_tensor" if native else "bf16",  # scaled by the instruction itself, or widened
     )
-    widened = 0 if has_native_mxfp4(config, device) else (config.size("BLOCK_M") + block_n) * problem.k / split
-    return replace(work, loaded_bytes=widths, lane_operations_per_program=widened)
+    return with_widening(replace(work, loaded_bytes=widths), config, device, problem.k / split)
 
 
 @tunable(Problem, jit=_gemm, reference=_reference, default=_default, reject=_reject, work=_work)

@@ -21,7 +21,7 @@ from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.gemm._tiles import has_native_mxfp4, tile_reject
+from autotune.kernels.gemm._tiles import tile_reject, with_widening
 from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
@@ -124,8 +124,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     # FP8 by FP4 runs at the FP8 rate, scaled by the instruction itself; widened, at that of bf16.
     native, widths = device.has_native_fp4, (1.03, 0.53)
     work = grouped_work(problem, config, problem.bytes_moved, widths, "fp8_tensor" if native else "bf16")
-    widened = 0 if has_native_mxfp4(config, device) else (config.size("BLOCK_M") + config.size("BLOCK_N")) * problem.k
-    return replace(work, loaded_bytes=widths, lane_operations_per_program=widened)
+    return with_widening(replace(work, loaded_bytes=widths), config, device, problem.k)
 
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=_reject, work=_work)

@@ -29,6 +29,7 @@ class CallBatch:
     """Calls on one device. Each column has one value per call, in the units of `Work`."""
 
     dtype: NDArray[np.str_]
+    """Operand type of the matrix instruction."""
     programs: Floats
     flops_per_program: Floats
     bytes_per_program: Floats
@@ -89,7 +90,8 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
     """Batch works and their configs. Raises ValueError for an empty batch."""
     if not works:
         raise ValueError("a batch needs a call")
-    dtype = np.array([work.dtype for work in works])
+    dtypes = [work.widened_to or work.dtype for work in works]
+    dtype = np.array(dtypes)
 
     def of_works(name: str) -> Floats:
         return np.array([getattr(work, name) for work in works], float)
@@ -99,7 +101,8 @@ def side_by_side(works: Sequence[Work], configs: Sequence[Config]) -> CallBatch:
 
     rows, columns = of_configs("BLOCK_M", 0), of_configs("BLOCK_N", 0)
     tiled = (rows > 0) & (columns > 0) & (dtype != "fp32")
-    loaded = np.array([work.loaded_bytes or (WIDTH.get(work.dtype, 4),) * 2 for work in works], float)
+    widths = [(WIDTH.get(name, 4),) * 2 for name in dtypes]
+    loaded = np.array([work.loaded_bytes or width for work, width in zip(works, widths, strict=True)], float)
     return CallBatch(
         dtype=dtype,
         programs=of_works("programs"),

@@ -106,6 +106,7 @@ def test_work_knows_which_mxfp4_tiles_are_widened(name, gpu, rows, native):
     work = kernel.work(problem, config, gpu)
     assert any("f8f6f4" in name for name, _ in found.matrix_instructions) == native
     assert (work.lane_operations_per_program == 0) == native
+    assert work.widened_to == (None if native else "bf16")
     assert (matrix.shortfall(dict(found.matrix_instructions), work, config, gpu) is None) == native
 
 

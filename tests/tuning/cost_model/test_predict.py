@@ -238,6 +238,13 @@ def test_operations_outside_matrix_units_take_time():
     assert predict(busy, config, H100).us > predict(work, config, H100).us
 
 
+def test_widened_operands_have_the_rate_of_wide_ones():
+    work, config = case(B200, BLOCK_M=128, BLOCK_N=256, num_warps=8)
+    native, wide = (dataclasses.replace(work, dtype=dtype, loaded_bytes=(1, 1)) for dtype in ("fp8_tensor", "bf16"))
+    assert predict(dataclasses.replace(native, widened_to="bf16"), config, B200) == predict(wide, config, B200)
+    assert predict(native, config, B200).us < predict(wide, config, B200).us
+
+
 def test_narrow_operand_leaves_room_for_more_programs():
     work, config = case(H100, BLOCK_M=16, BLOCK_N=128, BLOCK_K=256, num_stages=4, num_warps=4)
     wide = dataclasses.replace(work, dtype="bf16")
