@@ -10,8 +10,10 @@ import hashlib
 import json
 import re
 from collections import Counter
+from dataclasses import MISSING, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from autotune import registry
 from autotune.errors import UsageError
@@ -49,7 +51,6 @@ def read(path: Path, hints: Hints) -> Read:
     if not kernel or not hints.device:
         reason = f"{name}: no kernel here, or no --device (FLA's folder has a marketing name)"
         return [], [*left, LeftOut(str(path), "", reason)]
-    hinted = Hints(hints.device, hints.model, kernel, hints.key or tuple(problem_fields(kernel)))
     version = data.get("triton_version")
     known = isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,40}", version)
     toolchain = f"triton {version}" if known else "unknown"
@@ -58,7 +59,8 @@ def read(path: Path, hints: Hints) -> Read:
         try:
             if not isinstance(entry, dict):
                 raise UsageError(f"{digest}: must be an object, got {type(entry).__name__}")
-            problem = keyed(entry.get("autotune_key"), hinted, digest)
+            names = hints.key or _fields_of(entry.get("autotune_key"), kernel)
+            problem = keyed(entry.get("autotune_key"), replace(hints, key=names), digest)
             config = config_of(entry.get("config"), digest)
         except UsageError as error:
             left.append(LeftOut(str(path), digest[:40], reason_of(error, digest)))
@@ -87,6 +89,13 @@ def write(tables: list[Table]) -> Written:
             json.dumps(content, indent=2, allow_nan=False) + "\n", tiers_of(list(table.rows))
         )
     return files, []
+
+
+def _fields_of(values: Any, kernel: str) -> tuple[str, ...]:  # noqa: ANN401
+    """Names of the problem's fields that a key gives: one written before the last ones were means their defaults."""
+    names, declared = tuple(problem_fields(kernel)), registry.load(kernel).problem.__dataclass_fields__
+    needed = sum(declared[name].default is MISSING for name in names)
+    return names[: max(needed, len(values))] if isinstance(values, list) else names
 
 
 @cache
