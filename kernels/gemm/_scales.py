@@ -6,7 +6,6 @@ are added, DeepSeek's promotion; or, with NATIVE_SCALING, by the matrix instruct
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -18,7 +17,6 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
-from autotune.kernel import Work
 from autotune.kernels._launch import require
 from autotune.kernels._quant import e8m0_powers
 from autotune.kernels._rows import fp8_reject
@@ -122,16 +120,9 @@ def native_scaling(wanted: bool, device: Device) -> dict[str, bool]:
     return {"NATIVE_SCALING": wanted} if has_native_scaling(device) else {}
 
 
-def scaled_work(work: Work, problem: _Scaled, config: Config, device: Device) -> Work:
-    """`work`, whose dtype is `fp8`, by what scales its sums: lanes in each step, or the matrix instruction.
-
-    The cost model ranks all configs of a problem by one dtype. Where either may scale it is `fp8_tensor`, and promotion
-    one lane operation a sum: up to 1.1 times (MI355X) and 1.4 times (B200) what the model's own terms of `fp8` give.
-    """
-    if not problem.ue8m0 or not has_native_scaling(device):
-        return work
-    sums = 0 if scales_natively(config) else config.size("BLOCK_M") * config.size("BLOCK_N") * work.iterations
-    return replace(work, dtype="fp8_tensor", lane_operations_per_program=sums)
+def fp8_operands(config: Config) -> str:
+    """`Work.dtype` of FP8 by FP8: `fp8` where lanes scale each step's sums, `fp8_tensor` where the instruction does."""
+    return "fp8_tensor" if scales_natively(config) else "fp8"
 
 
 def fp8_group_reject(problem: _Scaled, config: Config, device: Device) -> str | None:

@@ -33,6 +33,7 @@ from autotune.kernels.gemm._scales import (
     bytes_of_scale,
     draw_scales,
     fp8_group_reject,
+    fp8_operands,
     group_scales,
     has_native_scaling,
     is_e8m0,
@@ -41,7 +42,6 @@ from autotune.kernels.gemm._scales import (
     scale_bytes,
     scale_powers,
     scale_values,
-    scaled_work,
 )
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
@@ -199,17 +199,16 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
     depth, steps = problem.k / split, steps_of_split(problem.k, config)
     out_bytes = 2 if split == 1 else 4
     partials = 4 * problem.m * problem.n * split if split > 1 else 0
-    work = Work(
+    return Work(
         programs=tiles * split,
         flops_per_program=2 * block_m * block_n * steps * config.size("BLOCK_K"),
         bytes_per_program=(min(block_m, problem.m) + block_n) * depth + out_bytes * block_m * block_n,
         unique_bytes=problem.bytes_moved,
         iterations=steps,
-        dtype="fp8",
+        dtype=fp8_operands(config),
         launches=1 if split == 1 else 2,
         reduction_bytes=2 * partials,
     )
-    return scaled_work(work, problem, config, device)
 
 
 @tunable(

@@ -27,6 +27,7 @@ from autotune.kernels.gemm._scales import (
     bytes_of_scale,
     draw_scales,
     fp8_group_reject,
+    fp8_operands,
     group_scales,
     has_native_scaling,
     is_e8m0,
@@ -35,7 +36,6 @@ from autotune.kernels.gemm._scales import (
     scale_bytes,
     scale_powers,
     scale_values,
-    scaled_work,
 )
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
@@ -153,8 +153,7 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    work = grouped_work(problem, config, 1, "fp8", problem.bytes_moved)
-    return scaled_work(work, problem, config, device)
+    return grouped_work(problem, config, 1, fp8_operands(config), problem.bytes_moved)
 
 
 @tunable(Problem, jit=_grouped, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)

@@ -23,6 +23,7 @@ from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels._split import split_work
 from autotune.kernels.gemm._tiles import (
+    SCALED_ROWS,
     Fp8Product,
     output_buffer,
     reduce_partials,
@@ -102,7 +103,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 def _default(problem: Problem, device: Device) -> Config:
     # tcgen05 block-scaled matrix instructions have 128 rows: smaller tiles fall back to bf16 there.
-    fewest = 128 if device.has_native_fp4 and not device.is_amd else 16
+    fewest = SCALED_ROWS if device.has_native_fp4 and not device.is_amd else 16
     block_m = max(fewest, 16 if problem.m <= 16 else 64)
     tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 64)
     split = split_for(tiles, triton.cdiv(problem.k, 128), device, SPLITS)

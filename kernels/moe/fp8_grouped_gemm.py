@@ -27,6 +27,7 @@ from autotune.kernels.gemm._scales import (
     bytes_of_scale,
     draw_scales,
     fp8_group_reject,
+    fp8_operands,
     group_scales,
     has_native_scaling,
     is_e8m0,
@@ -35,7 +36,6 @@ from autotune.kernels.gemm._scales import (
     scale_bytes,
     scale_powers,
     scale_values,
-    scaled_work,
 )
 from autotune.kernels.gemm._tiles import SCALED_ROWS, fewest_fp8_rows
 from autotune.kernels.moe._align import aligned, store_zeros
@@ -148,8 +148,7 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    work = grouped_work(problem, config, problem.bytes_moved, (problem.row_width, 1.0), "fp8")
-    return scaled_work(work, problem, config, device)
+    return grouped_work(problem, config, problem.bytes_moved, (problem.row_width, 1.0), fp8_operands(config))
 
 
 @tunable(Problem, jit=_grouped_gemm, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)

@@ -21,7 +21,7 @@ from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_broadcast, fp4_decode
 from autotune.kernels._rows import fp8_reject
-from autotune.kernels.gemm._tiles import tile_reject, with_widening
+from autotune.kernels.gemm._tiles import SCALED_ROWS, tile_reject, with_widening
 from autotune.kernels.moe._align import aligned, store_zeros
 from autotune.kernels.moe._grouped import Fp8Slots, check_rows, grouped_work
 
@@ -106,7 +106,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 def _default(problem: Problem, device: Device) -> Config:
     # tcgen05 block-scaled matrix instructions have 128 rows: smaller tiles fall back to bf16 there.
-    fewest = 128 if device.has_native_fp4 and not device.is_amd else 16
+    fewest = SCALED_ROWS if device.has_native_fp4 and not device.is_amd else 16
     block_m = max(fewest, 16 if problem.rows_an_expert <= 16 else 64)
     tile = {"BLOCK_M": block_m, "BLOCK_N": 64, "BLOCK_K": 128}
     return matrix_config({**tile, "num_warps": 4, "num_stages": 2}, device)
