@@ -89,7 +89,7 @@ def _summary(rows: Sequence[Row]) -> str:
     said = "tier modeled: no time was measured" if tiers == ["modeled"] else f"tier {', '.join(tiers)}"
     same = _same([dict(row.problem) for row in rows]) | _same([dict(row.config) for row in rows])
     alike = ", ".join(f"{name}={value}" for name, value in same.items())
-    return f"{len(rows)} rows; {said}" + (f"; in every row: {alike}" if alike else "")
+    return f"{len(rows)} row{'s' * (len(rows) != 1)}; {said}" + (f"; in every row: {alike}" if alike else "")
 
 
 def _brief(rows: Sequence[Row]) -> list[dict[str, Any]]:
