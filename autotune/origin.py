@@ -32,6 +32,11 @@ class Origin:
         return f"{self.path.parent.name}/{self.function}"
 
     @property
+    def op_name(self) -> str:
+        """Name of its op of torch: `family_kernel` of `torch.ops.autotune.family_kernel`."""
+        return re.sub(r"\W", "_", self.name)
+
+    @property
     def is_shipped(self) -> bool:
         """True for a kernel of this package, whose space and tables lie in folders of their own."""
         return self.path.is_relative_to(_SHIPPED)

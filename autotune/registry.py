@@ -100,9 +100,21 @@ def know(origins: Iterable[Origin]) -> tuple[str, ...]:
         if other is not None and other != origin:
             raise UsageError(f"two kernels are called {origin.name}: {other.path} and {origin.path}; rename a folder")
         if other is None:
+            _check_op(origin)
             _named[origin.name] = origin
         known.append(origin.name)
     return tuple(known)
+
+
+def _check_op(origin: Origin) -> None:
+    """Raise UsageError where a kernel of another name would be the same op of torch: own/a_b and own_a/b."""
+    for name in names():
+        other = _known(name)
+        if other is not None and other.op_name == origin.op_name:
+            raise UsageError(
+                f"{origin.path}: {origin.name} and {name} would both be torch.ops.autotune.{origin.op_name}; "
+                "rename a file or a folder"
+            )
 
 
 def named_here() -> tuple[Origin, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ def define(kernel: Kernel[Any]) -> Callable[..., Result]:
 
     It returns the new tensors alone; what the launcher writes in place is marked as written.
     """
-    name, signature = "autotune::" + re.sub(r"\W", "_", kernel.name), kernel.signature
+    name, signature = f"autotune::{kernel.origin.op_name}", kernel.signature
     writes = [signature.parameters[i].name for i in signature.written]
 
     def launch(*args: Any, device: str = "") -> Result:  # noqa: ANN401

@@ -52,6 +52,16 @@ def test_argument_that_means_nothing_is_refused(argument, words, cwd):
         registry.named(argument)
 
 
+def test_two_kernels_of_one_op_of_torch_are_refused(own, tmp_path):
+    other = tmp_path / "own_soft" / "max.py"
+    other.parent.mkdir()
+    other.write_text("")
+    (own / "soft_max.py").write_text("")
+    registry.named(str(own))
+    with pytest.raises(UsageError, match=r"own_soft/max and own/soft_max would both be .*own_soft_max"):
+        registry.named(str(other))
+
+
 def test_two_kernels_of_one_name_are_refused(own, tmp_path):
     other = tmp_path / "elsewhere" / "own"
     other.mkdir(parents=True)
