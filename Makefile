@@ -1,4 +1,5 @@
-# `make tune` and `make test` set everything up; TORCH names the torch requirement: make tune TORCH='torch==2.13.0'
+# `make tune` and `make test` set everything up; TORCH names the torch requirement,
+# make tune TORCH='torch==2.13.0', and PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu finds one without CUDA
 PYTHON ?= python3
 TORCH ?= torch>=2.11
 TRITON ?= triton==3.9.0
