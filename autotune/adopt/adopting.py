@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune import files, registry
 from autotune.adopt import foreign, source
+from autotune.adopt.author import OPTIONS
 from autotune.adopt.calls import Call, TensorSpec, Unkept
 from autotune.adopt.choices import Choices
 from autotune.adopt.foreign import ForeignKernel
@@ -84,7 +85,7 @@ def tuned_by_user(kernel: ForeignKernel, names: Sequence[str], call: Call) -> Fo
         if name not in kernel.constexprs or type(call.arguments.get(name)) is not int:
             able = [n for n in kernel.arguments if n in kernel.constexprs and type(call.arguments.get(n)) is int]
             raise UsageError(f"{kernel.name}: {name} is no constexpr of an integer; it has {', '.join(able) or 'none'}")
-    given: dict[str, Any] = {name: value for name, value in call.options.items() if name in foreign.OPTIONS}
+    given: dict[str, Any] = {name: value for name, value in call.options.items() if name in OPTIONS}
     tuned: dict[str, Any] = {name: call.arguments[name] for name in names}
     return replace(kernel, configs=(Config({"num_warps": 4, "num_stages": 3, **given, **tuned}),))
 

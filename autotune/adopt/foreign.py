@@ -11,18 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from autotune import identity
+from autotune.adopt.author import NEUTRAL, OPTIONS, Hook, configs_of, hook_of
 from autotune.config import Config, Scalar
 from autotune.device import Device
 from autotune.errors import UsageError
 
-Hook = Callable[[dict[str, Any]], None]
-
 MOST_THREADS = 1024
 """Threads of a block, on every GPU of either vendor."""
-NEUTRAL = {"num_ctas": 1, "maxnreg": 0}
-"""Values of options that mean what their absence means, and that some back ends refuse."""
-OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
-"""Launch options of a `triton.Config` that a config here may set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +142,11 @@ def read(
     parameters = inspect.signature(jit.fn).parameters
     constexprs = frozenset(part for part, kind in jit.fn.__annotations__.items() if "constexpr" in str(kind))
     tuner = tuners[0] if tuners else None
-    hook, notes = _hook(tuner, name)
+    hook, notes = hook_of(tuner, name)
     return ForeignKernel(
         name,
         jit,
-        _configs(tuner, parameters, name) if tuner else (config,) if config else (),
+        configs_of(tuner, parameters, name) if tuner else (config,) if config else (),
         tuple(tuner.keys) if tuner else (),
         heuristics,
         tuple(tuner.reset_to_zero) if tuner else (),
@@ -214,62 +209,6 @@ def source_of(jit: Any) -> str:  # noqa: ANN401
 def double(value: Any) -> Any:  # noqa: ANN401
     """Return a tensor in float64, None as it is."""
     return None if value is None else value.double()
-
-
-def _configs(tuner: Any, parameters: Mapping[str, inspect.Parameter], name: str) -> tuple[Config, ...]:  # noqa: ANN401
-    """Return the author's configs, each with a value for whatever one of them sets. Raises UsageError."""
-    configs = [_config(config, name) for config in tuner.configs]
-    filled = []
-    for config in configs:
-        absent = {part for other in configs for part in other} - set(config)
-        defaults: dict[str, Any] = {
-            part: NEUTRAL.get(part, parameters[part].default if part in parameters else None) for part in absent
-        }
-        for part, value in defaults.items():
-            if not isinstance(value, int | str | bool):
-                raise UsageError(f"{name}: its configs set different names: {config} has no {part}")
-        filled.append(Config({**config, **defaults}))
-    return tuple(dict.fromkeys(filled))
-
-
-def _config(config: Any, name: str) -> Config:  # noqa: ANN401
-    """Return a `triton.Config` as ours; options at a value that changes nothing are left out. Raises UsageError."""
-    if getattr(config, "ir_override", None):
-        raise UsageError(f"{name}: a config replaces the compiler's code by {config.ir_override}; it cannot be tuned")
-    options = {option: getattr(config, option, None) for option in OPTIONS}
-    kept = {option: value for option, value in options.items() if value not in (None, NEUTRAL.get(option))}
-    for parameter, value in config.kwargs.items():
-        if not isinstance(value, int | str | bool):
-            raise UsageError(
-                f"{name}: a config sets {parameter} to {value!r}; only integers, strings and booleans can be tuned"
-            )
-    return Config({**config.kwargs, **kept})
-
-
-def _hook(tuner: Any, name: str) -> tuple[Hook | None, tuple[str, ...]]:  # noqa: ANN401
-    """Return the hook that every launch calls, and notes on parts that are left out. Raises UsageError."""
-    if tuner is None:
-        return None, ()
-    hooks = [config.pre_hook for config in tuner.configs]
-    if any(not _alike(hook, hooks[0]) for hook in hooks):
-        raise UsageError(
-            f"{name}: its configs have different pre_hooks, so a config that is not in the list would have none; "
-            "adopt the function below @triton.autotune, and prepare its arguments in your own launcher"
-        )
-    notes = []
-    if getattr(tuner, "user_defined_pre_hook", False) or getattr(tuner, "user_defined_post_hook", False):
-        notes.append("hooks of @triton.autotune run around trials of its own search alone, and are left out")
-    if tuner.perf_model is not None:
-        notes.append("its perf_model ranks configs for its own search, and is left out")
-    return hooks[0], tuple(notes)
-
-
-def _alike(hook: Any, other: Any) -> bool:  # noqa: ANN401
-    """True for one hook, and for functions of one code and closure, as a function that makes hooks returns them."""
-    if hook is None or other is None or not inspect.isfunction(hook) or not inspect.isfunction(other):
-        return hook is other
-    cells = ([cell.cell_contents for cell in each.__closure__ or ()] for each in (hook, other))
-    return hook.__code__ is other.__code__ and next(cells) == next(cells)
 
 
 def _as_triton(kind: Any, config: Mapping[str, Scalar]) -> Any:  # noqa: ANN401

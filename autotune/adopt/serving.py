@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autotune import device as devices
 from autotune import registry, runtime
 from autotune.adopt import foreign
+from autotune.adopt.author import NEUTRAL
 from autotune.config import values
 from autotune.errors import UsageError
 
@@ -71,4 +72,4 @@ def _innermost(tuner: Any) -> Any:  # noqa: ANN401
 
 
 def _keywords(config: Config) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if foreign.NEUTRAL.get(name, ()) != value}
+    return {name: value for name, value in config.items() if NEUTRAL.get(name, ()) != value}

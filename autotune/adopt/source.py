@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from autotune.adopt.choices import Choices
 from autotune.adopt.expressions import Expression, Spelling
 from autotune.adopt.fields import Field
-from autotune.adopt.plan import Drawn, Plan
+from autotune.adopt.plan import Plan
 from autotune.adopt.reference_text import reference
 from autotune.adopt.spelling import joined, quoted, tuple_of, wrapped
+from autotune.adopt.tensors import Drawn
 from autotune.config import Scalar
 
 
