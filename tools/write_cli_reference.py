@@ -34,7 +34,8 @@ Generated from the parsers by `python -m tools.write_cli_reference`; `autotune C
 {commands}
 
 Results go to stdout; progress and errors go to stderr. Every command takes `--json`, which prints all that a table
-shows and more, `-q` for no progress, and `-v` for all progress, all reasons, and the place where an error was raised.
+shows and more, `-q` for no progress, `-v` for all progress, all reasons, and the place where an error was raised, and
+`--devices FOLDER`, which reads [device records](../guides/add_gpu.md#then) of one's own from there.
 `NO_COLOR=1` turns colours off. `autotune --version` prints the version.
 
 | exit code | meaning |
@@ -66,7 +67,11 @@ _ABOUT_PAGES = """Generated from the parsers. What all commands share, such as `
 [Command line](../command_line.md).
 """
 
-_EVERYWHERE = {"help", "json", "quiet", "verbose"}
+_EVERYWHERE = {"help", "json", "quiet", "verbose", "devices"}
+"""Arguments that the first page describes for all commands."""
+
+_RUN = {"list": "run", "explain": "run", "show": "run", "predict": "thorough", "new": "thorough"}
+"""Tests of the examples of a command; those of the others need a GPU, files or minutes, and must parse."""
 
 
 def pages() -> dict[Path, str]:
@@ -103,7 +108,8 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
     if rows:
         lines += ["| argument | meaning |", "|---|---|", *rows, ""]
     examples = (parser.epilog or "").removeprefix("examples:\n").rstrip()
-    lines += ["<!-- test: parse, examples of the help -->", "```bash", *_dedented(examples), "```", ""]
+    how = _RUN.get(name, "parse, examples of the help")
+    lines += [f"<!-- test: {how} -->", "```bash", *_dedented(examples), "```", ""]
     return "\n".join(lines)
 
 

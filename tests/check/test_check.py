@@ -339,6 +339,7 @@ def test_rows_of_rehearsal_are_checked_for_their_device(tables):
     assert [served.device.name for served in found] == ["mi355x"] * 3
 
 
+@pytest.mark.thorough
 def test_edited_row_is_not_what_was_proved(tables, capsys):
     assert main(["check", "--json", "--jobs", "1"]) == 1
     found = json.loads(capsys.readouterr().out)
@@ -402,6 +403,7 @@ def test_dead_compiler_is_a_finding_and_next_call_runs():
     assert answers["a"]["late"]
 
 
+@pytest.mark.thorough
 def test_failure_of_kernel_file_is_forgotten_once_mended(tmp_path):
     path = tmp_path / "mended_gemm.py"
     text = (Path(__file__).parent / "release_kernels/plain_gemm.py").read_text().replace("plain_gemm", path.stem)

@@ -50,7 +50,7 @@ def planted_refused(root):
 
 
 def planted_form(root):
-    save(root, *GOOD, replace(row(16), problem=row(16).problem[:-1]))
+    save(root, *GOOD, replace(row(16), problem=row(16).problem[1:]))
 
 
 def planted_shadowed(root):
