@@ -206,9 +206,9 @@ def driver(device):
 @contextlib.contextmanager
 def standing_in(device, **instead):
     """A GPU of kind `device`; `instead` replaces functions of torch.cuda further. Gives the mode."""
-    from autotune import device
+    from autotune import device as devices
 
-    device.at.cache_clear()
+    devices.at.cache_clear()
     with contextlib.ExitStack() as stack:
         for name, function in (driver(device) | instead).items():
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
@@ -219,4 +219,4 @@ def standing_in(device, **instead):
         try:
             yield stack.enter_context(Mode())
         finally:
-            device.at.cache_clear()
+            devices.at.cache_clear()
