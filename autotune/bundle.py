@@ -7,6 +7,7 @@ key; the one here finds files by name and writes nothing into the bundle, so tha
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from triton.runtime.cache import FileCacheManager
 from autotune import files, runtime, table
 from autotune.config import Config, Key
 from autotune.errors import TableError, UsageError
+from autotune.toolchain import compiler_environment
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -87,6 +89,7 @@ def use(folder: Path) -> Manifest:
     stale = [kernel for kernel, made_for in manifest.tables.items() if table_hash(manifest, kernel) != made_for]
     if stale:
         raise UsageError(f"{folder}: made for other tables of {', '.join(stale)}; make it again")
+    os.environ.update(compiler_environment())  # part of each binary's key, and set where bundles are made
     BundleCache.root = folder.resolve() / CACHE
     triton.knobs.cache.manager_class = BundleCache
     return manifest

@@ -14,6 +14,7 @@ from autotune.cli import main
 from autotune.config import key
 from autotune.errors import UsageError
 from autotune.table import Row, Table
+from autotune.toolchain import compiler_environment
 from autotune.tuning.compilation import bundle_builder
 from autotune.tuning.workers.worker import Limits
 
@@ -70,8 +71,9 @@ def made(request, tmp_path_factory):
 
 
 def serve(folder, sizes, tmp_path):
+    ordinary = {name: value for name, value in os.environ.items() if name not in compiler_environment()}
     environment = {
-        **os.environ,
+        **ordinary,
         "AUTOTUNE_TABLES": str(folder.parent / "tables"),
         "TRITON_CACHE_DIR": str(tmp_path / "ordinary"),
     }
