@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in")
-    parser.set_defaults(run=run, verbose=False, extra="tune")
+    parser.set_defaults(run=run, verbose=False, extra="tune", devices=None)
 
 
 def run(arguments: argparse.Namespace) -> int:

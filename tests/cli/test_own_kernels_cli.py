@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from autotune import device, registry, table
+from autotune import device, own_parts, registry, table
 from autotune.check import compilers
 from autotune.check.builder import Builder
 from autotune.check.call import CheckedCall
@@ -105,10 +105,11 @@ def test_workers_of_every_kind_know_own_kernels(own, state):
     with Workers(Limits(processes=1), state) as workers:
         ((_, result),) = workers.run(compile_job, [job])
     assert "resources" in result
-    origins = registry.named_here()
+    parts = own_parts.of_this_process()
+    assert parts.kernels
     registry._named.clear()
-    _Actor(Limits(processes=1), state, False, origins)
-    assert registry.named_here() == origins
+    _Actor(Limits(processes=1), state, False, parts)
+    assert own_parts.of_this_process() == parts
 
 
 def test_release_check_builds_own_kernels_with_their_helpers(own, state):
