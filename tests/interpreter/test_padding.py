@@ -83,7 +83,7 @@ def test_padding_row_changes_nothing(name):
 
 
 def others(outputs, tokens):
-    """What each output holds of all tokens but the first."""
+    """The rows of each output that belong to all tokens but the first."""
     return [output.reshape(tokens, -1)[1:] for output in outputs]
 
 

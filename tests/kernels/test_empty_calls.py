@@ -60,7 +60,7 @@ def test_calls_without_rows_launch_nothing(kernel, launched):
 
 
 def test_ops_without_rows_run_to_empty_outputs(kernel, launched):
-    """As `torch.ops` calls them, on real tensors; torch refuses outputs that alias inputs."""
+    """Called by `torch.ops`, on real tensors; torch refuses outputs that alias inputs."""
     expected = expected_forms(kernel, lambda inputs: kernel.launch(*inputs, config=default(kernel, inputs), device=GPU))
     launched.clear()
     inputs = without(*batch_field(kernel), "cpu")

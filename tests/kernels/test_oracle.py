@@ -28,7 +28,7 @@ QUANTISED = {"keys not quantised", "scales of keys no powers of two", "rotary co
 INVISIBLE = QUANTISED | {"no Hadamard"}
 """The Hadamard transform is orthogonal: it leaves the products of queries and keys as they are."""
 ELSEWHERE = {trap for trap, (_, kinds, _) in TRAPS.items() if not set(kinds.split()) & set(KINDS)}
-"""Of blocks that transformers does not have: MTP."""
+"""Traps in a block that transformers does not have: MTP."""
 
 
 @pytest.fixture(scope="module")

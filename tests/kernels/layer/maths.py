@@ -50,7 +50,7 @@ class Maths:
     swiglu_limit: float = 10.0
     gate_clamped_below: bool = False
     predict_norms_swapped: bool = False
-    """Of an MTP block: the embedding's norm and that of the streams."""
+    """In an MTP block: the embedding's norm and that of the streams."""
     streams_normed_together: bool = False
     """Before an MTP block: one RMS of all four streams, not one each."""
 

@@ -1,6 +1,6 @@
-"""What surrounds an MTP layer in the float64 model: the embedding joins the streams, and a head gives the draft.
+"""The parts around an MTP layer in the float64 model: the embedding joins the streams, and a head gives the draft.
 
-As DeepSeek V4's `inference/model.py` has it (class MTPBlock); transformers has no such block.
+It follows DeepSeek V4's `inference/model.py` (class MTPBlock); transformers has no such block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What surrounds a layer that predicts the token after the next (MTP), assembled from kernels.
+"""The parts around a layer that predicts the token after the next (MTP), assembled from kernels.
 
 Before the layer, the next token's embedding joins the streams that left the model; behind it, a head of the block's own
 norms the streams, and the model's output matrix gives the draft. `token_ids` of a scene are those of the next tokens.
