@@ -68,6 +68,8 @@ class Problem(Sizes):
             "ragged": draw.integers(shape, 0, self.n + 1, torch.int32),
             "short": draw.integers(shape, max(0, min(self.n, self.k) - 2), min(self.n, self.k + 2) + 1, torch.int32),
         }[self.pattern]
+        if self.pattern == "ragged" and self.tokens > 2 and device != "meta":
+            lengths[0], lengths[-1] = -2, self.n + 3
         # Every page of the pool once: slots differ as indices do.
         pages = draw.normal((self.tokens * self.pages,), torch.float32).argsort().to(torch.int32)
         return logits, lengths, pages.view(self.tokens, self.pages), self.k, self.page_size
@@ -149,7 +151,7 @@ def _topk(
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     slots = torch.full((problem.tokens, args.k), -1.0, dtype=torch.float64, device=args.logits.device)
     for row, length in enumerate(args.lengths.tolist()):
-        index = args.logits[row, :length].sort(descending=True, stable=True).indices[: args.k]
+        index = args.logits[row, : max(0, length)].sort(descending=True, stable=True).indices[: args.k]
         slots[row, : len(index)] = (
             args.page_table[row, index // args.page_size] * args.page_size + index % args.page_size
         ).double()

@@ -56,6 +56,8 @@ class Problem(Sizes):
         hashed = self.scoring == "hash"
         bias = None if hashed else draw.normal((self.experts,), torch.float32, 0.1)
         ids = draw.integers((self.tokens, self.topk), 0, self.experts, torch.int32) if hashed else None
+        if ids is not None and device != "meta":
+            ids[0, 0], ids[-1, -1] = -3, self.experts + 2
         return logits, bias, ids, self.topk, self.scoring, SCALE
 
     @property
