@@ -65,6 +65,15 @@ def fp8_groups(
 
 
 @triton.jit
+def stored_scales(scale, UE8M0: tl.constexpr):
+    """Scales of `fp8_groups` as they are stored: fp32, or of powers of two the e8m0 byte, the exponent; NaN is 255."""
+    if UE8M0:
+        return (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8)
+    else:
+        return scale
+
+
+@triton.jit
 def mx_groups(y, ROWS: tl.constexpr, COLS: tl.constexpr, MAX: tl.constexpr):
     """fp32 [ROWS, COLS] -> values within MAX [ROWS, COLS], e8m0 exponents uint8 [ROWS, COLS / 32], rounded up."""
     groups = tl.reshape(y, (ROWS, COLS // 32, 32))
@@ -117,6 +126,22 @@ def hadamard(x, ROWS: tl.constexpr, COLS: tl.constexpr):
         low, high = tl.split(tl.reshape(x, (ROWS, half, 2)))
         x = tl.reshape(tl.permute(tl.join(low + high, low - high), (0, 2, 1)), (ROWS, COLS))
     return x
+
+
+def scale_dtype(ue8m0: bool) -> torch.dtype:
+    """Dtype of the scales of a group of FP8 values: uint8 for e8m0 bytes, else fp32."""
+    return torch.uint8 if ue8m0 else torch.float32
+
+
+def decode_fp8(q: Tensor, scale: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """float64 values of quantised `q` [.., cols], and of its scales [.., cols / group], fp32 or e8m0 bytes."""
+    powers = scale_powers(scale)
+    return q.double() * powers.repeat_interleave(group, -1), powers
+
+
+def scale_powers(scale: Tensor) -> Tensor:
+    """float64 values of scales, fp32 or e8m0 bytes."""
+    return e8m0_powers(scale) if scale.dtype == torch.uint8 else scale.double()
 
 
 def expect_fp8(name: str, y: Tensor, relative: float, group: int, dtype: str, ue8m0: bool) -> tuple[Expected, Expected]:

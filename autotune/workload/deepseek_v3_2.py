@@ -96,6 +96,7 @@ V3_2 = Model(
     vocab_size=129280,
     rope_theta=10000,
     expert_dtype="fp8",
+    scale_fmt="ue8m0",
     yarn=Yarn(40, 4096, 32, 1, mscale=1.0),
     n_group=8,
     topk_group=4,

@@ -155,7 +155,10 @@ def _output(rank: Rank, layers: int) -> Iterator[Call]:
         15, "rope/inverse_rope", "inverse_rope", layers,
         tokens=tokens, heads=rank.heads, quantised=True, ue8m0=rank.ue8m0,
     )  # fmt: skip
-    yield rank.call(16, "gemm/fp8_grouped", "wo_a", layers, m=tokens, groups=groups, n=model.o_lora_rank, k=each)
+    yield rank.call(
+        16, "gemm/fp8_grouped", "wo_a", layers,
+        m=tokens, groups=groups, n=model.o_lora_rank, k=each, ue8m0=rank.ue8m0,
+    )  # fmt: skip
     yield rank.quant("wo_b.quant", groups * model.o_lora_rank, layers)
     yield rank.gemm("wo_b", model.hidden_size, groups * model.o_lora_rank, layers, path=17)
 
@@ -166,7 +169,7 @@ def _predict(rank: Rank, layers: int) -> Iterator[Call]:
     dim = model.hidden_size
     for op, rows in (("e", tokens), ("h", model.hc_mult * tokens)):
         yield rank.call(4, NORM, f"{op}norm", layers, rows=rows, cols=dim, ue8m0=rank.ue8m0)
-        yield rank.call(6, GEMM, f"{op}_proj", layers, m=rows, n=dim, k=dim)
+        yield rank.call(6, GEMM, f"{op}_proj", layers, m=rows, n=dim, k=dim, ue8m0=rank.ue8m0)
 
 
 def _as_mtp(found: Iterable[Call]) -> Iterator[Call]:
@@ -218,6 +221,7 @@ _V4 = {
     "vocab_size": 129280,
     "rope_theta": 10000,
     "expert_dtype": "fp4",
+    "scale_fmt": "ue8m0",
     "sliding_window": 128,
     "hc_mult": 4,
     "hc_sinkhorn_iters": 20,

@@ -35,7 +35,8 @@ def dense(rank: Rank, layers: int) -> Iterator[Call]:
 def _mlp(rank: Rank, op: str, inner: int, layers: int, path: int) -> Iterator[Call]:
     hidden = rank.model.hidden_size
     yield rank.gemm(f"{op}.w13", 2 * inner, hidden, layers, path)
-    yield rank.call(21, "moe/swiglu_quant", f"{op}.act", layers, rows=rank.step.tokens, inner=inner)
+    rows, ue8m0 = rank.step.tokens, rank.ue8m0
+    yield rank.call(21, "moe/swiglu_quant", f"{op}.act", layers, rows=rows, inner=inner, ue8m0=ue8m0)
     yield rank.gemm(f"{op}.w2", hidden, inner, layers, path)
 
 
@@ -44,9 +45,10 @@ def _experts(rank: Rank, layers: int, hidden: int) -> Iterator[Call]:
     tokens, topk, inner = rank.step.expert_tokens, rank.model.num_experts_per_tok, rank.inner
     same: dict[str, Scalar] = {"tokens": tokens, "topk": topk, "experts": rank.experts}
     kernel = "moe/mxfp4_grouped_gemm" if fp4 else "moe/fp8_grouped_gemm"
+    scales: dict[str, Scalar] = {} if fp4 else {"ue8m0": rank.ue8m0}
     if fp4:  # FP8 experts read what the norm quantised
         yield rank.call(5, "quant/mx_quant", "experts.quant", layers, rows=tokens, cols=hidden)
-    w13 = rank.call(20, kernel, "w13", layers, n=2 * inner, k=hidden, gathers=True, **same)
+    w13 = rank.call(20, kernel, "w13", layers, n=2 * inner, k=hidden, gathers=True, **same, **scales)
     # Both stages share one sort, in blocks of the first one's rows: its default's, before anything is tuned.
     gemm = registry.load(kernel)
     block_m = gemm.default(problem_of(w13, gemm, rank.device), rank.device).size("BLOCK_M")
@@ -54,8 +56,8 @@ def _experts(rank: Rank, layers: int, hidden: int) -> Iterator[Call]:
     yield w13
     early = rank.model.routing_weight_in_activation
     act = "moe/swiglu_quant"
-    yield rank.call(21, act, "experts.act", layers, rows=tokens * topk, inner=inner, weighted=early, mx=fp4)
-    yield rank.call(20, kernel, "w2", layers, n=hidden, k=inner, gathers=False, **same)
+    yield rank.call(21, act, "experts.act", layers, rows=tokens * topk, inner=inner, weighted=early, mx=fp4, **scales)
+    yield rank.call(20, kernel, "w2", layers, n=hidden, k=inner, gathers=False, **same, **scales)
     # Where experts see other ranks' tokens, the shared expert's output joins after the reduction.
     shared = not rank.parallelism.data_attention and rank.parallelism.expert == 1
     yield rank.call(

@@ -55,6 +55,8 @@ class Model:
     vocab_size: int
     rope_theta: int
     expert_dtype: str
+    scale_fmt: str
+    """`quantization_config.scale_fmt`: ue8m0 where scales of FP8 weights and activations are powers of two."""
     compress_ratios: tuple[int, ...] = ()
     """By layer, MTP layers last: 4 is CSA, 128 is HCA, 0 is the sliding window alone."""
     sliding_window: int = 0

@@ -48,7 +48,7 @@ class Rank:
 
     def gemm(self, op: str, n: int, k: int, per_step: int, path: int = 6) -> Call:
         """An FP8 dense GEMM over the step's tokens."""
-        return self.call(path, GEMM, op, per_step, m=self.step.tokens, n=n, k=k)
+        return self.call(path, GEMM, op, per_step, m=self.step.tokens, n=n, k=k, ue8m0=self.ue8m0)
 
     def linear(self, op: str, n: int, per_step: int) -> Call:
         """A bf16 projection of the hidden state."""
@@ -95,8 +95,11 @@ class Rank:
 
     @property
     def ue8m0(self) -> bool:
-        """AMD's dense kernels take fp32 scales; NVIDIA's block-scaled ones powers of two."""
-        return not self.device.is_amd
+        """True if scales of FP8 are e8m0 bytes, as the checkpoint's are: fp32 where engines' AMD kernels want them so.
+
+        CDNA4's matrix instructions apply e8m0 scales, those of CDNA3 have none.
+        """
+        return self.model.scale_fmt == "ue8m0" and (not self.device.is_amd or self.device.has_native_fp4)
 
     @property
     def heads(self) -> int:

@@ -1,7 +1,7 @@
 """Clamped SwiGLU between the two GEMMs of a feed-forward, quantised for the second (K21).
 
 act = silu(min(gate, limit)) * clamp(up, -limit, limit), times the routing weight where there is one; FP8 in groups of
-128 with fp32 powers of two, or microscaled in groups of 32 with e8m0 scales.
+128 with fp32 or e8m0 scales, or microscaled in groups of 32 with e8m0 scales.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from autotune.kernels._quant import (
     AMAX_FLOOR,
     FP8_MAX,
     decode_e8m0,
+    decode_fp8,
     e8m0_powers,
     expect_fp8_within,
     expect_mx,
     fp8_groups,
     mx_groups,
+    scale_dtype,
+    stored_scales,
 )
 from autotune.kernels._rows import block_reject, block_work, fp8_reject, row_config
 
@@ -41,6 +44,7 @@ class Problem(Rows):
     weighted: bool = False
     mx: bool = False
     dtype: str = "e4m3fn"
+    ue8m0: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,14 +52,14 @@ class Problem(Rows):
 
     @classmethod
     def of(cls, args: Arguments) -> Problem:
-        return cls(args.x.shape[0], args.x.shape[1] // 2, args.weight is not None, args.mx, args.dtype)
+        return cls(args.x.shape[0], args.x.shape[1] // 2, args.weight is not None, args.mx, args.dtype, args.ue8m0)
 
     def inputs(self, seed: int, device: str) -> tuple[Tensor | bool | str | float | None, ...]:
         draw = Draw(seed, device)
         # Spread wide enough that the clamp cuts some of each.
         x = draw.normal((self.rows, 2 * self.inner), torch.bfloat16, 6.0)
         weight = draw.uniform((self.rows,), 0.1, 1.0) if self.weighted else None
-        return x, weight, self.mx, self.dtype, LIMIT
+        return x, weight, self.mx, self.dtype, LIMIT, self.ue8m0
 
     @property
     def group(self) -> int:
@@ -67,13 +71,15 @@ class Problem(Rows):
 
     @property
     def bytes_moved(self) -> int:
-        return 5 * self.rows * self.inner + self.rows * self.inner // 32
+        scales = scale_dtype(self.ue8m0 or self.mx).itemsize * self.rows * self.inner // self.group
+        return 5 * self.rows * self.inner + scales
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _swiglu_quant(
     q_ptr, scale_ptr, x_ptr, weight_ptr, rows, inner, limit, floor,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, WEIGHTED: tl.constexpr, MX: tl.constexpr, FP8_MAX: tl.constexpr,
+    UE8M0: tl.constexpr,
 ):  # fmt: skip
     GROUP: tl.constexpr = 32 if MX else 128
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -89,7 +95,8 @@ def _swiglu_quant(
     if MX:
         q, scale = mx_groups(y, ROWS, BLOCK, FP8_MAX)
     else:
-        q, scale = fp8_groups(y, floor, ROWS, BLOCK, 128, FP8_MAX, True)
+        q, scale = fp8_groups(y, floor, ROWS, BLOCK, 128, FP8_MAX, UE8M0)
+        scale = stored_scales(scale, UE8M0)
     tl.store(q_ptr + row[:, None] * inner + col[None, :], q.to(q_ptr.dtype.element_ty), mask=mask)
     group = tl.program_id(1) * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)
     inside = in_rows[:, None] & (group < inner // GROUP)[None, :]
@@ -106,14 +113,14 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
     error = y.abs() * (gate.abs() + 8) * 2.0**-23
     if args.mx:
         return expect_mx("act", y, error, args.dtype)
-    return expect_fp8_within("act", y, error, 128, args.dtype, True)
+    return expect_fp8_within("act", y, error, 128, args.dtype, args.ue8m0)
 
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale = outputs
     if problem.mx:
         return q.double() * decode_e8m0(scale), e8m0_powers(scale)
-    return q.double() * scale.double().repeat_interleave(128, 1), scale.double()
+    return decode_fp8(q, scale, 128)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -136,14 +143,16 @@ def swiglu_quant(
     mx: bool = False,
     dtype: str = "e4m3fn",
     limit: float = LIMIT,
+    ue8m0: bool = False,
     *,
     config: Config,
     device: Device,
 ) -> tuple[Tensor, Tensor]:
     """x bf16 [rows, 2 inner] (gate | up), weight fp32 [rows] -> (FP8 [rows, inner], scale fp32 [rows, inner / 128]).
 
-    With `mx` the scale is e8m0 uint8 [rows, inner / 32]. NaN and infinities that the clamp leaves make their own group
-    NaN (`_quant`). No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
+    With `ue8m0` the scale is a power of two, as e8m0 uint8; with `mx` it is e8m0 uint8 [rows, inner / 32]. NaN and
+    infinities that the clamp leaves make their own group NaN (`_quant`). No rows are no launch. Raises UsageError for
+    other dtypes, shapes or strides.
     """
     name, group = "swiglu_quant", 32 if mx else 128
     require(name, x=(x, torch.bfloat16, (None, None)))
@@ -156,10 +165,10 @@ def swiglu_quant(
     if weight is not None:
         require(name, home=x, weight=(weight, torch.float32, (rows,)))
     q = torch.empty((rows, inner), dtype=FP8[dtype], device=x.device)
-    scale = torch.empty((rows, inner // group), dtype=torch.uint8 if mx else torch.float32, device=x.device)
+    scale = torch.empty((rows, inner // group), dtype=scale_dtype(ue8m0 or mx), device=x.device)
     grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(inner, config.size("BLOCK")))
     launch(_swiglu_quant, grid)(
         q, scale, x, weight, rows, inner, limit, AMAX_FLOOR,
-        WEIGHTED=weight is not None, MX=mx, FP8_MAX=FP8_MAX[dtype], **options(config),
+        WEIGHTED=weight is not None, MX=mx, FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config),
     )  # fmt: skip
     return q, scale

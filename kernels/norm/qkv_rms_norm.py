@@ -20,7 +20,7 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, at_least, multiple_of
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, decode_fp8, expect_fp8, fp8_groups, scale_dtype, stored_scales
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 GROUP = 128
@@ -66,7 +66,7 @@ class Problem(Sizes):
     def bytes_moved(self) -> int:
         weights = 4 * (self.q_cols + self.kv_cols)
         kv = 4 * (self.kv_cols + self.rest_cols)
-        return self.tokens * (3 * self.q_cols + 4 * self.q_cols // GROUP + kv) + weights
+        return self.tokens * (3 * self.q_cols + scale_dtype(self.ue8m0).itemsize * self.q_cols // GROUP + kv) + weights
 
 
 @triton.jit
@@ -95,6 +95,7 @@ def _qkv_rms_norm(
         tl.store(q_ptrs, q.to(q_ptr.dtype.element_ty), mask=in_q)
         group = tl.arange(0, BLOCK_Q // 128)
         inside = in_rows[:, None] & (group < q_cols // 128)[None, :]
+        scale = stored_scales(scale, UE8M0)
         tl.store(q_scale_ptr + row[:, None] * (q_cols // 128) + group[None, :], scale, mask=inside)
     else:
         kv, in_kv = _normed(x_ptr + q_cols, kv_weight_ptr, row, in_rows, stride, kv_cols, eps, BLOCK_KV)
@@ -122,7 +123,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale, kv = outputs
-    return q.double() * scale.double().repeat_interleave(GROUP, 1), scale.double(), kv.double()
+    return *decode_fp8(q, scale, GROUP), kv.double()
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -137,10 +138,11 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
     programs = 2 * triton.cdiv(problem.tokens, rows)
+    q_width = 3 + scale_dtype(problem.ue8m0).itemsize / GROUP
     return Work(
         programs=programs,
         flops_per_program=problem.flops * rows / problem.tokens / 2,
-        bytes_per_program=((3 + 4 / GROUP) * problem.q_cols + 4 * (problem.kv_cols + problem.rest_cols)) * rows / 2
+        bytes_per_program=(q_width * problem.q_cols + 4 * (problem.kv_cols + problem.rest_cols)) * rows / 2
         + 2 * (problem.q_cols + problem.kv_cols),
         unique_bytes=problem.bytes_moved,
     )
@@ -160,9 +162,10 @@ def qkv_rms_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """qkv bf16 [tokens, q_cols + kv_cols + rest_cols] -> (q FP8 [tokens, q_cols], scale, kv).
 
-    scale fp32 [tokens, q_cols / 128], kv bf16 [tokens, kv_cols + rest_cols] with the rest copied; weights fp32 [q_cols]
-    and [kv_cols]. NaN or any bits in a row reach its own row only; an infinity makes it NaN and zeros. No tokens are no
-    launch. Raises UsageError for other dtypes, shapes or strides.
+    scale fp32 [tokens, q_cols / 128], or with `ue8m0` powers of two as e8m0 uint8; kv bf16 [tokens, kv_cols +
+    rest_cols] with the rest copied; weights fp32 [q_cols] and [kv_cols]. NaN or any bits in a row reach its own row
+    only; an infinity makes it NaN and zeros. No tokens are no launch. Raises UsageError for other dtypes, shapes or
+    strides.
     """
     require("qkv_rms_norm", q_weight=(q_weight, torch.float32, (None,)), kv_weight=(kv_weight, torch.float32, (None,)))
     q_cols, kv_cols = q_weight.shape[0], kv_weight.shape[0]
@@ -176,7 +179,7 @@ def qkv_rms_norm(
         )
     tokens, home = qkv.shape[0], qkv.device
     q = torch.empty((tokens, q_cols), dtype=FP8[dtype], device=home)
-    scale = torch.empty((tokens, q_cols // GROUP), dtype=torch.float32, device=home)
+    scale = torch.empty((tokens, q_cols // GROUP), dtype=scale_dtype(ue8m0), device=home)
     kv = torch.empty((tokens, kv_cols + rest_cols), dtype=torch.bfloat16, device=home)
     grid = (triton.cdiv(tokens, config.size("ROWS")), 2)
     launch(_qkv_rms_norm, grid)(

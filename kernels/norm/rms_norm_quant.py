@@ -20,7 +20,7 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Rows, multiple_of
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, decode_fp8, expect_fp8, fp8_groups, scale_dtype, stored_scales
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.norm._residual import add_residual, load_sum
 
@@ -30,7 +30,7 @@ EPS = 1e-6
 
 @dataclass(frozen=True)
 class Problem(Rows):
-    """`residual`: x + residual is normed, and returned; `ue8m0`: scales are powers of two; `normed`: bf16 rows too."""
+    """`residual`: x + residual is normed, and returned; `ue8m0`: scales are e8m0; `normed`: bf16 rows too."""
 
     cols: int
     residual: bool = False
@@ -58,9 +58,13 @@ class Problem(Rows):
         return 8 * self.rows * self.cols
 
     @property
+    def _scale_bytes(self) -> int:
+        return scale_dtype(self.ue8m0).itemsize * self.rows * self.cols // GROUP
+
+    @property
     def bytes_moved(self) -> int:
         per_element = 2 + 1 + (4 if self.residual else 0) + (2 if self.normed else 0)
-        return self.rows * self.cols * per_element + 4 * self.rows * self.cols // GROUP + 4 * self.cols
+        return self.rows * self.cols * per_element + self._scale_bytes + 4 * self.cols
 
 
 @triton.jit
@@ -75,7 +79,7 @@ def _epilogue(
     tl.store(q_ptr + row[:, None] * cols + offs_c[None, :], q, mask=mask)
     groups = tl.min(offs_c, axis=0) // 128 + tl.arange(0, BLOCK // 128)
     inside = (tl.max(mask.to(tl.int32), axis=1) > 0)[:, None] & (groups < cols // 128)[None, :]
-    tl.store(scale_ptr + row[:, None] * (cols // 128) + groups[None, :], scale, mask=inside)
+    tl.store(scale_ptr + row[:, None] * (cols // 128) + groups[None, :], stored_scales(scale, UE8M0), mask=inside)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -135,8 +139,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale, *rest = outputs
-    value = q.double() * scale.double().repeat_interleave(GROUP, 1)
-    return (value, scale.double(), *(tensor.double() for tensor in rest))
+    return (*decode_fp8(q, scale, GROUP), *(tensor.double() for tensor in rest))
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -183,14 +186,14 @@ def rms_norm_quant(
 ) -> tuple[Tensor, ...]:
     """x bf16 [rows, cols], weight fp32 [cols] -> (FP8 [rows, cols], scale fp32 [rows, cols/128]).
 
-    With a residual bf16 [rows, cols], x + residual comes next; with `normed`, the normed rows in bf16 come last. NaN or
-    any bits in a row reach its own row only; an infinity makes it NaN and zeros. No rows are no launch. Raises
-    UsageError for other dtypes, shapes or strides.
+    With `ue8m0` scales are powers of two, as e8m0 uint8. With a residual bf16 [rows, cols], x + residual comes next;
+    with `normed`, the normed rows in bf16 come last. NaN or any bits in a row reach its own row only; an infinity makes
+    it NaN and zeros. No rows are no launch. Raises UsageError for other dtypes, shapes or strides.
     """
     _check(x, weight, residual, dtype)
     rows, cols = x.shape
     q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
-    scale = torch.empty((rows, cols // GROUP), dtype=torch.float32, device=x.device)
+    scale = torch.empty((rows, cols // GROUP), dtype=scale_dtype(ue8m0), device=x.device)
     total = None if residual is None else torch.empty_like(x)
     wide = torch.empty_like(x) if normed else None
     grid = (triton.cdiv(rows, config.size("ROWS")),)

@@ -1,4 +1,4 @@
-"""FP8 quantisation in groups along the row: 128 for GEMM operands, 64 for keys; scales fp32 or powers of two (K5)."""
+"""FP8 quantisation in groups along the row: 128 for GEMM operands, 64 for keys; scales fp32, or e8m0 bytes (K5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, multiple_of, one_of
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8, fp8_groups
+from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, decode_fp8, expect_fp8, fp8_groups, scale_dtype, stored_scales
 from autotune.kernels._rows import block_reject, block_work, fp8_reject, row_config
 
 GROUPS = (64, 128)
@@ -48,7 +48,7 @@ class Problem(Rows):
 
     @property
     def bytes_moved(self) -> int:
-        return 3 * self.rows * self.cols + 4 * self.rows * self.cols // self.group
+        return 3 * self.rows * self.cols + scale_dtype(self.ue8m0).itemsize * self.rows * self.cols // self.group
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -66,7 +66,7 @@ def _quantise(
     tl.store(q_ptr + offs, q.to(q_ptr.dtype.element_ty), mask=mask)
     group = tl.program_id(1) * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)
     inside = in_rows & (group < cols // GROUP)[None, :]
-    tl.store(scale_ptr + row[:, None] * (cols // GROUP) + group[None, :], scale, mask=inside)
+    tl.store(scale_ptr + row[:, None] * (cols // GROUP) + group[None, :], stored_scales(scale, UE8M0), mask=inside)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -76,7 +76,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale = outputs
-    return q.double() * scale.double().repeat_interleave(problem.group, 1), scale.double()
+    return decode_fp8(q, scale, problem.group)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -89,7 +89,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    element_bytes = 3 + 4 / problem.group
+    element_bytes = 3 + scale_dtype(problem.ue8m0).itemsize / problem.group
     return block_work(problem, problem.rows, problem.cols, config, flops=3, element_bytes=element_bytes)
 
 
@@ -97,7 +97,8 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
 def fp8_group_quant(
     x: Tensor, group: int = 128, ue8m0: bool = False, dtype: str = "e4m3fn", *, config: Config, device: Device
 ) -> tuple[Tensor, Tensor]:
-    """x bf16 [rows, cols] -> (FP8 [rows, cols], scale fp32 [rows, cols / group]); group is 128 or 64.
+    """x bf16 [rows, cols] -> (FP8 [rows, cols], scale fp32 [rows, cols / group]); group is 128 or 64. With `ue8m0`
+    scales are powers of two, as e8m0 uint8.
 
     A group that holds NaN or an infinity has the scale NaN. No rows are no launch. Raises UsageError for other dtypes,
     shapes or strides.
@@ -110,7 +111,7 @@ def fp8_group_quant(
             f"got {cols} columns, group {group}, dtype {dtype!r}"
         )
     q = torch.empty((rows, cols), dtype=FP8[dtype], device=x.device)
-    scale = torch.empty((rows, cols // group), dtype=torch.float32, device=x.device)
+    scale = torch.empty((rows, cols // group), dtype=scale_dtype(ue8m0), device=x.device)
     grid = (triton.cdiv(rows, config.size("ROWS")), triton.cdiv(cols, config.size("BLOCK")))
     launch(_quantise, grid)(
         q, scale, x, rows, cols, AMAX_FLOOR, GROUP=group, FP8_MAX=FP8_MAX[dtype], UE8M0=ue8m0, **options(config)

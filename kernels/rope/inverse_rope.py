@@ -19,7 +19,15 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Sizes
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, expect_fp8_within, fp8_groups
+from autotune.kernels._quant import (
+    AMAX_FLOOR,
+    FP8_MAX,
+    decode_fp8,
+    expect_fp8_within,
+    fp8_groups,
+    scale_dtype,
+    stored_scales,
+)
 from autotune.kernels._rope import ROPE_DIM, drawn_rope_table, load_rotation, reference_rope, require_rotation, rotate
 from autotune.kernels._rows import fp8_reject, row_config, row_reject, row_work
 
@@ -77,6 +85,7 @@ def _inverse_rope(
     if QUANTISED:
         q, scale = fp8_groups(y, floor, ROWS, 512, 128, FP8_MAX, UE8M0)
         tl.store(out_ptr + offs, q.to(out_ptr.dtype.element_ty), mask=inside[:, None])
+        scale = stored_scales(scale, UE8M0)
         tl.store(scale_ptr + row[:, None] * 4 + tl.arange(0, 4)[None, :], scale, mask=inside[:, None])
     else:
         tl.store(out_ptr + offs, y.to(tl.bfloat16), mask=inside[:, None])
@@ -97,7 +106,7 @@ def _decode(problem: Problem, outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[
     if isinstance(outputs, Tensor):
         return (outputs.double(),)
     q, scale = outputs
-    return q.double() * scale.double().repeat_interleave(GROUP, 2), scale.double()
+    return decode_fp8(q, scale, GROUP)
 
 
 def _default(problem: Problem, device: Device) -> Config:
@@ -127,9 +136,9 @@ def inverse_rope(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """o bf16 [tokens, heads, 512] -> the same shape in bf16, or (FP8, scale fp32 [tokens, heads, 4]).
 
-    table fp32 [positions, 64] of `rope_table`, positions int32 [tokens]. NaN or any bits in a row reach its own row
-    only; positions are rows of the table, those of padding tokens too. No tokens are no launch. Raises UsageError for
-    anything else.
+    With `ue8m0` scales are powers of two, as e8m0 uint8. table fp32 [positions, 64] of `rope_table`, positions int32
+    [tokens]. NaN or any bits in a row reach its own row only; positions are rows of the table, those of padding tokens
+    too. No tokens are no launch. Raises UsageError for anything else.
     """
     name = "inverse_rope"
     require(name, o=(o, torch.bfloat16, (None, None, WIDTH)))
@@ -137,7 +146,8 @@ def inverse_rope(
     require_rotation(name, o, table, positions, tokens)
     require_fp8(name, dtype)
     out = torch.empty(o.shape, dtype=FP8[dtype] if quantise else o.dtype, device=o.device)
-    scale = torch.empty((tokens, heads, WIDTH // GROUP), device=o.device) if quantise else None
+    shape = (tokens, heads, WIDTH // GROUP)
+    scale = torch.empty(shape, dtype=scale_dtype(ue8m0), device=o.device) if quantise else None
     grid = (triton.cdiv(tokens * heads, config.size("ROWS")),)
     launch(_inverse_rope, grid)(
         out, scale, o, table, positions, tokens, heads, AMAX_FLOOR,

@@ -6,7 +6,7 @@ import torch
 
 from autotune import device, registry
 from autotune.inputs import Draw
-from autotune.kernels._quant import decode_e8m0, decode_fp4
+from autotune.kernels._quant import decode_e8m0, decode_fp4, decode_fp8
 from autotune.tuning.interpreter.sanitizer import sanitized
 
 GPU = device.named("h100")
@@ -42,8 +42,9 @@ def test_fp8_with_power_of_two_scales_agrees(cast, group):
     x = activations()
     q, scale = ours("quant/fp8_group_quant", x, group, True)
     want_q, want_scale = cast.cast(x, "e4m3", (1, group), round_sf=True)
-    assert torch.equal(scale, want_scale)
-    assert torch.equal(values(q, scale, group), values(want_q, want_scale, group))
+    got, powers = decode_fp8(q, scale, group)
+    assert torch.equal(powers, want_scale.double())
+    assert torch.equal(got, values(want_q, want_scale, group))
 
 
 def test_mx_fp8_agrees(cast):
@@ -68,9 +69,8 @@ def test_swiglu_and_quantisation_agree(cast, mx):
     activated = swiglu(x, torch.arange(ROWS, dtype=torch.int32), weight[:, None], swiglu_clamp_value=10.0)
     group = 32 if mx else 128
     want_q, want_scale = cast.cast(activated, "e4m3", (1, group), round_sf=True)
-    q, scale = ours("moe/swiglu_quant", x, weight, mx)
-    got = q.double() * decode_e8m0(scale) if mx else values(q, scale, group)
-    assert torch.equal(got, values(want_q, want_scale, group))
+    q, scale = ours("moe/swiglu_quant", x, weight, mx, "e4m3fn", 10.0, True)
+    assert torch.equal(decode_fp8(q, scale, group)[0], values(want_q, want_scale, group))
 
 
 def test_router_chooses_same_experts_ties_included():

@@ -9,18 +9,19 @@ from layer.weights import Fp8
 from torch import Tensor
 
 from autotune.kernels import gemm
+from autotune.kernels._quant import decode_fp8
 
 
 @dataclass(frozen=True)
 class Fp8Rows:
-    """FP8 [.., k] with fp32 scales [.., k / 128]."""
+    """FP8 [.., k] with e8m0 scales [.., k / 128]."""
 
     q: Tensor
     scale: Tensor
 
     @property
     def wide(self) -> Tensor:
-        return self.q.double() * self.scale.double().repeat_interleave(128, -1)
+        return decode_fp8(self.q, self.scale, 128)[0]
 
 
 def linear(x: Fp8Rows, weight: Fp8, launch: Launcher) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autotune.kernels import gemm, hyperconnection, moe, norm, quant
 from autotune.kernels._quant import decode_e8m0
+from autotune.kernels.moe.swiglu_quant import LIMIT
 
 
 class Layer:
@@ -78,7 +79,7 @@ class Layer:
         w, launch = self.site.weights, self.site.launch
         q = Fp8Rows(*launch(quant.fp8_group_quant, h, 128, True, launch.fp8))
         up = linear(q, w["shared.w13"], launch)
-        act = Fp8Rows(*launch(moe.swiglu_quant, up, None, False, launch.fp8))
+        act = Fp8Rows(*launch(moe.swiglu_quant, up, None, False, launch.fp8, LIMIT, True))
         out = linear(act, w["shared.w2"], launch)
         put("shared.h", q.wide), put("shared.up", up), put("shared.act", act.wide), put("shared.out", out)
         return out

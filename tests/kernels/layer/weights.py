@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from autotune.inputs import FP8, Draw
-from autotune.kernels._quant import decode_e8m0, decode_fp4
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_powers
 
 HEAD, ROPE, KEY, STREAMS = 512, 64, 128, 4
 NOTHING = -1e30
@@ -70,14 +71,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Fp8:
-    """[.., n, k] with a scale a block of 128 x 128."""
+    """[.., n, k] with an e8m0 scale a block of 128 x 128, as in the checkpoints."""
 
     q: Tensor
     scale: Tensor
 
     def exact(self) -> Tensor:
         n, k = self.q.shape[-2:]
-        rows = self.scale.double().repeat_interleave(128, -2)[..., :n, :]
+        rows = e8m0_powers(self.scale).repeat_interleave(128, -2)[..., :n, :]
         return self.q.double() * rows.repeat_interleave(128, -1)[..., :k]
 
 
@@ -107,7 +108,8 @@ class _Drawer:
     def fp8(self, *shape: int, gain: float = 1.0) -> Fp8:
         *lead, n, k = shape
         blocks = (*lead, -(-n // 128), -(-k // 128))
-        scale = self.draw.uniform(blocks, 0.75, 1.25) * (gain * k**-0.5)
+        exponent = 127 + round(math.log2(gain * k**-0.5))
+        scale = self.draw.integers(blocks, exponent - 1, exponent + 1, torch.uint8)
         return Fp8(self.draw.normal(shape, FP8[self.dtype]), scale)
 
     def fp4(self, *shape: int, exponent: int) -> Fp4:
