@@ -57,7 +57,7 @@ def dumps(table: Table) -> str:
     if table.deterministic:
         head["deterministic"] = True
     shared = {name: _Section() for name in SECTIONS}
-    rows = [_text(_plain(row, shared)) for row in sorted(table.rows, key=lambda row: sort_key(row.problem))]
+    rows = [_line(_plain(row, shared)) for row in sorted(table.rows, key=lambda row: sort_key(row.problem))]
     blocks = [f"  {_text(name)}: {_text(value)}" for name, value in head.items()]
     blocks += shared["shapes"].lines("shapes")
     blocks.append('  "rows": [\n' + ",\n".join(f"    {row}" for row in rows) + "\n  ]")
@@ -113,6 +113,11 @@ def _plain_evidence(row: Row, shared: Mapping[str, _Section]) -> dict[str, Any]:
         **({"proof": shared["proofs"].add(parts.proof)} if parts.proof else {}),
         **({"finalists": shared["finalists"].add(parts.finalists)} if parts.finalists is not None else {}),
     }
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Return a row as text; without spaces behind colons, the longest has 296 characters in place of 314."""
+    return json.dumps(row, allow_nan=False, separators=(", ", ":"))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401
