@@ -65,7 +65,7 @@ def test_device_function_changes_exactly_its_callers(folder):
     ("kernel", "file", "before", "after", "part"),
     [
         (GEMM, f"{GEMM}.py", "value = wide_a @ wide_b.T", "value = 1.0 * (wide_a @ wide_b.T)", "proof"),
-        (GEMM, f"{GEMM}.py", "0.01, 0.1", "0.01, 0.2", "proof"),
+        (GEMM, "gemm/_scales.py", "0.01, 0.1", "0.01, 0.2", "proof"),
         (MHC, "hyperconnection/_projection.py", "torch.float32, k**-0.5)", "torch.float32, k**-0.4)", "proof"),
         (GEMM, f"{GEMM}.py", "reduction_bytes=2 * partials", "reduction_bytes=3 * partials", "work"),
     ],
@@ -83,7 +83,7 @@ def test_edit_changes_one_part_only(folder, kernel, file, before, after, part):
     [
         ("acc += tl.dot(a, b) *", "acc -= tl.dot(a, b) *"),
         ("reduce_partials(out, c)", "reduce_partials(c, out)"),
-        ("GROUP % block_k", "block_k % GROUP"),
+        ("block_n % GROUP", "GROUP % block_n"),
         ("problem.m <= 64", "problem.m <= 32"),
     ],
     ids=["device code", "launcher", "reject", "default"],

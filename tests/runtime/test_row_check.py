@@ -150,7 +150,7 @@ def test_field_that_stands_twice_is_refused(tables):
     with pytest.raises(UsageError, match="m stands twice"):
         parse(KERNEL.problem, "m=64,m=65,n=2048,k=7168,dtype=e4m3fn")
     path = write(tables, row(16))
-    path.write_text(path.read_text().replace('"m": 16', '"m": 16, "m": 17'))
+    path.write_text(path.read_text().replace('"m":16', '"m":16, "m":17'))
     assert [one.kind for one in lint.tables(tables)] == ["damaged"]
 
 

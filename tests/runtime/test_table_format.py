@@ -131,9 +131,9 @@ def test_damaged_entry_is_told_with_its_line():
     number = next(n for n, line in enumerate(text.splitlines(), 1) if '"tier"' in line)
     with pytest.raises(TableError, match=rf"x.json: sessions: \w{{8}} \(line {number}\): tier must be one of"):
         table.loads(text.replace('"tier": "measured"', '"tier": "guessed"'), "x.json")
-    number = next(n for n, line in enumerate(text.splitlines(), 1) if '"m": 64' in line)
+    number = next(n for n, line in enumerate(text.splitlines(), 1) if '"m":64' in line)
     with pytest.raises(TableError, match=rf"x.json: row 2 \(line {number}\): problem: m must be an integer"):
-        table.loads(text.replace('"m": 64', '"m": 6.5'), "x.json")
+        table.loads(text.replace('"m":64', '"m":6.5'), "x.json")
 
 
 OLD = {

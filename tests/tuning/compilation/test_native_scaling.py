@@ -16,9 +16,10 @@ SIZES = {
     GROUPED: {"m": 8192, "groups": 2, "n": 1024, "k": 4096},
     EXPERTS: {"tokens": 8192, "topk": 8, "experts": 256, "n": 512, "k": 7168},
 }
+# Triton 3.6 writes `.scale_vec::1X` behind it, 3.9 `.block32`.
 SCALED = {
-    "sm_100": "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale.block32",
-    "sm_103": "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale.block32",
+    "sm_100": "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale",
+    "sm_103": "tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale",
     "gfx950": "v_mfma_scale_f32_16x16x128_f8f6f4",
 }
 
@@ -51,7 +52,7 @@ def compiled(name, arch, *, ue8m0, **changes):
 )
 def test_matrix_instruction_applies_e8m0_scales(name, arch):
     found, loop = compiled(name, arch, ue8m0=True)
-    assert set(dict(found.matrix_instructions)) == {SCALED[arch]}
+    assert all(name.startswith(SCALED[arch]) for name, _ in found.matrix_instructions)
     assert found.spills == 0
     # tcgen05.ld is LDTM: without it the sums are read once, after the loop; no lane multiplies them within it.
     outside = {"LDTM", "FFMA", "FFMA2", "FMUL", "FMUL2", "v_fma_f32", "v_pk_fma_f32", "v_mul_f32_e32"} & set(loop)
