@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         commands,
         "explain",
         "which config serves a problem, and why",
-        "  autotune explain gemm/fp8_block_scaled m=50,n=2048,k=7168 --device mi355x",
+        "  autotune explain gemm/fp8_block_scaled m=50,n=2048,k=7168,ue8m0=true --device mi355x",
         extra="",
     )
     add_kernel(parser)
