@@ -112,7 +112,7 @@ SERVES = """
 from autotune import device, registry, runtime
 from autotune.tuning.compilation.launch import compile_launches
 kernel, gpu = registry.load("gemm/fp8_block_scaled"), device.named("mi355x")
-problem = kernel.problem(64, 2048, 7168)
+problem = kernel.problem(64, 2048, 7168, ue8m0=True)
 choice = runtime.choose(kernel, problem, gpu)
 print(choice.how, len([registry.load(name) for name in registry.names()]))
 print(compile_launches(kernel, problem, choice.config, gpu)[0].asm["amdgcn"][:1])
@@ -176,7 +176,7 @@ def without(modules, *words):
 
 
 TUNING = sorted({*packages.EXTRAS["tune"]} - {"numpy", "networkx"})  # these two come with torch
-PROBLEM = ("gemm/fp8_block_scaled", "m=64,n=2048,k=7168", "--device", "mi355x")
+PROBLEM = ("gemm/fp8_block_scaled", "m=64,n=2048,k=7168,ue8m0=true", "--device", "mi355x")
 
 
 def test_commands_of_serving_need_no_extra():

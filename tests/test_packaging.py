@@ -19,7 +19,7 @@ kernel = registry.load("gemm/fp8_block_scaled")
 assert gemm.fp8_block_scaled is kernel
 gpu = device.named("mi355x")
 assert space.load(kernel, gpu).size > 100
-assert runtime.choose(kernel, kernel.problem(64, 2048, 7168), gpu).how == "exact"
+assert runtime.choose(kernel, kernel.problem(64, 2048, 7168, ue8m0=True), gpu).how == "exact"
 print("both import")
 """
 
