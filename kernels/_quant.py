@@ -18,6 +18,8 @@ from autotune.kernel import Expected
 FP8_MAX = {"e4m3fn": 448.0, "e4m3fnuz": 240.0}
 AMAX_FLOOR = 1e-4
 """Smallest group maximum that FP8 scales serve: DeepSeek's own floor."""
+E8M0 = (torch.uint8, torch.float8_e8m0fnu)
+"""Dtypes of e8m0 scales: the byte b is 2^(b - 127), 255 is NaN. Checkpoints have torch's own type of them."""
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
@@ -139,9 +141,24 @@ def decode_fp8(q: Tensor, scale: Tensor, group: int) -> tuple[Tensor, Tensor]:
     return q.double() * powers.repeat_interleave(group, -1), powers
 
 
+def is_e8m0(dtype: torch.dtype) -> bool:
+    """True if scales of this dtype are e8m0 bytes."""
+    return dtype in E8M0
+
+
+def scale_bytes(scale: Tensor) -> Tensor:
+    """Return fp32 scales as they are, e8m0 ones as uint8, which is what Triton takes."""
+    return scale.view(torch.uint8) if is_e8m0(scale.dtype) else scale
+
+
 def scale_powers(scale: Tensor) -> Tensor:
-    """float64 values of scales, fp32 or e8m0 bytes."""
-    return e8m0_powers(scale) if scale.dtype == torch.uint8 else scale.double()
+    """float64 values of scales, fp32 or e8m0."""
+    return e8m0_powers(scale_bytes(scale)) if is_e8m0(scale.dtype) else scale.double()
+
+
+def bytes_of_scale(ue8m0: bool) -> int:
+    """Bytes of one scale."""
+    return 1 if ue8m0 else 4
 
 
 def expect_fp8(name: str, y: Tensor, relative: float, group: int, dtype: str, ue8m0: bool) -> tuple[Expected, Expected]:

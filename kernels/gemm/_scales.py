@@ -18,13 +18,11 @@ from autotune.device import Device
 from autotune.errors import UsageError
 from autotune.inputs import Draw
 from autotune.kernels._launch import require
-from autotune.kernels._quant import e8m0_powers
+from autotune.kernels._quant import E8M0, is_e8m0
 from autotune.kernels._rows import fp8_reject
 from autotune.kernels.gemm._tiles import SCALED_ROWS, tile_reject
 
 GROUP = 128
-E8M0 = (torch.uint8, torch.float8_e8m0fnu)
-"""Dtypes of e8m0 scales: the byte b is 2^(b - 127), 255 is NaN. Checkpoints have torch's own type of them."""
 
 
 class _Scaled(Protocol):
@@ -67,11 +65,6 @@ def group_scales(row_ptrs, start, BLOCK_K: tl.constexpr, IN_REGISTERS: tl.conste
         return tl.load(row_ptrs[:, None] + group[None, :])
 
 
-def is_e8m0(dtype: torch.dtype) -> bool:
-    """True if scales of this dtype are e8m0 bytes."""
-    return dtype in E8M0
-
-
 def require_scales(kernel: str, home: Tensor, **wanted: tuple[Tensor, tuple[int, ...]]) -> None:
     """Raise UsageError unless each tensor of scales has its shape, and all are fp32 or all are e8m0 bytes."""
     first = ""
@@ -85,24 +78,9 @@ def require_scales(kernel: str, home: Tensor, **wanted: tuple[Tensor, tuple[int,
             )
 
 
-def scale_bytes(scale: Tensor) -> Tensor:
-    """Return fp32 scales as they are, e8m0 ones as uint8, which is what Triton takes."""
-    return scale.view(torch.uint8) if is_e8m0(scale.dtype) else scale
-
-
-def scale_powers(scale: Tensor) -> Tensor:
-    """float64 values of scales, fp32 or e8m0."""
-    return e8m0_powers(scale_bytes(scale)) if is_e8m0(scale.dtype) else scale.double()
-
-
 def draw_scales(draw: Draw, shape: tuple[int, ...], ue8m0: bool) -> Tensor:
     """Scales from 0.01 to 0.1: fp32, or powers of two from 2^-7 to 2^-3 as e8m0 uint8."""
     return draw.integers(shape, 120, 125, torch.uint8) if ue8m0 else draw.uniform(shape, 0.01, 0.1)
-
-
-def bytes_of_scale(ue8m0: bool) -> int:
-    """Bytes of one scale."""
-    return 1 if ue8m0 else 4
 
 
 def has_native_scaling(device: Device) -> bool:

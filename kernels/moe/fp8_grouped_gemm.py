@@ -20,21 +20,17 @@ from autotune.device import Device
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
-from autotune.kernels._quant import fp8_name
+from autotune.kernels._quant import bytes_of_scale, fp8_name, is_e8m0, scale_bytes, scale_powers
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._scales import (
     GROUP,
-    bytes_of_scale,
     draw_scales,
     fp8_group_reject,
     fp8_operands,
     group_scales,
     has_native_scaling,
-    is_e8m0,
     native_scaling,
     require_scales,
-    scale_bytes,
-    scale_powers,
     scale_values,
 )
 from autotune.kernels.gemm._tiles import SCALED_ROWS, fewest_fp8_rows

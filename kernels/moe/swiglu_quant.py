@@ -23,6 +23,7 @@ from autotune.kernels._problem import Rows, multiple_of
 from autotune.kernels._quant import (
     AMAX_FLOOR,
     FP8_MAX,
+    bytes_of_scale,
     decode_e8m0,
     decode_fp8,
     e8m0_powers,
@@ -71,7 +72,7 @@ class Problem(Rows):
 
     @property
     def bytes_moved(self) -> int:
-        scales = scale_dtype(self.ue8m0 or self.mx).itemsize * self.rows * self.inner // self.group
+        scales = bytes_of_scale(self.ue8m0 or self.mx) * self.rows * self.inner // self.group
         return 5 * self.rows * self.inner + scales
 
 

@@ -20,7 +20,16 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Sizes, at_least, multiple_of
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, decode_fp8, expect_fp8, fp8_groups, scale_dtype, stored_scales
+from autotune.kernels._quant import (
+    AMAX_FLOOR,
+    FP8_MAX,
+    bytes_of_scale,
+    decode_fp8,
+    expect_fp8,
+    fp8_groups,
+    scale_dtype,
+    stored_scales,
+)
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 
 GROUP = 128
@@ -66,7 +75,7 @@ class Problem(Sizes):
     def bytes_moved(self) -> int:
         weights = 4 * (self.q_cols + self.kv_cols)
         kv = 4 * (self.kv_cols + self.rest_cols)
-        return self.tokens * (3 * self.q_cols + scale_dtype(self.ue8m0).itemsize * self.q_cols // GROUP + kv) + weights
+        return self.tokens * (3 * self.q_cols + bytes_of_scale(self.ue8m0) * self.q_cols // GROUP + kv) + weights
 
 
 @triton.jit
@@ -138,7 +147,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 def _work(problem: Problem, config: Config, device: Device) -> Work:
     rows = config.size("ROWS")
     programs = 2 * triton.cdiv(problem.tokens, rows)
-    q_width = 3 + scale_dtype(problem.ue8m0).itemsize / GROUP
+    q_width = 3 + bytes_of_scale(problem.ue8m0) / GROUP
     return Work(
         programs=programs,
         flops_per_program=problem.flops * rows / problem.tokens / 2,

@@ -20,7 +20,16 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require, require_fp8
 from autotune.kernels._problem import Rows, multiple_of
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, decode_fp8, expect_fp8, fp8_groups, scale_dtype, stored_scales
+from autotune.kernels._quant import (
+    AMAX_FLOOR,
+    FP8_MAX,
+    bytes_of_scale,
+    decode_fp8,
+    expect_fp8,
+    fp8_groups,
+    scale_dtype,
+    stored_scales,
+)
 from autotune.kernels._rows import fp8_reject, row_config, row_reject
 from autotune.kernels.norm._residual import add_residual, load_sum
 
@@ -59,7 +68,7 @@ class Problem(Rows):
 
     @property
     def _scale_bytes(self) -> int:
-        return scale_dtype(self.ue8m0).itemsize * self.rows * self.cols // GROUP
+        return bytes_of_scale(self.ue8m0) * self.rows * self.cols // GROUP
 
     @property
     def bytes_moved(self) -> int:

@@ -16,7 +16,16 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Work, tunable
 from autotune.kernels._launch import launch, options, require
 from autotune.kernels._problem import Rows, multiple_of, one_of
-from autotune.kernels._quant import AMAX_FLOOR, FP8_MAX, decode_fp8, expect_fp8, fp8_groups, scale_dtype, stored_scales
+from autotune.kernels._quant import (
+    AMAX_FLOOR,
+    FP8_MAX,
+    bytes_of_scale,
+    decode_fp8,
+    expect_fp8,
+    fp8_groups,
+    scale_dtype,
+    stored_scales,
+)
 from autotune.kernels._rows import block_reject, block_work, fp8_reject, row_config
 
 GROUPS = (64, 128)
@@ -48,7 +57,7 @@ class Problem(Rows):
 
     @property
     def bytes_moved(self) -> int:
-        return 3 * self.rows * self.cols + scale_dtype(self.ue8m0).itemsize * self.rows * self.cols // self.group
+        return 3 * self.rows * self.cols + bytes_of_scale(self.ue8m0) * self.rows * self.cols // self.group
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -89,7 +98,7 @@ def _reject(problem: Problem, config: Config, device: Device) -> str | None:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    element_bytes = 3 + scale_dtype(problem.ue8m0).itemsize / problem.group
+    element_bytes = 3 + bytes_of_scale(problem.ue8m0) / problem.group
     return block_work(problem, problem.rows, problem.cols, config, flops=3, element_bytes=element_bytes)
 
 
