@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from autotune.adopt.capture import capture
     from autotune.adopt.serving import serve
     from autotune.config import Config
+    from autotune.declared_problem import problem
     from autotune.device import Device
     from autotune.kernel import Kernel, tunable
     from autotune.runtime import choose, explain
 
-__all__ = ["Config", "Device", "Kernel", "capture", "choose", "explain", "serve", "tunable"]
+__all__ = ["Config", "Device", "Kernel", "capture", "choose", "explain", "problem", "serve", "tunable"]
 
 _HOME = {"Config": "config", "Device": "device", "Kernel": "kernel", "tunable": "kernel"}
 _HOME |= {"choose": "runtime", "explain": "runtime", "capture": "adopt.capture"}
-_HOME |= {"serve": "adopt.serving"}
+_HOME |= {"problem": "declared_problem", "serve": "adopt.serving"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -50,7 +50,10 @@ def read(path: Path, launcher: str) -> Identity:
     problem = call.args[0]
     # A launcher or rule that names the problem's class, or a base of it, does not depend on how its inputs are drawn.
     left_out = _classes(module, problem)
-    kernel = [function, given["jit"], given["default"], given["reject"]]
+    rules = [given[name] for name in ("default", "reject") if name in given]
+    # Without a default, the first of the choices is one: what serves where no row does.
+    choices = [given["choices"]] if "choices" in given and "default" not in given else []
+    kernel = [function, given["jit"], *rules, *choices]
     proof = [problem, given["reference"], *(given[name] for name in ("decode", "tolerance") if name in given)]
     return Identity(
         _digest(module, kernel, left_out),

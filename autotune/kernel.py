@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -15,7 +15,9 @@ from torch import Tensor
 from autotune import device as devices
 from autotune import identity, launcher_signature, runtime, torch_ops
 from autotune.arch import Accumulation
-from autotune.config import Config, P
+from autotune.choices import Choices, first_allowed, within_limits
+from autotune.config import Config, P, Scalar
+from autotune.declared_problem import DeclaredProblem, on_tensors
 from autotune.device import Device
 from autotune.errors import DeviceError, UsageError
 from autotune.identity import Identity
@@ -111,6 +113,8 @@ class Kernel(Generic[P]):
     """True where atomics add floats in no order: bits may differ between runs, values stay within their bounds."""
     proved_against_itself: bool = False
     """True where the reference is the kernel at another config: a proof shows that configs agree, and rows say so."""
+    choices: Choices | None = None
+    """Values to search, where the kernel lists them itself; None: its search space's file does."""
 
     def __call__(
         self,
@@ -253,8 +257,9 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     reference: Callable[..., Any],
     tolerance: float | None = None,
     decode: Callable[..., tuple[Tensor, ...]] | None = None,
-    default: Callable[..., Config],
-    reject: Callable[..., str | None],
+    choices: Mapping[str, Sequence[Scalar]] | None = None,
+    default: Callable[..., Config] | None = None,
+    reject: Callable[..., str | None] | None = None,
     work: Callable[..., Work] | None = None,
     library: Library | None = None,
     any_order: bool = False,
@@ -267,17 +272,32 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
     that returns nothing writes its arguments called `out` or `out_...`, which a call of the kernel then returns.
 
     The reference returns `Expected` for each output, or plain tensors of any precision: then an output may differ from
-    its reference r by `tolerance` (1 + |r|), as in torch.testing.assert_close with rtol = atol = `tolerance`. Without
+    its reference r by `tolerance` (1 + |r|), as in torch.testing.assert_close with rtol = atol = `tolerance`. For a
+    problem that `autotune.problem` declares, the reference is a function of the launcher's arguments, whose floating
+    tensors come in float64, and every call's tensors are checked against the declaration.
+
+    `choices` lists the values to search by parameter and launch option, in place of `params` in the search space's
+    file. Then the default is the first config that `reject` allows, and `reject` says only what the kernel itself
+    forbids, such as a block shorter than a row; without `choices` both must be given. Without
     `decode` the outputs themselves are held against it. Without `work` the tuner counts bytes and flops in the
     interpreter. `any_order` declares that atomics add floats in no order, which a proof refuses otherwise.
     `proved_against_itself` declares that the reference launches the kernel at another config.
     Raises UsageError for what cannot be a kernel.
     """
 
+    is_declared = issubclass(problem, DeclaredProblem)
+    listed = None if choices is None else {name: tuple(values) for name, values in choices.items()}
+
     def wrap(launch: Callable[..., Any]) -> Kernel[Any]:
         jit_function = _unwrapped(jit, launch.__name__)
         origin = Origin(Path(inspect.getfile(launch)).resolve(), launch.__name__)
-        signature = launcher_signature.read(launch, problem.of)
+        if is_declared:
+            _check_declared(problem, launch)
+        signature = launcher_signature.read(launch, problem.of, problem.READS if is_declared else None)
+        launched = launch if launcher_signature.returns(launch) else _returning_outputs(launch, signature)
+        if is_declared:
+            launched = _checking(launched, problem, signature)
+        rules = _rules(default, reject, listed, launch.__name__)
 
         def by_name(function: Callable[..., Any]) -> Callable[..., Any]:
             return lambda problem, *args: function(problem, kernel.arguments(*args))
@@ -286,17 +306,17 @@ def tunable(  # noqa: PLR0913 - the parts of a kernel, by name
             origin.name,
             problem,
             jit_function,
-            launch if launcher_signature.returns(launch) else _returning_outputs(launch, signature),
-            by_name(_expecting(reference, tolerance)),
+            launched,
+            by_name(_expecting(on_tensors(reference) if is_declared else reference, tolerance)),
             decode or as_float64,
-            default,
-            reject,
+            *rules,
             work,
             origin,
             signature,
             library and Library(library.name, by_name(library.prepare)),
             any_order,
             proved_against_itself,
+            listed,
         )
         _ = kernel.op  # `torch.ops` must know the name before the first call
         return kernel
@@ -316,6 +336,53 @@ def _unwrapped(jit: Any, launcher: str) -> Any:  # noqa: ANN401
     if not hasattr(jit, "run"):
         raise UsageError(f"{launcher}: jit= must be a function under @triton.jit, got {type(jit).__name__}")
     return jit
+
+
+def _rules(
+    default: Callable[..., Config] | None,
+    reject: Callable[..., str | None] | None,
+    choices: Choices | None,
+    launcher: str,
+) -> tuple[Callable[..., Config], Callable[..., str | None]]:
+    """The default and the rules of a kernel, made from its choices where it leaves them out. Raises UsageError."""
+    if choices is None:
+        if default is None or reject is None:
+            raise UsageError(
+                f'{launcher}: list what may be tuned, @tunable(choices={{"BLOCK": [128, 256]}}), or give default= and '
+                "reject= and a search space's file"
+            )
+        return default, reject
+    if not choices or not all(choices.values()):
+        raise UsageError(f"{launcher}: choices must list one value or more of each parameter, got {dict(choices)}")
+    rules = within_limits(reject)
+    return default or first_allowed(choices, rules, launcher), rules
+
+
+def _check_declared(problem: type[DeclaredProblem], launch: Callable[..., Any]) -> None:
+    """Raise UsageError unless the problem declares the launcher's arguments in order, but for those with defaults."""
+    parameters = [p for p in inspect.signature(launch).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    names = tuple(parameter.name for parameter in parameters)
+    needed = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
+    declared = problem.ARGUMENTS
+    if names[: len(declared)] != declared or not needed <= set(declared):
+        raise UsageError(
+            f"{launch.__name__}: problem(...) must declare its arguments in their order, {', '.join(names)}; got "
+            f"{', '.join(declared)}"
+        )
+
+
+def _checking(launch: Callable[..., Any], problem: type[DeclaredProblem], signature: Signature) -> Callable[..., Any]:
+    """`launch`, which refuses arguments of another form than the problem declares, by name."""
+
+    @wraps(launch)
+    def launched(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        try:
+            problem.of(signature.arguments._make(signature.complete(args, {}, launch.__name__)))
+        except ValueError as error:
+            raise UsageError(f"{launch.__name__}: {error}") from error
+        return launch(*args, **options)
+
+    return launched
 
 
 def _returning_outputs(launch: Callable[..., Any], signature: Signature) -> Callable[..., Any]:

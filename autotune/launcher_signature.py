@@ -102,8 +102,13 @@ class Signature:
         return tuple(values)
 
 
-def read(launch: Callable[..., Any], problem_of: Callable[..., Any]) -> Signature:
-    """The signature of a launcher and of the `Problem.of` that belongs to it. Raises UsageError."""
+def read(
+    launch: Callable[..., Any], problem_of: Callable[..., Any], reads: Mapping[str, set[str]] | None = None
+) -> Signature:
+    """The signature of a launcher and of the `Problem.of` that belongs to it. Raises UsageError.
+
+    `reads` says which attributes of which arguments `problem_of` reads, where its source does not.
+    """
     parameters = tuple(
         Parameter(p.name, _kind(p, launch.__name__), p.default)
         for p in inspect.signature(launch).parameters.values()
@@ -112,7 +117,7 @@ def read(launch: Callable[..., Any], problem_of: Callable[..., Any]) -> Signatur
     if not any(parameter.kind == TENSOR for parameter in parameters):
         raise UsageError(f"{launch.__name__}: no argument is a Tensor; its device says where the kernel runs")
     names = {parameter.name: index for index, parameter in enumerate(parameters)}
-    mentioned = _mentioned(_tree(problem_of))
+    mentioned = _mentioned(_tree(problem_of)) if reads is None else reads
     for name in mentioned.keys() - names.keys():
         raise UsageError(f"Problem.of reads args.{name}: no argument of {launch.__name__}{did_you_mean(name, names)}")
     decides = tuple(sorted((names[name], tuple(sorted(attributes))) for name, attributes in mentioned.items()))

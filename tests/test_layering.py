@@ -30,7 +30,7 @@ LAYERS = [
     {"misses", "bundle"},
     {"inputs"},
     {"origin"},
-    {"launcher_signature", "torch_ops", "identity"},
+    {"launcher_signature", "torch_ops", "identity", "declared_problem", "choices"},
     {"kernel"},
     {"kernels"},
     {"registry"},
@@ -119,13 +119,16 @@ def test_serving_loads_no_tuner():
 
 
 def test_calling_kernel_loads_no_tuner():
-    code = "import autotune.kernels.gemm, autotune.kernels.norm, sys; print('\\n'.join(sys.modules))"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    imported = "autotune.kernels.gemm, autotune.kernels.norm, examples.short_softmax"
+    code = f"import {imported}, sys; print('\\n'.join(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    modules = ended.stdout.split()
     assert not [m for m in modules if m.startswith(("optuna", "pandas", "yaml", "autotune.tuning"))]
 
 
 def test_public_names():
-    assert autotune.__all__ == ["Config", "Device", "Kernel", "capture", "choose", "explain", "serve", "tunable"]
+    names = ["Config", "Device", "Kernel", "capture", "choose", "explain", "problem", "serve", "tunable"]
+    assert autotune.__all__ == names
     for name in autotune.__all__:
         assert getattr(autotune, name) is not None
 

@@ -15,9 +15,7 @@ from autotune.adopt.author import NEUTRAL, OPTIONS, Hook, configs_of, hook_of
 from autotune.config import Config, Scalar
 from autotune.device import Device
 from autotune.errors import UsageError
-
-MOST_THREADS = 1024
-"""Threads of a block, on every GPU of either vendor."""
+from autotune.row_check import MOST_THREADS
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autotune.adopt.foreign import MOST_THREADS
 from autotune.config import Config, Scalar
+from autotune.row_check import MOST_THREADS
 
 Problems = Sequence[Mapping[str, Scalar]]
 

@@ -141,7 +141,7 @@ class Builder:
 
 def check_calls(call: CheckedCall) -> list[CheckedCall]:
     """The calls by which its config is proved: the check problems of the search space that the rules allow."""
-    if not call.kernel.origin.space.exists():
+    if call.kernel.choices is None and not call.kernel.origin.space.exists():
         return [call]  # a kernel that a script holds has no search space that names problems
     problems = space.load(call.kernel, call.device).check
     allowed = [p for p in problems if call.kernel.reject(p, call.config, call.device) is None]

@@ -33,7 +33,10 @@ class KernelFacts:
 
 def read(name: str) -> KernelFacts:
     """Return the facts of the kernel `name`. Raises SpaceError, and UsageError for an unknown kernel."""
-    path = registry.origin_of(name).space
+    origin = registry.origin_of(name)
+    path = origin.space
+    if not origin.is_shipped and not path.exists():
+        return KernelFacts()  # a kernel that lists its choices itself
     data = read_file(path)
     numbers = {path.number for path in HOT_PATHS}
     paths = data.get("hot_paths", [])

@@ -83,7 +83,7 @@ def load(kernel: Kernel[Any], device: Device, root: Path | None = None) -> Space
     Its file is the one of the kernel's origin, or lies under `root` by the kernel's name.
     """
     path = kernel.origin.space if root is None else root / f"{kernel.name}.yaml"
-    data = read_file(path)
+    data = _stated(kernel, path)
     parts = data.get("per_arch") or {}
     _keys(parts, {*archs.VENDORS.values(), *archs.names()}, f"{path}: per_arch")
     for name, part in {"params": data.get("params"), **parts}.items():
@@ -96,6 +96,19 @@ def load(kernel: Kernel[Any], device: Device, root: Path | None = None) -> Space
     models = _problems(kernel, data, "compile", path, device) if "compile" in data else check
     reduction = tuple(name for name in _reduction(data, str(path)) if name in values)
     return Space(values, check, models, reduction)
+
+
+def _stated(kernel: Kernel[Any], path: Path) -> dict[str, Any]:
+    """Return what the file states; a kernel that lists choices, or declares its problem, may leave out those parts."""
+    declared = {"check": [{name: list(values) for name, values in getattr(kernel.problem, "PROVED", {}).items()}]}
+    if kernel.choices is None:
+        return {**declared, **read_file(path)} if declared["check"][0] else read_file(path)
+    data = read_file(path) if path.exists() else {}
+    if "params" in data:
+        raise SpaceError(f"{path}: params lists what choices= of {kernel.path.name} lists too; remove one of them")
+    if not declared["check"][0] and "check" not in data:
+        raise SpaceError(f"{path}: must list check problems, as only autotune.problem(...) does without; {_FORM}")
+    return {**declared, **data, "params": {name: list(values) for name, values in kernel.choices.items()}}
 
 
 def read_file(path: Path) -> dict[str, Any]:

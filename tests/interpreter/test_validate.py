@@ -1,6 +1,7 @@
 """Validation accepts a kernel, and refuses it when it is broken in several ways."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,3 +39,13 @@ def test_right_kernel_is_accepted():
 def test_broken_kernel_is_refused(launch):
     with pytest.raises(WrongResult):
         validate(replace(KERNEL, launch=launch), PROBLEM, CONFIG, GPU)
+
+
+def test_kernel_with_declared_problem_is_proved():
+    (name,) = registry.named(str(Path(__file__).parents[2] / "examples" / "short_softmax.py"))
+    kernel = registry.load(name)
+    for shape in ((3, 100), (1, 128)):
+        problem = kernel.problem(*shape)
+        assert 0 < validate(kernel, problem, kernel.default(problem, GPU), GPU) <= 1
+    with pytest.raises(WrongResult):
+        validate(replace(kernel, launch=lambda x, **given: x), problem, kernel.default(problem, GPU), GPU)
