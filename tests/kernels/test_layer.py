@@ -1,17 +1,12 @@
 """Layers assembled from our kernels, decoding after prefill, against a float64 model written from the maths."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-import torch
 from layer.cases import case
 from layer.compare import allowed, distance, forward
 from layer.maths import RIGHT, TRAPS
 from layer.scene import SCENES
 from layer.taps import Disagreement, Follow
+from layer.traces import traces
 
 from autotune.toolchain import PROVE_FP4, supports, triton_version
 
@@ -20,24 +15,6 @@ pytestmark = pytest.mark.thorough
 KINDS = ("csa", "hca", "window", "full", "mtp")
 GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
 """A GPU with OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
-
-
-def run(folder, device, *kinds):
-    """Starts our kernels in the interpreter; their traces go to a file named by device and kinds."""
-    out = folder / f"{device}-{'-'.join(kinds)}.pt"
-    command = [sys.executable, "-W", "ignore", "-m", "layer.run", str(out), device, *kinds]
-    env = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=Path(__file__).parent), out
-
-
-def traces(folder, device, *groups):
-    started = [run(folder, device, *kinds) for kinds in groups]
-    found = {}
-    for process, out in started:
-        _, complaint = process.communicate()
-        assert process.returncode == 0, complaint
-        found |= torch.load(out, weights_only=True)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from layer import model_predict
 from layer.cases import Case
+from layer.distances import furthest, relative
 from layer.maths import RIGHT, Maths
 from layer.model import Reference, feed_forward, mix, put_back
 from layer.model_attention import attention
-from layer.taps import Exact, Rounded, Trace
+from layer.taps import Exact, Trace
 from torch import Tensor
-
-RUNS = 8
 
 
 def forward(case: Case, maths: Maths, taps: Exact) -> Tensor:
@@ -31,21 +31,11 @@ def forward(case: Case, maths: Maths, taps: Exact) -> Tensor:
 
 
 def distance(case: Case, trace: Trace, maths: Maths = RIGHT) -> float:
-    """How far our streams lie from those of the exact model: Frobenius norm of the difference over that of ours."""
+    """How far our streams lie from those of the exact model, relative to them."""
     ours = trace[f"{len(case.plans) - 1}.ffn.streams"].double()
-    return _relative(forward(case, maths, Exact(trace)), ours)
+    return relative(forward(case, maths, Exact(trace)), ours)
 
 
 def allowed(case: Case, trace: Trace) -> float:
-    """How far the dtypes let an implementation be from the exact model.
-
-    RUNS models with random roundings are right, and independent of each other; six of their standard deviations beyond
-    their mean, ours is not one of them. (Monte Carlo arithmetic: Parker 1997.)
-    """
-    truth = forward(case, RIGHT, Exact(trace))
-    found = torch.tensor([_relative(forward(case, RIGHT, Rounded(trace, seed)), truth) for seed in range(RUNS)])
-    return (found.mean() + 6 * found.std()).item()
-
-
-def _relative(one: Tensor, other: Tensor) -> float:
-    return ((one - other).norm() / other.norm()).item()
+    """How far the dtypes let an implementation be from the exact model."""
+    return furthest(partial(forward, case, RIGHT), trace)

@@ -14,7 +14,7 @@ from autotune.kernels._quant import decode_fp8
 
 @dataclass(frozen=True)
 class Fp8Rows:
-    """FP8 [.., k] with e8m0 scales [.., k / 128]."""
+    """FP8 [.., k] with e8m0 or fp32 scales [.., k / 128]."""
 
     q: Tensor
     scale: Tensor

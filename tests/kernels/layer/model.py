@@ -116,9 +116,9 @@ def feed_forward(ref: Reference, x: Tensor) -> Tensor:
     shared = ref.linear("shared.out", ref.tap("shared.act", *act, ref.fp8), "shared.w2")
     inside = weights if ref.plan.fused else torch.ones_like(weights)
     h = ref.tap("ffn.h_mx", h, 0.0, mx(ref.case.fp8))
-    up = _expert_linear(ref, "ffn.up", h[:, None, :].expand(-1, experts.shape[1], -1), "w13", experts)
+    up = expert_linear(ref, "ffn.up", h[:, None, :].expand(-1, experts.shape[1], -1), "w13", experts)
     act, act_off = (part * inside[..., None] for part in _swiglu(ref, up))
-    down = _expert_linear(ref, "ffn.down", ref.tap("ffn.act", act, act_off, mx(ref.case.fp8)), "w2", experts)
+    down = expert_linear(ref, "ffn.down", ref.tap("ffn.act", act, act_off, mx(ref.case.fp8)), "w2", experts)
     terms = torch.cat((down if ref.plan.fused else down * weights[..., None], shared[:, None, :]), 1)
     return ref.tap("ffn.out", terms.sum(1), 2 * terms.shape[1] * U * terms.abs().sum(1), bf16)
 
@@ -147,11 +147,13 @@ def _swiglu(ref: Reference, x: Tensor) -> tuple[Tensor, Tensor]:
     return y, y.abs() * (gate.abs() + 8) * 2 * U
 
 
-def _expert_linear(ref: Reference, name: str, x: Tensor, weight: str, experts: Tensor) -> Tensor:
-    """x [T, k, n] by the weight of each slot's expert."""
+def expert_linear(
+    ref: Reference, name: str, x: Tensor, weight: str, experts: Tensor, scale_roundings: int = 0
+) -> Tensor:
+    """x [T, k, n] by the weight of each slot's expert; scales that are no powers of two round too."""
     w = ref.weight(weight)
     value, size = (torch.empty(*experts.shape, w.shape[1], dtype=torch.float64) for _ in range(2))
     for expert in range(w.shape[0]):
         slots = experts == expert
         value[slots], size[slots] = x[slots] @ w[expert].T, x[slots].abs() @ w[expert].abs().T
-    return ref.tap(name, value, x.shape[-1] * U * size, bf16)
+    return ref.tap(name, value, (x.shape[-1] + scale_roundings) * U * size, bf16)

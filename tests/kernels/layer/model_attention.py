@@ -10,6 +10,9 @@ from layer.roundings import bf16, fp8, fp32, kv_row, mx, then
 from layer.weights import HEAD, KEY, NOTHING, ROPE
 from torch import Tensor
 
+YARN = (16, 65536)
+"""Factor, and original length."""
+
 
 def attention(ref: Reference, x: Tensor) -> Tensor:
     """Attention of x [T, dim], the tokens of all requests."""
@@ -42,32 +45,38 @@ def attention(ref: Reference, x: Tensor) -> Tensor:
 
 def rope(ref: Reference, x: Tensor, positions: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
     """The last 64 columns of x [T, .., n] turned, and the error of cosines in fp32, two products and a sum."""
-    maths = ref.maths
-    angle = positions.double()[:, None] * _frequencies(ref)
-    angle = angle.view(len(angle), *(1,) * (x.ndim - 2), ROPE // 2)
-    turn = torch.polar(torch.ones_like(angle), -angle if inverse else angle)
+    maths, plan = ref.maths, ref.plan
+    theta, yarn = (maths.long_theta, maths.yarn) if plan.ratio else (maths.short_theta, maths.short_yarn)
     plain, part = x[..., :-ROPE], x[..., -ROPE:]
     if not maths.rope_last:
         part, plain = x[..., :ROPE], x[..., ROPE:]
-    pairs = part.unflatten(-1, (-1, 2)) if maths.interleaved else torch.stack(part.chunk(2, -1), -1)
-    turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * turn)
-    turned = turned.flatten(-2) if maths.interleaved else torch.cat(turned.unbind(-1), -1)
+    turned = turn(part, positions, frequencies(theta, YARN if yarn else None), maths.interleaved, inverse)
     size = x.abs().unflatten(-1, (-1, 2)).sum(-1).repeat_interleave(2, -1)
     return torch.cat((plain, turned) if maths.rope_last else (turned, plain), -1), 4 * U * size
 
 
-def _frequencies(ref: Reference) -> Tensor:
-    """32 radians a position; YaRN slows those that turn less than 32 times in 65536 positions, 16-fold below one."""
-    maths, long = ref.maths, ref.plan.ratio != 0
-    theta, yarn = (maths.long_theta, maths.yarn) if long else (maths.short_theta, maths.short_yarn)
+def turn(x: Tensor, positions: Tensor, frequency: Tensor, interleaved: bool, inverse: bool = False) -> Tensor:
+    """x [T, .., 64] turned to its positions [T], in pairs (2i, 2i + 1) or, not `interleaved`, (i, i + 32)."""
+    angle = positions.double()[:, None] * frequency
+    angle = angle.view(len(angle), *(1,) * (x.ndim - 2), ROPE // 2)
+    rotation = torch.polar(torch.ones_like(angle), -angle if inverse else angle)
+    pairs = x.unflatten(-1, (-1, 2)) if interleaved else torch.stack(x.chunk(2, -1), -1)
+    turned = torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * rotation)
+    return turned.flatten(-2) if interleaved else torch.cat(turned.unbind(-1), -1)
+
+
+def frequencies(theta: float, yarn: tuple[int, int] | None) -> Tensor:
+    """32 radians a position; `yarn` (factor, length) slows those that turn less than 32 times in `length` positions,
+    `factor`-fold below one."""
     frequency = torch.tensor([theta ** (-2 * i / ROPE) for i in range(ROPE // 2)], dtype=torch.float64)
-    if not yarn:
+    if yarn is None:
         return frequency
+    factor, length = yarn
     # The (real) index of the pair that turns so many times.
-    fast, slow = (math.log(65536 / (turns * 2 * math.pi), theta) * ROPE / 2 for turns in (32, 1))
+    fast, slow = (math.log(length / (turns * 2 * math.pi), theta) * ROPE / 2 for turns in (32, 1))
     fast, slow = max(math.floor(fast), 0), min(math.ceil(slow), ROPE - 1)
     kept = 1 - ((torch.arange(ROPE // 2) - fast) / (slow - fast)).clamp(0, 1)
-    return frequency * kept + frequency / 16 * (1 - kept)
+    return frequency * kept + frequency / factor * (1 - kept)
 
 
 def _keys(ref: Reference, key: Tensor, off: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,11 +182,16 @@ def _spread(ref: Reference, name: str, y: Tensor, roundings: int) -> Tensor:
     """Hadamard-transformed rows of 128, rounded to bf16, then to FP8 or FP4; seven levels of sums in fp32."""
     size = y.abs().sum(-1, keepdim=True) * KEY**-0.5
     if ref.maths.hadamard:
-        bits = torch.arange(KEY)[:, None] & torch.arange(KEY)[None, :]
-        odd = sum((bits >> i) & 1 for i in range(7)) % 2
-        y = y @ (1 - 2 * odd).double() * KEY**-0.5
+        y = y @ hadamard()
     quantised = mx("e2m1") if ref.plan.fp4_index else fp8(ref.case.fp8, KEY)
     return ref.tap(name, y, roundings * U * size, then(bf16, quantised))
+
+
+def hadamard() -> Tensor:
+    """The orthogonal Hadamard matrix, float64 [128, 128]."""
+    bits = torch.arange(KEY)[:, None] & torch.arange(KEY)[None, :]
+    odd = sum((bits >> i) & 1 for i in range(7)) % 2
+    return (1 - 2 * odd).double() * KEY**-0.5
 
 
 def _index(ref: Reference, h: Tensor, latent: Tensor, seen: Tensor) -> Tensor:

@@ -61,12 +61,20 @@ def _scaled(low: Tensor, high: Tensor, group: int, kind: str, floor: float, powe
     low_groups, high_groups = (end.unflatten(-1, (-1, group)) for end in (low, high))
     least = torch.maximum(low_groups, -high_groups).clamp_min(0).amax(-1, keepdim=True)
     most = torch.maximum(low_groups.abs(), high_groups.abs()).amax(-1, keepdim=True)
-    ends = []
-    for amax in (least * (1 - 2.0**-22), most * (1 + 2.0**-22)):
-        scale = amax.clamp_min(floor) / MOST[kind]
-        scale = torch.exp2(torch.ceil(torch.log2(scale))) if power else scale
-        ends += [_nearest(end / scale, kind) * scale for end in (low_groups, high_groups)]
+    scales = [_scale(amax, kind, floor, power) for amax in (least * (1 - 2.0**-22), most * (1 + 2.0**-22))]
+    codes = [[_nearest(end / scale, kind) for end in (low_groups, high_groups)] for scale in scales]
+    # Of two powers each goes with its own codes; of all scales between two ends any goes with any.
+    ends = [
+        code * scale
+        for number, scale in enumerate(scales)
+        for code in (codes[number] if power else [*codes[0], *codes[1]])
+    ]
     return torch.stack(ends).amin(0).flatten(-2), torch.stack(ends).amax(0).flatten(-2)
+
+
+def _scale(amax: Tensor, kind: str, floor: float, power: bool) -> Tensor:
+    scale = amax.clamp_min(floor) / MOST[kind]
+    return torch.exp2(torch.ceil(torch.log2(scale))) if power else scale
 
 
 def _nearest(x: Tensor, kind: str) -> Tensor:

@@ -1,6 +1,6 @@
-"""Runs in a process with TRITON_INTERPRET=1: our kernels over a scene of each kind, their trace to a file.
+"""Runs in a process with TRITON_INTERPRET=1: our kernels over the scenes of the kinds, their traces to a file.
 
-Usage, in the tests folder: python -m layer.run OUT DEVICE KIND...
+Kinds are those of `layer.weights`, and v32. Usage, in the folder of these tests: python -m layer.run OUT DEVICE KIND...
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from layer.cases import case
 from layer.launch import Launcher
 from layer.ours import Layer
 from layer.parts import Recorder, Site, Trace
+from layer.v32.run import run as run_v32
 
 from autotune import device
 from autotune.tuning.interpreter.sanitizer import sanitized
@@ -39,5 +40,6 @@ def run(kind: str, gpu: device.Device) -> Trace:
 if __name__ == "__main__":
     out, name, *kinds = sys.argv[1:]
     with sanitized():
-        traces = {kind: run(kind, device.named(name)) for kind in kinds}
+        gpu = device.named(name)
+        traces = {kind: run_v32(gpu) if kind == "v32" else run(kind, gpu) for kind in kinds}
     torch.save(traces, out)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autotune.inputs import FP8, Draw
-from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_powers
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_powers, scale_powers
 
 HEAD, ROPE, KEY, STREAMS = 512, 64, 128, 4
 NOTHING = -1e30
@@ -71,14 +71,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Fp8:
-    """[.., n, k] with an e8m0 scale a block of 128 x 128, as in the checkpoints."""
+    """[.., n, k] with a scale a block of 128 x 128, e8m0 as in the checkpoints or fp32."""
 
     q: Tensor
     scale: Tensor
 
     def exact(self) -> Tensor:
         n, k = self.q.shape[-2:]
-        rows = e8m0_powers(self.scale).repeat_interleave(128, -2)[..., :n, :]
+        rows = scale_powers(self.scale).repeat_interleave(128, -2)[..., :n, :]
         return self.q.double() * rows.repeat_interleave(128, -1)[..., :k]
 
 
@@ -101,15 +101,19 @@ def exact(weight: Tensor | Fp8 | Fp4) -> Tensor:
     return weight.double() if isinstance(weight, Tensor) else weight.exact()
 
 
-class _Drawer:
-    def __init__(self, seed: int, dtype: str) -> None:
-        self.draw, self.dtype = Draw(seed, "cpu"), dtype
+class Drawer:
+    """Draws weights; with `ue8m0` scales of FP8 are e8m0 bytes, else fp32 ones that are no powers of two."""
+
+    def __init__(self, seed: int, dtype: str, ue8m0: bool = True) -> None:
+        self.draw, self.dtype, self.ue8m0 = Draw(seed, "cpu"), dtype, ue8m0
 
     def fp8(self, *shape: int, gain: float = 1.0) -> Fp8:
         *lead, n, k = shape
         blocks = (*lead, -(-n // 128), -(-k // 128))
         exponent = 127 + round(math.log2(gain * k**-0.5))
         scale = self.draw.integers(blocks, exponent - 1, exponent + 1, torch.uint8)
+        if not self.ue8m0:
+            scale = e8m0_powers(scale).float() * self.draw.uniform(blocks, 0.75, 1.25)
         return Fp8(self.draw.normal(shape, FP8[self.dtype]), scale)
 
     def fp4(self, *shape: int, exponent: int) -> Fp4:
@@ -126,7 +130,7 @@ class _Drawer:
 
 def draw_layer(plan: Plan, sizes: Sizes, dtype: str, seed: int) -> Weights:
     """All weights of one layer."""
-    d = _Drawer(seed, dtype)
+    d = Drawer(seed, dtype)
     weights = _attention(d, plan, sizes) | _feed_forward(d, plan, sizes)
     for place in ("attn", "ffn"):
         k = STREAMS * sizes.hidden
@@ -137,7 +141,7 @@ def draw_layer(plan: Plan, sizes: Sizes, dtype: str, seed: int) -> Weights:
     return weights | (_predictor(d, sizes) if plan.predicts else {})
 
 
-def _predictor(d: _Drawer, s: Sizes) -> Weights:
+def _predictor(d: Drawer, s: Sizes) -> Weights:
     return {
         "embedding": d.draw.normal((s.vocab, s.hidden), torch.bfloat16),
         "e_norm": d.norm(s.hidden),
@@ -152,7 +156,7 @@ def _predictor(d: _Drawer, s: Sizes) -> Weights:
     }
 
 
-def _attention(d: _Drawer, plan: Plan, s: Sizes) -> Weights:
+def _attention(d: Drawer, plan: Plan, s: Sizes) -> Weights:
     wo_a_shape = (s.o_groups, s.o_lora, s.heads * HEAD // s.o_groups)
     found: Weights = {
         "wqkv_a": d.fp8(s.q_lora + HEAD, s.hidden),
@@ -174,7 +178,7 @@ def _attention(d: _Drawer, plan: Plan, s: Sizes) -> Weights:
     return found
 
 
-def _compressor(d: _Drawer, name: str, ratio: int, width: int, hidden: int) -> Weights:
+def _compressor(d: Drawer, name: str, ratio: int, width: int, hidden: int) -> Weights:
     channels = 2 * width if ratio == 4 else width
     return {
         f"{name}.w": d.bf16(2 * channels, hidden),
@@ -183,7 +187,7 @@ def _compressor(d: _Drawer, name: str, ratio: int, width: int, hidden: int) -> W
     }
 
 
-def _feed_forward(d: _Drawer, plan: Plan, s: Sizes) -> Weights:
+def _feed_forward(d: Drawer, plan: Plan, s: Sizes) -> Weights:
     found: Weights = {
         "gate": d.bf16(s.experts, s.hidden),
         # Gates and ups of a few units: some reach the clamp at 10.
