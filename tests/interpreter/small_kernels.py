@@ -117,7 +117,7 @@ def unused_undefined(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
 def ring_of_constant(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
     RING: tl.constexpr = 4
     for k in range(cols):
-        tl.store(y_ptr + tl.program_id(0) * cols + k, ((k - 2) % RING) * 1.0)
+        tl.store(y_ptr + tl.program_id(0) * cols + k, ((k - 2) % RING) * 1.0)  # planted
 
 
 @triton.jit
@@ -130,7 +130,7 @@ def ring_of_size(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
 @triton.jit
 def halves_below_zero(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
     for k in range(cols):
-        tl.store(y_ptr + tl.program_id(0) * cols + k, (k - 3) // 2 * 1.0)
+        tl.store(y_ptr + tl.program_id(0) * cols + k, (k - 3) // 2 * 1.0)  # planted
 
 
 @triton.jit
@@ -241,8 +241,16 @@ def atomic_sum_of_ones(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
 @triton.jit
 def atomic_ticket(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
     col = tl.arange(0, BLOCK)
-    ticket = tl.atomic_add(y_ptr, 1.0)
+    ticket = tl.atomic_add(y_ptr, 1.0)  # planted
     tl.store(y_ptr + tl.program_id(0) * cols + col, ticket + col * 0, mask=(col > 0) & (col < cols))
+
+
+@triton.jit
+def atomic_first_comer(y_ptr, x_ptr, rows, cols, BLOCK: tl.constexpr):
+    col = tl.arange(0, BLOCK)
+    before = tl.atomic_add(y_ptr + cols - 1, 1.0)  # planted
+    first = tl.where(before == 0.0, 1.0, 0.0)
+    tl.store(y_ptr + tl.program_id(0) * cols + col, first + col * 0, mask=col < cols - 1)
 
 
 @triton.jit

@@ -2,11 +2,13 @@
 
 A float sum of three terms and more has other bits in another order. The terms that a launch adds to each address are
 kept and added up anew in several orders; where the bits differ, the first such address is named. What other atomics
-return and leave is compared between runs of opposite orders (`validate`).
+leave is compared between runs of opposite orders (`validate`); where it differs, the first atomic that returned other
+values is named.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +35,15 @@ class Terms:
     """Values at the addresses before the addition."""
 
 
+@dataclass(frozen=True)
+class Returned:
+    """What one atomic returned, and the argument and element of its first active lane."""
+
+    argument: str
+    offset: int
+    values: Any
+
+
 @dataclass
 class Atomics:
     """The atomics of one call. `reverse` runs the lanes of each from the last to the first."""
@@ -41,7 +52,10 @@ class Atomics:
     reverse: bool = False
     any_order: bool = False
     ran: bool = False
+    returned: dict[tuple[str, tuple[int, ...], int], Returned] = field(default_factory=dict)
+    """By place, program, and how many atomics of that program returned before."""
     _terms: list[Terms] = field(default_factory=list)
+    _counts: Counter[tuple[int, ...]] = field(default_factory=Counter)
 
     def wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Return the builder's method, checked; the first TensorHandle is the pointers, the boolean one the mask."""
@@ -62,14 +76,36 @@ class Atomics:
             if self.reverse:
                 result = original(builder, *map(_turned, args), **named)
                 result.data = np.ascontiguousarray(_flipped(result.data))
+                self._note(where, ptrs.data[mask], result.data[mask])
                 return result
             result = original(builder, *args, **named)
+            self._note(where, ptrs.data[mask], result.data[mask])
             if getattr(args[0], "name", "") == "FADD":
                 values = np.broadcast_to(handles[1].data, mask.shape)[mask]
                 self._terms.append(Terms(where, self.memory.program, ptrs.data[mask], values, result.data[mask]))
             return result
 
         return atomic
+
+    def _note(self, where: str, addresses: Any, values: Any) -> None:  # noqa: ANN401
+        program = self.memory.program
+        if addresses.size:
+            self.returned[where, program, self._counts[program]] = Returned(
+                *self.memory.named(int(addresses[0])), values
+            )
+        self._counts[program] += 1
+
+    def check_same(self, backwards: Atomics) -> None:
+        """Raises Defect at the first atomic that returned other values in the run of the opposite order."""
+        for (where, program, number), here in self.returned.items():
+            there = backwards.returned.get((where, program, number))
+            if there is not None and not np.array_equal(here.values, there.values, equal_nan=True):
+                lane = int((here.values != there.values).argmax())
+                more = (
+                    f"which returned {here.values[lane]}, and {there.values[lane]} with programs and lanes in the "
+                    "opposite order; the results differ too"
+                )
+                raise Defect("order of atomics shows", where, program, here.argument, here.offset, more)
 
     def check(self) -> None:
         """A launch ends. Raises Defect where a float sum depends on the order of its terms."""

@@ -36,6 +36,7 @@ PRIVATE = (
     *("InterpreterBuilder.cast_impl", "InterpreterBuilder.create_fp_to_fp", "InterpreterBuilder.create_dot"),
     *("InterpreterBuilder.create_masked_load", "InterpreterBuilder.create_masked_store", "InterpreterBuilder.get_fp32"),
     *("InterpreterBuilder.create_atomic_rmw", "InterpreterBuilder.create_atomic_cas"),
+    *("InterpreterBuilder.create_sdiv", "InterpreterBuilder.create_srem"),
 )
 """Every name of `triton.runtime.interpreter` that the corrections, the sanitizer and the checks of rows rely on."""
 

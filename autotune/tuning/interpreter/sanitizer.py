@@ -5,7 +5,8 @@ wrote, two programs that write one address without atomics, programs that read w
 writes, two lanes of one store that write different values to one address, a store read back by other lanes of its
 program with no barrier between, outputs not entirely written, false hints to the compiler (`hints`), grids that no GPU
 launches (`launcher`), float sums whose bits depend on the order of atomics (`atomics`). Lanes that a load masks off
-without naming `other` are undefined on a GPU; what they hold here is a choice of `fills`.
+without naming `other` are undefined on a GPU; what they hold here is a choice of `fills`. Divisions below zero round
+as on a GPU; `divisions` notes them.
 
 triton-viz 3.0 has a sanitizer too. It finds accesses out of bounds only, and does not import with Triton 3.9 (its
 patches name `create_make_block_ptr`, which is gone), so this one was written.
@@ -26,6 +27,7 @@ from autotune.errors import Defect
 from autotune.tuning.interpreter import hints
 from autotune.tuning.interpreter.atomics import Atomics
 from autotune.tuning.interpreter.corrections import correct_interpreter
+from autotune.tuning.interpreter.divisions import Divisions
 from autotune.tuning.interpreter.fills import Fills, value_of
 from autotune.tuning.interpreter.launcher import ProgramOrder, device_call, launcher
 from autotune.tuning.interpreter.places import place
@@ -38,13 +40,17 @@ __all__ = ["ProgramOrder", "Sanitizer", "sanitized", "tensors"]
 class Sanitizer:
     """Records of a sanitized call."""
 
-    def __init__(self, memory: Memory, fills: Fills, atomics: Atomics) -> None:
-        self.memory, self.fills, self._atomics = memory, fills, atomics
+    def __init__(self, memory: Memory, fills: Fills, atomics: Atomics, divisions: Divisions) -> None:
+        self.memory, self.fills, self.divisions, self._atomics = memory, fills, divisions, atomics
 
     @property
     def atomics(self) -> bool:
         """True if any atomic ran: its order is free, so a second run in another order must give the same bits."""
         return self._atomics.ran
+
+    def check_same_atomics(self, backwards: Sanitizer) -> None:
+        """Raises Defect at the first atomic that returned other values in `backwards`, the run in opposite order."""
+        self._atomics.check_same(backwards._atomics)
 
     def check_written(self, outputs: Any) -> None:  # noqa: ANN401
         """Raises Defect where a returned tensor was not entirely written."""
@@ -56,18 +62,24 @@ class Sanitizer:
 
 @contextmanager
 def sanitized(
-    order: ProgramOrder = iter, memory: Memory | None = None, fills: Fills | None = None, *, any_order: bool = False
+    order: ProgramOrder = iter,
+    memory: Memory | None = None,
+    fills: Fills | None = None,
+    divisions: Divisions | None = None,
+    *,
+    any_order: bool = False,
 ) -> Iterator[Sanitizer]:
     """Kernels launched inside run in the corrected interpreter, checked.
 
     `order` arranges a launch's programs, and reverses the lanes of atomics where it is `reversed`; `memory` may do
-    something else than check; `fills` says what undefined lanes hold (NaN); `any_order` lets float sums by atomics
-    depend on their order. Raises Defect at the first misuse of memory, UsageError as `correct_interpreter`.
+    something else than check; `fills` says what undefined lanes hold (NaN), `divisions` which places divide as Python
+    does (none); `any_order` lets float sums by atomics depend on their order. Raises Defect at the first misuse of
+    memory, UsageError as `correct_interpreter`.
     """
     correct_interpreter()
     from triton.runtime import interpreter
 
-    memory, fills = memory or Memory(), fills or Fills()
+    memory, fills, divisions = memory or Memory(), fills or Fills(), divisions or Divisions()
     atomics = Atomics(memory, reverse=order is reversed, any_order=any_order)
     builder = interpreter.InterpreterBuilder
     patches: list[AbstractContextManager[Any]] = [
@@ -84,9 +96,9 @@ def sanitized(
         mock.patch.object(builder, "create_atomic_cas", atomics.wrapped(builder.create_atomic_cas)),
     ]
     with ExitStack() as stack:
-        for patch in patches:
+        for patch in (*patches, divisions.watched()):
             stack.enter_context(patch)
-        yield Sanitizer(memory, fills, atomics)
+        yield Sanitizer(memory, fills, atomics, divisions)
 
 
 def _poisoned(make: Callable[..., Tensor], memory: Memory) -> Callable[..., Tensor]:

@@ -19,11 +19,13 @@ from autotune.inputs import distribution
 from autotune.kernel import Expected, Kernel
 from autotune.tuning.interpreter.addresses import check_addresses
 from autotune.tuning.interpreter.alignment import products_of
+from autotune.tuning.interpreter.divisions import Divisions
 from autotune.tuning.interpreter.fills import Fills
 from autotune.tuning.interpreter.index_bounds import Bound
 from autotune.tuning.interpreter.sanitizer import ProgramOrder, Sanitizer, sanitized, tensors
 from autotune.tuning.validation.cases import NORMAL, Case
 from autotune.tuning.validation.error_budget import INDEPENDENT, spent
+from autotune.tuning.validation.negative_divisions import check_divisions
 from autotune.tuning.validation.undefined_lanes import check_fills, same_outputs
 
 
@@ -39,12 +41,20 @@ def prove(kernel: Kernel[P], problem: P, config: Config, device: Device, case: C
         outputs, sanitizer = run()
         expected = _expected(kernel.reference, problem, case, device)
         decoded = kernel.decode(problem, outputs)
-        share = _share(expected, decoded, case)
+        try:
+            share = _share(expected, decoded, case)
+        except WrongResult:
+            check_divisions(
+                sanitizer.divisions.differing,
+                lambda places: _share(expected, kernel.decode(problem, run(divisions=Divisions(places))[0]), case),
+            )
+            raise
         if sanitizer.atomics:
-            turned, _ = run(order=reversed)
+            turned, backwards = run(order=reversed)
             if kernel.any_order:
                 share = max(share, _share(expected, kernel.decode(problem, turned), case))
             elif not same_bits(outputs, turned):
+                sanitizer.check_same_atomics(backwards)
                 raise WrongResult("programs that run in the opposite order give other bits: the order of atomics shows")
         if sanitizer.fills.undefined and case == NORMAL:
             check_fills(
@@ -82,12 +92,13 @@ def _run(  # noqa: PLR0913 - one call, and how it is run
     *,
     order: ProgramOrder = iter,
     fills: Fills | None = None,
+    divisions: Divisions | None = None,
 ) -> tuple[Any, Sanitizer]:
     with distribution(case.distribution):
         inputs = problem.inputs(case.seed, "cpu")
     with (
         products_of(device.architecture),
-        sanitized(order, fills=fills, any_order=kernel.any_order) as sanitizer,
+        sanitized(order, fills=fills, divisions=divisions, any_order=kernel.any_order) as sanitizer,
     ):
         outputs = kernel.launch(*inputs, config=config, device=device)
         sanitizer.check_written(outputs)
