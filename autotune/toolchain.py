@@ -50,12 +50,11 @@ SERVE = Use(
 )
 TUNE = Use("compile and tune", TRIED[0], "older releases were never tried")
 PROVE = Use("prove configs in the interpreter", TRIED[0], "older interpreters were never tried")
-PROVE_FP4 = Use("prove native FP4 in the interpreter", "3.8.0", "older interpreters have no tl.dot_scaled")
 MEASURE_FP4 = Use("measure FP4 on tcgen05", "3.7.1", "3.6 does not compile a loop of block-scaled products")
 CLUSTER = Use("tune on a cluster", TRIED[0], "older releases were never tried", extra="ray")
 SHARE = Use("share trials in PostgreSQL", TRIED[0], "older releases were never tried", extra="postgresql")
 LEARN = Use("learn from measured trials", TRIED[0], "older releases were never tried", extra="learn")
-USES = (SERVE, TUNE, PROVE, PROVE_FP4, CLUSTER, SHARE, LEARN)
+USES = (SERVE, TUNE, PROVE, CLUSTER, SHARE, LEARN)
 
 
 def release(version: str) -> tuple[int, int]:

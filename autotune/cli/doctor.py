@@ -20,7 +20,6 @@ from autotune.toolchain import (
     CLUSTER,
     LEARN,
     PROVE,
-    PROVE_FP4,
     SHARE,
     TUNE,
     USES,
@@ -46,7 +45,7 @@ _PLAN = "plan for NPUs"
 _MEASURE = "measure on a GPU"
 _RECORD = "device record"
 _OPTIONAL = {name for name, _ in _BACK_ENDS.values()} | {_PLAN, _MEASURE, _RECORD}
-_OPTIONAL |= {use.name for use in (PROVE_FP4, CLUSTER, SHARE, LEARN)}
+_OPTIONAL |= {use.name for use in (CLUSTER, SHARE, LEARN)}
 """Worth saying, no failure: a machine with no GPU tunes to the model, a Triton may be built for one vendor,
 a record may round, an extra serves who asks for it, compilers for NPUs are brought on demand."""
 

@@ -8,13 +8,11 @@ from layer.scene import SCENES
 from layer.taps import Disagreement, Follow
 from layer.traces import traces
 
-from autotune.toolchain import PROVE_FP4, supports, triton_version
-
 pytestmark = pytest.mark.thorough
 
 KINDS = ("csa", "hca", "window", "full", "mtp")
-GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
-"""A GPU with OCP FP8; with native FP4 where this Triton's interpreter has it, else with FP4 widened to bf16."""
+GPU = "mi355x"
+"""A GPU with OCP FP8 and native FP4."""
 
 
 @pytest.fixture(scope="module")

@@ -41,17 +41,16 @@ def test_triton_of_row_is_read_with_its_suffix():
 
 
 def test_uses_begin_with_oldest_release_tried():
-    supported = {use.name: [v for v in toolchain.TRIED if toolchain.supports(use, v)] for use in toolchain.USES}
-    assert supported.pop("prove native FP4 in the interpreter") == ["3.8.0", "3.9.0"]
-    assert all(versions == list(toolchain.TRIED) for versions in supported.values())
+    assert all(toolchain.supports(use, version) for use in toolchain.USES for version in toolchain.TRIED)
     assert toolchain.supports(toolchain.PROVE, "3.12.0+gitabc"), "a newer release is given the chance"
 
 
 def test_refusal_names_what_is_missing_and_remedy():
     with pytest.raises(
-        ToolchainError, match=r"3\.7\.1 is too old .*no tl.dot_scaled; Triton 3\.8 to .*pip install triton==3\.9\.0"
+        ToolchainError,
+        match=r"3\.6\.0 is too old .*block-scaled products; Triton 3\.7 to .*pip install triton==3\.9\.0",
     ):
-        toolchain.require(toolchain.PROVE_FP4, "3.7.1")
+        toolchain.require(toolchain.MEASURE_FP4, "3.6.0")
 
 
 def test_arch_newer_than_compiler_is_refused_in_words():
@@ -109,12 +108,13 @@ def test_floors_of_package_are_what_was_tried():
 
 
 def test_doctor_says_which_uses_release_has(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "triton_version", lambda: "3.7.1+git4cff872c")
-    main(["doctor", "--json"])
-    rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
-    uses = (toolchain.SERVE, toolchain.TUNE, toolchain.PROVE, toolchain.PROVE_FP4)
-    assert [rows[use.name]["ok"] for use in uses] == ["yes", "yes", "yes", "NO"]
-    assert "pip install triton==" in rows[toolchain.PROVE_FP4.name]["detail"]
+    uses = (toolchain.SERVE, toolchain.TUNE, toolchain.PROVE)
+    for version, answer in (("3.6.0+git4cff872c", "yes"), ("3.5.1", "NO")):
+        monkeypatch.setattr(doctor, "triton_version", lambda version=version: version)
+        main(["doctor", "--json"])
+        rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
+        assert [rows[use.name]["ok"] for use in uses] == [answer] * 3
+        assert "pip install triton==" in rows[toolchain.TUNE.name]["detail"] or answer == "yes"
 
 
 def test_doctor_needs_no_distribution_named_triton(monkeypatch, capsys):

@@ -21,6 +21,7 @@ from autotune.toolchain import PROVE, remedy, require
 from autotune.tuning.interpreter.alignment import accumulation, aligned_dot
 from autotune.tuning.interpreter.libdevice import interpret_libdevice
 from autotune.tuning.interpreter.loops import type_loop_variables
+from autotune.tuning.interpreter.reductions import reduce_by_slices
 from autotune.tuning.interpreter.releases import ARITHMETIC, fill_gaps, missing_names
 
 _FP8 = {
@@ -47,9 +48,10 @@ def correct_interpreter() -> None:
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     interpreter._implicit_cvt = _with_floats(interpreter._implicit_cvt, TensorHandle)
-    fill_gaps()
+    fill_gaps(to_float32)
     type_loop_variables()
     interpret_libdevice()
+    reduce_by_slices()
     for name in (*ARITHMETIC, "create_fneg"):
         if hasattr(InterpreterBuilder, name):
             setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))

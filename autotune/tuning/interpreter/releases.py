@@ -1,7 +1,7 @@
 """Differences between the interpreters of Triton's releases: private names that must exist, and gaps of older ones.
 
-Gaps that a few lines close are closed here; native FP4 products are refused. With them closed, every release that
-`autotune.toolchain` names proves the same configs right and wrong.
+The gaps are closed here and in `scaled_products`, so that every release that `autotune.toolchain` names proves the same
+configs right and wrong.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import triton
 import triton.language as tl
 from triton.language.semantic import TritonSemantic
 
-from autotune.toolchain import PROVE_FP4, require
+from autotune.tuning.interpreter.scaled_products import add_scaled_products
 
 _COMPARISONS = [f"create_fcmp{order}{relation}" for order in "OU" for relation in ("LT", "GT", "LE", "GE", "EQ", "NE")]
 ARITHMETIC = (
@@ -37,6 +36,7 @@ PRIVATE = (
     *("InterpreterBuilder.create_masked_load", "InterpreterBuilder.create_masked_store", "InterpreterBuilder.get_fp32"),
     *("InterpreterBuilder.create_atomic_rmw", "InterpreterBuilder.create_atomic_cas"),
     *("InterpreterBuilder.create_sdiv", "InterpreterBuilder.create_srem"),
+    *("ReduceOps.generic_reduce", "ReduceOps.unravel", "ReduceOps.to_tensor"),
 )
 """Every name of `triton.runtime.interpreter` that the corrections, the sanitizer and the checks of rows rely on."""
 
@@ -48,15 +48,15 @@ def missing_names() -> list[str]:
     return [name for name in PRIVATE if not _has(interpreter, name)]
 
 
-def fill_gaps() -> None:
-    """Gives the interpreter what this release lacks; to be called once a process."""
+def fill_gaps(to_float32: Callable[[Any, Any], Any]) -> None:
+    """Give the interpreter what this release lacks, once a process; `to_float32(data, dtype)` decodes bf16 and FP8."""
     from triton.runtime import interpreter
 
     builder = interpreter.InterpreterBuilder
     if not hasattr(builder, "get_bf16"):  # before Triton 3.9
         builder.get_bf16 = _bf16_constant
     if not hasattr(builder, "create_dot_scaled"):  # before Triton 3.8
-        builder.create_dot_scaled = TritonSemantic.dot_scaled = _refuse_dot_scaled
+        add_scaled_products(builder, TritonSemantic, to_float32)
     interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
     interpreter._patch_lang_core = _with_fnuz(interpreter._patch_lang_core)
 
@@ -78,10 +78,6 @@ def _has(module: Any, name: str) -> bool:  # noqa: ANN401
 
 def _bf16_constant(self: Any, value: float) -> Any:  # noqa: ANN401
     return self.cast_impl(self.get_fp32(value), tl.bfloat16)
-
-
-def _refuse_dot_scaled(*_: Any, **__: Any) -> None:  # noqa: ANN401
-    require(PROVE_FP4, triton.__version__)
 
 
 def _with_index(original: Callable[..., None]) -> Callable[..., None]:
