@@ -7,13 +7,11 @@ from layer.v32.cases import SCENE, case
 from layer.v32.compare import allowed, distance, forward
 from layer.v32.maths import RIGHT, TRAPS
 
-from autotune.toolchain import PROVE_FP4, supports, triton_version
-
 pytestmark = pytest.mark.thorough
 
 CASE = case("e4m3fn")
-GPU = "mi355x" if supports(PROVE_FP4, triton_version()) else "h100"
-"""A GPU with OCP FP8; whose matrix instructions scale where this Triton's interpreter has them."""
+GPU = "mi355x"
+"""A GPU with OCP FP8, whose matrix instructions scale."""
 
 
 @pytest.fixture(scope="module")
