@@ -179,6 +179,7 @@ TUNING = sorted({*packages.EXTRAS["tune"]} - {"numpy", "networkx"})  # these two
 PROBLEM = ("gemm/fp8_block_scaled", "m=64,n=2048,k=7168,ue8m0=true", "--device", "mi355x")
 
 
+@pytest.mark.thorough
 def test_commands_of_serving_need_no_extra():
     assert "exact" in without(TUNING, "explain", *PROBLEM).stdout
     assert "mi300x" in without(TUNING, "devices").stdout

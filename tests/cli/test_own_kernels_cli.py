@@ -61,6 +61,7 @@ def test_kernel_without_space_names_the_file_it_needs(own, capsys):
     assert f"{own}/softmax.yaml: a kernel needs this file" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_folder_is_compiled_beside_a_broken_file(unfinished, capsys):
     assert main(["compile", str(unfinished), "--target", "gfx950", "--json"]) == 1
     out, err = capsys.readouterr()
@@ -112,6 +113,7 @@ def test_workers_of_every_kind_know_own_kernels(own, state):
     assert own_parts.of_this_process() == parts
 
 
+@pytest.mark.thorough
 def test_release_check_builds_own_kernels_with_their_helpers(own, state):
     (own / "_sizes.py").write_text("MOST = 8192\n")
     path = own / "softmax.py"

@@ -206,6 +206,7 @@ def test_indices_follow_size_that_they_index(tmp_path):
     assert lists["BLOCK"] == (32, 64, 128) and lists["num_warps"] == (2, 4, 8)
 
 
+@pytest.mark.thorough
 def test_adopt_command_writes_both_files_once(tmp_path, state):
     captured(tmp_path, softmaxes)
     command = [sys.executable, "-m", "autotune", "adopt", "foreign_kernels:softmax_kernel"]

@@ -87,6 +87,7 @@ def snapshot(folder):
     return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
 
+@pytest.mark.thorough
 def test_serving_compiles_nothing_and_writes_nothing(made, tmp_path):
     folder, _ = made
     before = snapshot(folder)

@@ -97,6 +97,7 @@ def test_compare_model_reads_trials_of_gpus_only(state, capsys):
     assert main(["compare-model", "--device", "b200"]) == 1
 
 
+@pytest.mark.thorough
 def test_compare_model_marks_rehearsal_where_it_is_named(state, capsys):
     leave_trials(state, "simulated:7", lambda us: 5 * us)
     assert main(["compare-model", "--bench", "simulated:7", "--json"]) == 0

@@ -88,6 +88,7 @@ def test_measurements_move_prior_on_other_problems(state, capsys):
     assert main(["learn"]) == 0 and path.read_text() == text
 
 
+@pytest.mark.thorough
 def test_trials_of_database_teach_prior(state, tmp_path, capsys):
     url = f"sqlite:///{tmp_path}/trials.db"
     database = storage.database(url)
@@ -99,6 +100,7 @@ def test_trials_of_database_teach_prior(state, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("bench", ["model:0123abcd", "simulated-h100"])
+@pytest.mark.thorough
 def test_modeled_and_simulated_trials_teach_nothing(bench, state, capsys):
     measure(state, PROBLEMS[0], bench)
     assert measured(state) == []
@@ -126,6 +128,7 @@ def predicted(text, capsys):
     return [row["config"] for row in rows], [tuple(map(float, row["modeled us"].split(" to "))) for row in rows]
 
 
+@pytest.mark.thorough
 def test_predicted_times_are_calibrated_by_what_was_measured(state, capsys):
     """Here the truth is three times the model's, give or take a tenth."""
     rng = np.random.default_rng(0)

@@ -28,6 +28,7 @@ def jobs(count):
     return [Job(KERNEL, key(problem), c, gpu.name) for c in space.feasible(loaded, kernel, problem, gpu)[:count]]
 
 
+@pytest.mark.thorough
 def test_measuring_process_survives_every_fault_and_names_it(state):
     faults = Faults(0.1, 0.2, 0.2, 0.2, 0.2)
     bench = Simulated(faults=faults)

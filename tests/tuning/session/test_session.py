@@ -68,6 +68,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tables, state):
     assert len(list(tables.rglob("*.json"))) == 1
 
 
+@pytest.mark.thorough
 def test_second_session_compiles_nothing_and_writes_same_table(tables, capsys):
     assert main([*TUNE, "--trials", "6", "--json"]) == 0
     path = next(tables.rglob("*.json"))

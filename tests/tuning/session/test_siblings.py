@@ -34,6 +34,7 @@ def test_trials_of_sibling_device_are_learned_from(tmp_path):
     assert lessons("mi350x", None) == [], "a model's figures"
 
 
+@pytest.mark.thorough
 def test_trials_of_database_warm_start_another_machine(tmp_path):
     kernel, bench, url = registry.load(KERNEL), Simulated(1, Modeled(1)), f"sqlite:///{tmp_path}/trials.db"
     tuned, _ = problems()

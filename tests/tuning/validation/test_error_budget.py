@@ -66,6 +66,7 @@ MULTIPLY = [name for name in registry.names() if name.startswith(("gemm/", "hype
 
 
 @pytest.mark.parametrize("name", [*MULTIPLY, "indexer/paged_logits", "indexer/ragged_logits"])
+@pytest.mark.thorough
 def test_lost_product_exceeds_budget_of_every_check_problem(name):
     assert_a_lost_product_is_above_the_budget(
         registry.load(name), GPU, lambda inputs: slice(-inputs[0].element_size(), None)
@@ -73,6 +74,7 @@ def test_lost_product_exceeds_budget_of_every_check_problem(name):
 
 
 @pytest.mark.parametrize("name", [n for n in MULTIPLY if "fp8" in n])
+@pytest.mark.thorough
 def test_one_lost_product_is_above_budget_of_hopper(name):
     assert_a_lost_product_is_above_the_budget(registry.load(name), H200, lambda inputs: slice(-1, None))
 
