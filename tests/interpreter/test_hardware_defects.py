@@ -68,13 +68,13 @@ NAMED = [
     ("ring_of_constant", "divides below zero", "%", ring),
     ("halves_below_zero", "divides below zero", "//", halves),
     ("described_too_large", "out of bounds", "x_ptr", lambda x: x),
-    ("described_without_alignment", "failed assertion", "-", lambda x: x),
+    ("described_without_alignment", "malformed descriptor", "x_ptr", lambda x: x),
     ("end_of_row", "out of bounds", "x_ptr", lambda x: x[:, -1:].expand_as(x)),
     ("false_multiple_of_pointer", "false hint", "tl.multiple_of", lambda x: x),
     ("false_contiguity_of_reversed", "false hint", "tl.max_contiguous", lambda x: x.flip(1)),
     ("false_constancy_of_columns", "false hint", "tl.max_constancy", lambda x: x),
     ("false_assumption_of_size", "false hint", "tl.assume", lambda x: x),
-    ("described_with_short_rows", "failed assertion", "-", lambda x: x),
+    ("described_with_short_rows", "malformed descriptor", "x_ptr", lambda x: x),
 ]
 
 

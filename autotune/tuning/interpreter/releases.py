@@ -37,6 +37,7 @@ PRIVATE = (
     *("InterpreterBuilder.create_atomic_rmw", "InterpreterBuilder.create_atomic_cas"),
     *("InterpreterBuilder.create_sdiv", "InterpreterBuilder.create_srem"),
     *("ReduceOps.generic_reduce", "ReduceOps.unravel", "ReduceOps.to_tensor"),
+    "InterpreterBuilder.create_make_tensor_descriptor",
 )
 """Every name of `triton.runtime.interpreter` that the corrections, the sanitizer and the checks of rows rely on."""
 

@@ -4,9 +4,9 @@ Found: loads and stores out of the bounds of the very argument that a pointer ca
 wrote, two programs that write one address without atomics, programs that read what another one of the same launch
 writes, two lanes of one store that write different values to one address, a store read back by other lanes of its
 program with no barrier between, outputs not entirely written, false hints to the compiler (`hints`), grids that no GPU
-launches (`launcher`), float sums whose bits depend on the order of atomics (`atomics`). Lanes that a load masks off
-without naming `other` are undefined on a GPU; what they hold here is a choice of `fills`. Divisions below zero round
-as on a GPU; `divisions` notes them.
+launches (`launcher`), tensor descriptors that none takes, float sums whose bits depend on the order of atomics
+(`atomics`). Lanes that a load masks off without naming `other` are undefined on a GPU; what they hold here is a choice
+of `fills`. Divisions below zero round as on a GPU; `divisions` notes them.
 
 triton-viz 3.0 has a sanitizer too. It finds accesses out of bounds only, and does not import with Triton 3.9 (its
 patches name `create_make_block_ptr`, which is gone), so this one was written.
@@ -90,6 +90,9 @@ def sanitized(
         mock.patch.object(interpreter.InterpretedFunction, "run", launcher(memory, order, atomics.check)),
         mock.patch.object(builder, "create_assume", hints.assume),
         mock.patch.object(builder, "create_barrier", lambda *_, **__: memory.barrier()),
+        mock.patch.object(
+            builder, "create_make_tensor_descriptor", _described(builder.create_make_tensor_descriptor, memory)
+        ),
         mock.patch.object(builder, "create_masked_load", _load(builder.create_masked_load, memory, fills)),
         mock.patch.object(builder, "create_masked_store", _store(builder.create_masked_store, memory)),
         mock.patch.object(builder, "create_atomic_rmw", atomics.wrapped(builder.create_atomic_rmw)),
@@ -111,6 +114,20 @@ def _poisoned(make: Callable[..., Tensor], memory: Memory) -> Callable[..., Tens
         return tensor
 
     return fresh
+
+
+def _described(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
+    """The builder's method, whose refusals name the argument that the descriptor is of."""
+
+    def describe(self: Any, base: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401
+        try:
+            return original(self, base, *rest, **named)
+        except AssertionError as error:
+            argument, offset = memory.named(int(base.data.item()))
+            more = str(error) or "shape, strides and block need as many dimensions"
+            raise Defect("malformed descriptor", place(), memory.program, argument, offset, more) from error
+
+    return describe
 
 
 def _load(original: Callable[..., Any], memory: Memory, fills: Fills) -> Callable[..., Any]:
