@@ -13,8 +13,11 @@ pytest.importorskip("transformers", minversion="5.24", reason="transformers >= 5
 
 from layer.cases import case
 from layer.maths import TRAPS
-from oracle import causal_model, v32_attention
-from oracle.differences import differences, exact_stages, window
+from layer.v32 import cases as v32_cases
+from layer.v32 import maths as v32_maths
+from layer.v32.compare import forward as v32_forward
+from oracle import causal_model, v32_attention, v32_model
+from oracle.differences import Unrounded, differences, exact_stages, window
 from oracle.transformers_v4 import run
 
 pytestmark = pytest.mark.thorough
@@ -29,6 +32,13 @@ INVISIBLE = QUANTISED | {"no Hadamard"}
 """The Hadamard transform is orthogonal: it leaves the products of queries and keys as they are."""
 ELSEWHERE = {trap for trap, (_, kinds, _) in TRAPS.items() if not set(kinds.split()) & set(KINDS)}
 """Traps in a block that transformers does not have: MTP."""
+V32_INVISIBLE = {
+    "no Hadamard",
+    "sum normed before it is rounded",
+    "scales no powers of two",
+    "indexer weights unscaled",
+}
+"""Wrong roundings of V3.2, and a factor of all its indexer's logits, which leaves their order."""
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +92,26 @@ def test_v32_attention_agrees_with_transformers():
     assert ours.chosen == theirs.chosen
     assert (ours.out - theirs.out).abs().max() <= ROUNDING * theirs.out.abs().max()
     assert v32_attention.ours(attention, x, index_halves=False).chosen != theirs.chosen
+
+
+@pytest.fixture(scope="module")
+def v32_logits():
+    return {cached: v32_model.logits(v32_cases.case("e4m3fn"), cached) for cached in (False, True)}
+
+
+def v32_difference(maths, logits):
+    """Largest difference between the logits of our V3.2 in `maths` and transformers', over the largest of theirs."""
+    ours = v32_forward(v32_cases.case("e4m3fn"), maths, Unrounded())
+    return (ours - logits).abs().max() / logits.abs().max()
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["whole", "cached"])
+def test_v32_layers_agree_with_transformers(cached, v32_logits):
+    assert v32_difference(v32_maths.RIGHT, v32_logits[cached]) <= ROUNDING
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trap", sorted(v32_maths.TRAPS.keys() - V32_INVISIBLE))
+def test_wrong_v32_maths_differ_from_transformers(trap, v32_logits):
+    difference = v32_difference(v32_maths.TRAPS[trap][0], v32_logits[False])
+    assert difference.isnan() or difference > ROUNDING
