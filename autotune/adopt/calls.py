@@ -32,6 +32,8 @@ class TensorSpec:
     """True for integers that never fall, such as the starts of sequences: drawn sorted, from `low` to `high`."""
     distinct: bool = False
     """True for integers of which none is there twice, such as slots."""
+    shares: str | None = None
+    """An argument before it that begins at the same address, as where a kernel works in place."""
 
     @property
     def is_contiguous(self) -> bool:
@@ -119,7 +121,9 @@ def _argument_to_json(value: Argument) -> Any:  # noqa: ANN401
     if isinstance(value, TensorSpec):
         range_seen = {} if value.low is None else {"low": value.low, "high": value.high}
         order = {name: True for name in ("ascending", "distinct") if getattr(value, name)}
-        return {"dtype": value.dtype, "shape": list(value.shape), "stride": list(value.stride), **range_seen, **order}
+        shared = {} if value.shares is None else {"shares": value.shares}
+        form = {"dtype": value.dtype, "shape": list(value.shape), "stride": list(value.stride)}
+        return {**form, **range_seen, **order, **shared}
     return {"unkept": value.kind} if isinstance(value, Unkept) else value
 
 
@@ -151,7 +155,7 @@ def _argument(data: Any, place: str) -> Argument:  # noqa: ANN401
         return _plains({"value": data}, place)["value"]
     if data.keys() == {"unkept"} and isinstance(data["unkept"], str):
         return Unkept(data["unkept"])
-    needed, known = {"dtype", "shape", "stride"}, {"low", "high", "ascending", "distinct"}
+    needed, known = {"dtype", "shape", "stride"}, {"low", "high", "ascending", "distinct", "shares"}
     if not needed <= data.keys() or data.keys() - needed - known or not isinstance(data["dtype"], str):
         raise UsageError(
             f"{place}: a tensor has dtype, shape, stride, perhaps {', '.join(sorted(known))}; got {str(data)[:80]}"
@@ -162,8 +166,11 @@ def _argument(data: Any, place: str) -> Argument:  # noqa: ANN401
         raise UsageError(f"{place}: must have one stride a dimension and a dtype of torch, got {str(data)[:80]}")
     if not all(isinstance(end, int | float) for end in ends) and ends != [None, None]:
         raise UsageError(f"{place}: low and high must be numbers, got {ends}")
+    shares = data.get("shares")
+    if shares is not None and not isinstance(shares, str):
+        raise UsageError(f"{place}: shares must name an argument, got {str(shares)[:80]}")
     order = {name: bool(data.get(name)) for name in ("ascending", "distinct")}
-    return TensorSpec(data["dtype"], shape, stride, ends[0], ends[1], **order)
+    return TensorSpec(data["dtype"], shape, stride, ends[0], ends[1], **order, shares=shares)
 
 
 def _plains(data: Any, place: str) -> dict[str, Plain]:  # noqa: ANN401

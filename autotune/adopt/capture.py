@@ -94,7 +94,7 @@ class _Recorder:
         grid = named.pop("grid")
         named.pop("warmup", None)
         bound = kernel.bound(args, named)
-        arguments = {name: argument(bound[name]) for name in kernel.arguments if name in bound}
+        arguments = _with_shared({name: bound[name] for name in kernel.arguments if name in bound})
         options = {name: value for name, value in named.items() if name not in kernel.parameters and _is_plain(value)}
         first, samples = _grids(kernel, grid, bound)
         call = Call(kernel.name, arguments, options, first, samples)
@@ -116,6 +116,19 @@ def argument(value: Any) -> Argument:  # noqa: ANN401
     if type(value).__module__.startswith("triton.language") and type(value).__name__ == "dtype":
         return Unkept(f"tl.{value}")
     return Unkept(type(value).__name__)
+
+
+def _with_shared(named: Mapping[str, Any]) -> dict[str, Argument]:
+    """Return what a file keeps of the arguments of a launch, also which tensors begin at one address."""
+    kept: dict[str, Argument] = {}
+    first: dict[int, str] = {}
+    for name, value in named.items():
+        spec = argument(value)
+        if isinstance(value, Tensor) and isinstance(spec, TensorSpec) and not value.is_meta and value.numel():
+            owner = first.setdefault(value.data_ptr(), name)
+            spec = dataclasses.replace(spec, shares=None if owner == name else owner)
+        kept[name] = spec
+    return kept
 
 
 def _is_plain(value: Any) -> bool:  # noqa: ANN401
@@ -142,7 +155,9 @@ def _facts(tensor: Tensor) -> tuple[float | None, float | None, bool, bool]:
 
 
 def _without_values(value: Argument) -> Argument:
-    return TensorSpec(value.dtype, value.shape, value.stride) if isinstance(value, TensorSpec) else value
+    if not isinstance(value, TensorSpec):
+        return value
+    return TensorSpec(value.dtype, value.shape, value.stride, shares=value.shares)
 
 
 def _merged(before: Call, call: Call) -> Call:

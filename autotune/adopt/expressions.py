@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Values = tuple[int, ...]
 """One value for each call, or for each sample of a grid."""
+
+_LARGEST_NUMBER = 64
+"""Largest number by which a grid is multiplied."""
 
 Spelling = Callable[[str], str]
 """How a name is written where an expression stands: `self.rows`, `x.shape[0]`."""
@@ -60,19 +64,27 @@ def of_block(values: Values, sizes: Mapping[str, Values]) -> Expression | None:
 def of_grid(values: Values, sizes: Mapping[str, Values], constexprs: Mapping[str, Values]) -> Expression | None:
     """Return one dimension of a grid: a product of up to three sizes, sizes divided by a constexpr, and constexprs.
 
-    A division rounds up. The fewest factors win; None where no product is right in every sample.
+    A division rounds up. The fewest factors win, and a product of them alone over one with a number, as of heads that
+    no call changed. None where no product is right in every sample.
     """
     if len(set(values)) == 1:
         return constant(values[0])
     factors = [*_grid_factors(sizes, constexprs)]
-    for count in (1, 2, 3):
-        product = next(_products(values, factors, count), None)
-        if product is not None:
-            names = [name for factor in product for name in factor.names]
-            places = itertools.count()
-            forms = [factor.form.format(*(f"{{{next(places)}}}" for _ in factor.names)) for factor in product]
-            return Expression(" * ".join(forms), tuple(names))
+    common = math.gcd(*values)
+    for number in (1, *(part for part in range(2, _LARGEST_NUMBER + 1) if common and common % part == 0)):
+        rest = tuple(value // number for value in values)
+        for count in (1, 2, 3):
+            product = next(_products(rest, factors, count), None)
+            if product is not None:
+                return _times(number, product)
     return None
+
+
+def _times(number: int, product: Sequence[Expression]) -> Expression:
+    names = [name for factor in product for name in factor.names]
+    places = itertools.count()
+    forms = [factor.form.format(*(f"{{{next(places)}}}" for _ in factor.names)) for factor in product]
+    return Expression(" * ".join([str(number)] * (number > 1) + forms), tuple(names))
 
 
 def _simple(sizes: Mapping[str, Values]) -> Iterator[tuple[Expression, Values]]:

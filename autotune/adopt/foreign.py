@@ -59,6 +59,10 @@ class ForeignKernel:
         """Parameters that a caller gives: neither a config nor a heuristic sets them."""
         return tuple(name for name in self.parameters if name not in self.tuned and name not in self.heuristics)
 
+    def default_on(self, device: Device, /, **named: Any) -> Config:  # noqa: ANN401
+        """`default` with no more warps than a block of `device` has: 32 are 1,024 threads, or 2,048 of wavefronts."""
+        return _fitted(self.default(**named), device)
+
     def default(self, **named: Any) -> Config:  # noqa: ANN401
         """The author's first config that `allows` keeps for a call, where any is kept."""
         return next((config for config in self.configs if self.allows(config, **named)), self.configs[0])
@@ -72,9 +76,10 @@ class ForeignKernel:
         kept: Sequence[Any] = self.prune([_as_triton(triton.Config, config)], dict(named), **named)
         return len(kept) > 0
 
-    def lists(self, config: Config) -> bool:
-        """True if `config` is one of the author's, or one of them without options that its device lacks."""
-        return any(all(author.get(name) == value for name, value in config.items()) for author in self.configs)
+    def lists(self, config: Config, device: Device) -> bool:
+        """True if `config` is one of the author's, but for options and numbers of warps that `device` lacks."""
+        authors = [_fitted(author, device) for author in self.configs]
+        return any(all(author.get(name) == value for name, value in config.items()) for author in authors)
 
     def refuses(self, config: Config, device: Device, **named: Any) -> str | None:  # noqa: ANN401
         """Reason why `config` cannot run a call with these arguments, or None."""
@@ -172,7 +177,8 @@ def _unwrapped(kernel: Any) -> tuple[list[Any], Any]:  # noqa: ANN401
     if not isinstance(inner, JITFunction | InterpretedFunction):
         raise UsageError(
             f"{getattr(kernel, '__name__', '')}: is a {type(inner).__module__}.{type(inner).__name__}, "
-            "no function made by @triton.jit; name the kernel itself, not the function that launches it"
+            "no function made by @triton.jit; name the kernel itself, not the function that launches it (vLLM puts "
+            "placeholders there where it sees no GPU, unless CUDA_VISIBLE_DEVICES is set and empty)"
         )
     if refusal := _dialect(inner):
         raise UsageError(f"{inner.fn.__module__}:{inner.fn.__name__}: {refusal}")
@@ -207,6 +213,11 @@ def source_of(jit: Any) -> str:  # noqa: ANN401
 def double(value: Any) -> Any:  # noqa: ANN401
     """Return a tensor in float64, None as it is."""
     return None if value is None else value.double()
+
+
+def _fitted(config: Config, device: Device) -> Config:
+    most = MOST_THREADS // device.warp_size
+    return Config(config, num_warps=most) if int(config.get("num_warps", 1)) > most else config
 
 
 def _as_triton(kind: Any, config: Mapping[str, Scalar]) -> Any:  # noqa: ANN401

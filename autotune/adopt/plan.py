@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autotune.adopt.calls import Argument, Call, Plain, TensorSpec, Unkept
@@ -90,7 +90,7 @@ def plan(kernel: ForeignKernel, calls: Sequence[Call], touched: Touched, *, grid
         grid,
         kernel.zeroed,
         touched,
-        (*kernel.notes, *_ambiguous(fields)),
+        (*kernel.notes, *_ambiguous(fields), *_shared(tensors, touched)),
     )
 
 
@@ -116,6 +116,15 @@ def _varying(kernel: ForeignKernel, fields: Fields) -> str | None:
     strides = {name for name in sizes if "stride" in name}
     changing = [name for name, values in sizes.items() if len(set(values)) > 1 and name not in strides]
     return next((name for name in [*changing, *sizes] if name not in kernel.key), next(iter(changing), None))
+
+
+def _shared(tensors: Mapping[str, tuple[Argument, ...]], touched: Touched) -> Iterator[str]:
+    """Say which tensors have one memory in captured calls, and are written: a proof gives each its own."""
+    for name, values in tensors.items():
+        owners = {value.shares for value in values if isinstance(value, TensorSpec) and value.shares}
+        for owner in sorted(owners):
+            if touched.written & {name, owner}:
+                yield f"{owner} and {name} have one memory in captured calls; it is proved with a memory for each"
 
 
 def _ambiguous(fields: Fields) -> tuple[str, ...]:

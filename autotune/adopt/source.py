@@ -152,16 +152,15 @@ def _arguments(problem: Problem) -> dict[str, Any]:
 
 def _rules(plan: Plan, choices: Choices) -> str:
     named = ", **_arguments(problem)" if plan.kernel.prune is not None else ""
-    default = named.removeprefix(", ")
     listed = (
         ""
         if choices.widen
-        else """    if not AUTHOR.lists(config):
+        else """    if not AUTHOR.lists(config, device):
         return "not one of its author's configs"
 """
     )
     return f"""def _default(problem: Problem, device: Device) -> Config:
-    return AUTHOR.default({default})
+    return AUTHOR.default_on(device{named})
 
 
 def _reject(problem: Problem, config: Config, device: Device) -> str | None:

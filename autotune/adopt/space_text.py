@@ -21,14 +21,12 @@ def yaml_text(name: str, configs: Sequence[Config], check: Problems, captured: P
     """Return the file `name.yaml`: what is tuned, the problems of proofs, and those of the captured calls."""
     lists = {part: values_of([config[part] for config in configs], part, widen=widen) for part in configs[0]}
     shared = {part: values for part, values in lists.items() if part not in _NVIDIA}
+    warps = lists.get("num_warps", [])
+    fitting = sorted({min(int(value), _AMD_WARPS) for value in warps})
     per_arch = {
-        "amd": {
-            part: [v for v in values if int(v) <= _AMD_WARPS] for part, values in lists.items() if part == "num_warps"
-        },
+        "amd": {} if fitting == warps else {"num_warps": fitting},
         "nvidia": {part: values for part, values in lists.items() if part in _NVIDIA},
     }
-    if per_arch["amd"].get("num_warps") in ([], lists.get("num_warps")):
-        del per_arch["amd"]
     more = {vendor: parts for vendor, parts in per_arch.items() if parts}
     title = f"# What may be tuned in {name}.py: the values of its author's configs{', and those around them' * widen}."
     parts = [

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
-from autotune import launcher_signature
-from autotune.adopt import expressions
+from autotune import device, launcher_signature
+from autotune.adopt import expressions, foreign
 from autotune.adopt.drawing import Inputs
 from autotune.adopt.nearness import near
-from autotune.adopt.space_text import values_of
+from autotune.adopt.space_text import values_of, yaml_text
+from autotune.config import Config
 from autotune.errors import WrongResult
 from autotune.tuning.validation.error_budget import spent
 
@@ -45,6 +47,7 @@ def test_size_of_one_call_is_no_constant():
         (lambda m, n, bm, bn: -(-m // bm), "triton.cdiv(m, BM)"),
         (lambda m, n, bm, bn: n * -(-m // bm) * bn, "n * triton.cdiv(m, BM) * BN"),
         (lambda m, n, bm, bn: -(-m * n // bm), "triton.cdiv(m * n, BM)"),
+        (lambda m, n, bm, bn: 2 * -(-m // bm) * n, "2 * n * triton.cdiv(m, BM)"),
         (lambda m, n, bm, bn: min(m, 17 * bm) + bn, None),
     ],
 )
@@ -114,3 +117,17 @@ def test_key_of_call_has_strides_that_problem_reads():
     reader = launcher_signature.read(launch, ByStride.of).reader
     wide, narrow = (torch.zeros(8, step)[:, :64] for step in (100, 200))
     assert reader((wide,)) != reader((narrow,))
+
+
+def test_warps_that_a_wavefront_lacks_are_fewer_on_amd():
+    text = yaml_text("k", [Config(num_warps=32)], [{"m": 1}], [{"m": 1}], widen=False)
+    assert yaml.safe_load(text)["params"] == {"num_warps": [32]}
+    assert yaml.safe_load(text)["per_arch"] == {"amd": {"num_warps": [16]}}
+    author = foreign.ForeignKernel(
+        "a:k", None, (Config(num_warps=32),), (), {}, (), (), None, None, {}, frozenset(), (), False
+    )
+    for name, warps in (("mi355x", 16), ("b200", 32)):
+        gpu = device.named(name)
+        config = author.default_on(gpu)
+        assert config == Config(num_warps=warps)
+        assert author.lists(config, gpu) and author.refuses(config, gpu) is None

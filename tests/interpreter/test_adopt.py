@@ -8,6 +8,7 @@ import sys
 import foreign_kernels as theirs
 import pytest
 import torch
+import triton
 
 import autotune
 from autotune import device, registry, table
@@ -59,6 +60,24 @@ def test_capture_keeps_shapes_grids_and_no_values(tmp_path):
     assert {name: first.arguments[name] for name in ("n_rows", "n_cols")} == {"n_rows": 5, "n_cols": 100}
     assert {sample.constexprs["ROWS"]: sample.grid for sample in first.samples} == {1: (5,), 2: (3,), 4: (2,), 8: (1,)}
     assert (tmp_path / "calls.json").stat().st_size < 4000
+
+
+def test_memory_that_arguments_share_is_kept_and_told(tmp_path):
+    def run():
+        for rows, cols in ((4, 96), (6, 128)):
+            x = torch.randn(rows, cols).half()
+            grid = lambda meta, rows=rows: (triton.cdiv(rows, meta["ROWS"]),)  # noqa: E731
+            theirs.softmax_kernel[grid](x, x, rows, cols, cols)
+            theirs.softmax(x)
+
+    shared, apart, *_ = captured(tmp_path, run)
+    in_place = [name for name, spec in shared.arguments.items() if getattr(spec, "shares", None)]
+    assert len(in_place) == 1
+    assert not any(getattr(spec, "shares", None) for spec in apart.arguments.values())
+    jit = foreign.read(theirs.softmax_kernel)
+    report = adopting.adopt(jit, captured(tmp_path, run), Choices("softmax"), tmp_path / tmp_path.name, B200)
+    assert any("have one memory in captured calls" in note for note in report.notes)
+    assert "have one memory in captured calls" in report.python.read_text()
 
 
 def test_capture_ends_with_block_and_survives_its_error(tmp_path):
