@@ -115,7 +115,8 @@ def _grid_factors(sizes: Mapping[str, Values], constexprs: Mapping[str, Values])
     for name, values in constexprs.items():
         if name not in sizes:
             yield Expression("{0}", (name,)), values
-    for (a, left), (b, right) in itertools.combinations(sizes.items(), 2):
+    plain = [(name, values) for name, values in sizes.items() if name not in constexprs]
+    for (a, left), (b, right) in itertools.combinations(plain, 2):
         for name, step in constexprs.items():
             if name not in (a, b) and min(step) > 0:
                 every = zip(left, right, step, strict=True)

@@ -50,7 +50,9 @@ def grid_of(kernel: ForeignKernel, calls: Sequence[Call], fields: Fields) -> tup
         values = [sample.constexprs.get(name, calls[at].arguments.get(name)) for at, sample in samples]
         if name in kernel.constexprs and all(type(value) is int for value in values):
             blocks[name] = tuple(values)  # type: ignore[arg-type]
-    sizes = {name: values for name, values in sizes.items() if name not in blocks}
+    # A constexpr that is not tuned may be a size, as V of cdiv(V, BV), or a block.
+    untuned = {name: values for name, values in blocks.items() if name not in kernel.tuned}
+    sizes = {**{name: values for name, values in sizes.items() if name not in blocks}, **untuned}
     grid = []
     for axis in range(ranks.pop()):
         wanted = tuple(sample.grid[axis] for _, sample in samples)

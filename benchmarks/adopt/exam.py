@@ -92,14 +92,14 @@ def page(results: Results, versions: Mapping[str, str], day: str) -> str:
     lines = [
         "# Exam of adoption",
         "",
-        "Triton kernels of other packages, unpacked from their wheels and never edited, as [`autotune adopt`]"
-        "(guides/adopt.md) takes them. No GPU was used.",
+        "Triton kernels of other packages, unpacked from their wheels and never edited, as",
+        "[`autotune adopt`](guides/adopt.md) takes them. No GPU was used.",
         "",
         f"**{every.count(DESCRIBED)} of {len(every)} kernels can be read. Small calls were made of {total}: "
         f"{proved} are proved; of {len(results['compiled'])} that were compiled, {len(whole)} compile on five archs.** "
         f"{day}, by",
-        "`python -m benchmarks.adopt.exam PACKAGES --calls calls.json --results results.json --write "
-        "docs/adoption_exam.md`, whose text says how.",
+        f"`python -m benchmarks.adopt.exam {' '.join(results['described'])}",
+        "--calls calls.json --results results.json --write docs/adoption_exam.md`, whose text says how.",
         "",
         "| package | kernels | can be read | called | proved | compiled on five archs |",
         "|---|---|---|---|---|---|",
@@ -115,9 +115,9 @@ def page(results: Results, versions: Mapping[str, str], day: str) -> str:
         "",
         "## What stops the rest",
         "",
-        *_causes("Reading", (said for said in every if said != DESCRIBED)),
-        *_causes("Adoption and proof", (said for said in results["adopted"].values() if said != PROVED)),
-        *_causes("Compilation, by kernel and arch", _refusals(results)),
+        *_causes("what stops reading", (said for said in every if said != DESCRIBED)),
+        *_causes("what stops adoption and proof", (said for said in results["adopted"].values() if said != PROVED)),
+        *_causes("what stops compilation, by kernel and arch", _refusals(results)),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -145,10 +145,10 @@ def _causes(title: str, reasons: Iterable[str]) -> list[str]:
     if not counts:
         return []
     shown = counts.most_common(8)
-    rows = [f"| {count} | {cause} |" for cause, count in shown]
+    rows = [f"| {cause} | {count} |" for cause, count in shown]
     rest = counts.total() - sum(count for _, count in shown)
-    more = [f"| {rest} | {len(counts) - len(shown)} other causes |"] if rest else []
-    return [f"| {title} | cause |", "|---|---|", *rows, *more, ""]
+    more = [f"| {len(counts) - len(shown)} other causes | {rest} |"] if rest else []
+    return [f"| {title} | kernels |", "|---|---|", *rows, *more, ""]
 
 
 def _cause(reason: str) -> str:
@@ -157,6 +157,7 @@ def _cause(reason: str) -> str:
     if missing:
         return f"its module wants a package that is absent: {missing[1]}"
     general = re.sub(r"\b\d+(\.\d+)?(e[+-]?\d+)?\b", "N", re.sub(r"/\S+", "", reason))
+    general = re.sub(r"\[N(, N)*\]", "[N]", general)
     return re.sub(r"\s+", " ", general.replace("|", "/"))[:110]
 
 

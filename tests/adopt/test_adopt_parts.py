@@ -58,6 +58,12 @@ def test_grid_is_product_that_fits_all_samples(grid, said):
     assert (found.spelled() if found else None) == said
 
 
+def test_constexpr_that_is_not_tuned_may_be_size_of_grid():
+    values, step = (32, 32, 64, 64), (16, 32, 16, 32)
+    found = expressions.of_grid((2, 1, 4, 2), {"V": values}, {"V": values, "BV": step})
+    assert found.spelled() == "triton.cdiv(V, BV)"
+
+
 def test_block_is_power_of_two_that_holds_size():
     assert expressions.of_block((128, 64, 128), {"n": (96, 33, 128)}).spelled() == "triton.next_power_of_2(n)"
     assert expressions.of_block((128, 128, 64), {"n": (96, 33, 128)}) is None

@@ -78,6 +78,6 @@ def test_page_counts_kernels_and_names_causes(monkeypatch):
     text = page(RESULTS, {"theirs": "1.2"}, "2026-11-30")
     assert "**2 of 3 kernels can be read. Small calls were made of 2: 1 are proved; of 2 that were compiled, 1 " in text
     assert "| theirs 1.2 | 3 | 2 | 2 | 1 | 1 of 2 |" in text
-    assert "| 1 | is a Gluon kernel |" in text
-    assert "| 1 | not proved: WrongResult: y[N, N] is N |" in text
-    assert "| 1 | does not fit |" in text
+    assert "| is a Gluon kernel | 1 |" in text
+    assert "| not proved: WrongResult: y[N] is N | 1 |" in text
+    assert "| does not fit | 1 |" in text
