@@ -328,3 +328,11 @@ def scaled_by_argument(y_ptr, x_ptr, cols, scale, BLOCK: tl.constexpr):
     at = tl.arange(0, BLOCK)
     x = tl.load(x_ptr + at, mask=at < cols, other=0.0)
     tl.store(y_ptr + at, x * scale + scale.to(tl.float16), mask=at < cols)
+
+
+@triton.jit
+def larger_and_smaller(out, x, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    left, right = tl.load(x + at), tl.load(y + at)
+    tl.store(out + at, tl.maximum(left, right))
+    tl.store(out + N + at, tl.minimum(left, right))

@@ -32,3 +32,13 @@ def test_float_argument_is_float32_scalar_of_device():
     x, y = torch.full((16,), 1.0, dtype=torch.bfloat16), torch.empty(16)
     small_kernels.scaled_by_argument[(1,)](y, x, 16, 1 + 2.0**-10, BLOCK=16)
     assert y.tolist() == [2 * (1 + 2.0**-10)] * 16, "bf16 would have rounded the scale away"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_maximum_of_nan_and_number_is_number(dtype):
+    correct_interpreter()
+    x, y = torch.tensor([torch.nan, 1.0, torch.nan, 2.0]).to(dtype), torch.tensor([3.0, torch.nan, torch.nan, 5.0])
+    out = torch.empty(8, dtype=dtype)
+    small_kernels.larger_and_smaller[(1,)](out, x, y.to(dtype), 4)
+    expected = torch.tensor([3.0, 1.0, torch.nan, 5.0, 3.0, 1.0, torch.nan, 2.0])
+    assert torch.equal(out.float().nan_to_num(-1), expected.nan_to_num(-1))

@@ -36,7 +36,7 @@ PRIVATE = (
     *("InterpreterBuilder.create_masked_load", "InterpreterBuilder.create_masked_store", "InterpreterBuilder.get_fp32"),
     *("InterpreterBuilder.create_atomic_rmw", "InterpreterBuilder.create_atomic_cas"),
     *("InterpreterBuilder.create_sdiv", "InterpreterBuilder.create_srem"),
-    *("ReduceOps.generic_reduce", "ReduceOps.unravel", "ReduceOps.to_tensor"),
+    *("InterpreterBuilder.binary_op", "ReduceOps.generic_reduce", "ReduceOps.unravel", "ReduceOps.to_tensor"),
     "InterpreterBuilder.create_make_tensor_descriptor",
 )
 """Every name of `triton.runtime.interpreter` that the corrections, the sanitizer and the checks of rows rely on."""
@@ -56,6 +56,8 @@ def fill_gaps(to_float32: Callable[[Any, Any], Any]) -> None:
     builder = interpreter.InterpreterBuilder
     if not hasattr(builder, "get_bf16"):  # before Triton 3.9
         builder.get_bf16 = _bf16_constant
+    builder.create_minnumf = _elementwise(np.fmin)  # a number beside NaN; before Triton 3.8 NaN, as of minimumf
+    builder.create_maxnumf = _elementwise(np.fmax)
     if not hasattr(builder, "create_dot_scaled"):  # before Triton 3.8
         add_scaled_products(builder, TritonSemantic, to_float32)
     interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
@@ -79,6 +81,10 @@ def _has(module: Any, name: str) -> bool:  # noqa: ANN401
 
 def _bf16_constant(self: Any, value: float) -> Any:  # noqa: ANN401
     return self.cast_impl(self.get_fp32(value), tl.bfloat16)
+
+
+def _elementwise(operation: Any) -> Callable[..., Any]:  # noqa: ANN401
+    return lambda self, left, right: self.binary_op(left, right, operation)
 
 
 def _with_index(original: Callable[..., None]) -> Callable[..., None]:
