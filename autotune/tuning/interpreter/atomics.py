@@ -37,7 +37,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Returned:
-    """What one atomic returned, and the argument and element of its first active lane."""
+    """The values that one atomic returned, and the argument and element of its first active lane."""
 
     argument: str
     offset: int
