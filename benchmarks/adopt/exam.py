@@ -107,6 +107,8 @@ def page(results: Results, versions: Mapping[str, str], day: str) -> str:
         "",
         "- *Can be read:* configs, key, heuristics and hooks are understood. Helpers, which other kernels call, are "
         "not counted, nor is code for Ascend NPUs and XPUs.",
+        "- The environment has torch and Triton, but not what the packages require beside them: a module that imports "
+        "more is a cause below. Results are kept as they come, so a run may be the work of several.",
         "- *Called:* a small call of the package's own launcher was captured in Triton's interpreter, forward and "
         "backward (`benchmarks/adopt/small_calls.py`).",
         "- *Proved:* adopted without a word of help, and right at the author's first config, **against itself**: "
