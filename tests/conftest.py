@@ -3,6 +3,7 @@ and refuses in words, is skipped by name."""
 
 import os
 import sys
+from functools import partial
 
 import pytest
 
@@ -49,11 +50,10 @@ def own(tmp_path):
 
 
 @pytest.fixture
-def loaded(own):
-    """A function that loads the kernel `own/softmax` after replacements in its file."""
+def changed(own):
+    """A function that loads the kernel of a file in `own` after replacements in its text."""
 
-    def load(*replacements):
-        path = own / "softmax.py"
+    def load(path, *replacements):
         text = path.read_text()
         for before, after in replacements:
             assert before in text
@@ -61,9 +61,15 @@ def loaded(own):
         path.write_text(text)
         registry.named(str(path))
         identity._module.cache_clear()
-        return registry.load("own/softmax")
+        return registry.load(f"own/{path.stem}")
 
     return load
+
+
+@pytest.fixture
+def loaded(own, changed):
+    """A function that loads the kernel `own/softmax` after replacements in its file."""
+    return partial(changed, own / "softmax.py")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import autotune
-from autotune import device, identity, registry, table
+from autotune import device, identity, table
 from autotune.config import Config, key
 from autotune.errors import KernelError, SpaceError, UsageError
 from autotune.tuning import kernel_facts, space
@@ -17,20 +17,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "short_softmax.py"
 
 
 @pytest.fixture
-def short(own):
+def short(own, changed):
     """A function that loads a copy of the example, `own/short_softmax`, after replacements in its text."""
 
     def load(*replacements):
-        path = own / "short_softmax.py"
-        shutil.copy(EXAMPLE, path)
-        text = path.read_text()
-        for before, after in replacements:
-            assert before in text
-            text = text.replace(before, after)
-        path.write_text(text)
-        registry.named(str(path))
-        identity._module.cache_clear()
-        return registry.load("own/short_softmax")
+        return changed(Path(shutil.copy(EXAMPLE, own)), *replacements)
 
     return load
 
