@@ -15,7 +15,7 @@ import numpy as np
 import triton.language as tl
 from triton.language.semantic import TritonSemantic
 
-from autotune.tuning.interpreter.scaled_products import add_scaled_products
+from autotune.tuning.interpreter.scaled_products import add_scaled_products, correct_operands
 
 _COMPARISONS = [f"create_fcmp{order}{relation}" for order in "OU" for relation in ("LT", "GT", "LE", "GE", "EQ", "NE")]
 ARITHMETIC = (
@@ -58,7 +58,9 @@ def fill_gaps(to_float32: Callable[[Any, Any], Any]) -> None:
         builder.get_bf16 = _bf16_constant
     builder.create_minnumf = _elementwise(np.fmin)  # a number beside NaN; before Triton 3.8 NaN, as of minimumf
     builder.create_maxnumf = _elementwise(np.fmax)
-    if not hasattr(builder, "create_dot_scaled"):  # before Triton 3.8
+    if hasattr(builder, "create_dot_scaled"):
+        correct_operands(interpreter, to_float32)
+    else:  # before Triton 3.8
         add_scaled_products(builder, TritonSemantic, to_float32)
     interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
     interpreter._patch_lang_core = _with_fnuz(interpreter._patch_lang_core)

@@ -1,4 +1,4 @@
-"""`tl.dot_scaled` for the interpreters of Triton before 3.8, which do not have it.
+"""`tl.dot_scaled` for the interpreters of Triton before 3.8, which do not have it, and its operands in newer ones.
 
 Formats and scales are those of the OCP Microscaling Formats (MX) Specification 1.0: e2m1, e4m3 and e5m2 elements, and
 one e8m0 scale for each group of elements along K, whose byte 255 is NaN.
@@ -63,6 +63,21 @@ def add_scaled_products(builder: Any, semantic: Any, to_float32: Callable[[Array
         return original(self, a, a_scale, tl.constexpr(a_format), b, b_scale, tl.constexpr(b_format), *rest)
 
     builder.create_dot_scaled, semantic.dot_scaled = create_dot_scaled, dot_scaled
+
+
+def correct_operands(interpreter: Any, to_float32: Callable[[Array, Any], Array]) -> None:  # noqa: ANN401
+    """Decode the operands of Triton's own scaled products, from 3.8 on, by `to_float32(data, dtype)`.
+
+    Triton 3.9.0 takes them through float16: bf16 beyond 65,504 becomes infinite or NaN, bf16 below 6e-8 becomes zero,
+    and six of the eight subnormals of e5m2 become smaller.
+    """
+    original = interpreter._mxfp_value_handle_to_float32
+
+    def decode(operand: Handle) -> Array:
+        kind = operand.dtype.scalar
+        return original(operand) if kind == tl.uint8 else to_float32(operand.data, kind)
+
+    interpreter._mxfp_value_handle_to_float32 = decode
 
 
 def _scaled(values: Array, scale: Handle | None) -> Array:
