@@ -26,6 +26,8 @@ _LONGEST_NAME = 512
 """Characters of a study's name that Optuna's database schema holds; a captured load of 384 experts alone has 768."""
 _FULL_NAME = "name"
 """Attribute of a study whose name a database could not hold."""
+_MAPPINGS = ("user_attr", "user_attrs", "system_attr", "system_attrs", "params", "distributions")
+"""Fields of a journal's lines that Optuna stores as they come and takes for mappings later."""
 
 
 @contextmanager
@@ -96,7 +98,9 @@ def _log(line: bytes) -> dict[str, Any]:
     log = json.loads(line)
     if not isinstance(log, dict):
         raise ValueError("a line must be an object")
-    outcome = (log.get("user_attr") or {}).get("outcome", "{}")
+    if wrong := [name for name in _MAPPINGS if not isinstance(log.get(name, {}), dict)]:
+        raise ValueError(f"{wrong[0]} must be an object")
+    outcome = log.get("user_attr", {}).get("outcome", "{}")
     if not isinstance(json.loads(outcome), dict):
         raise ValueError("an outcome must be an object")
     return log

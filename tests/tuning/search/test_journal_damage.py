@@ -74,6 +74,16 @@ def test_lines_before_the_damage_are_kept(whole, damage, last, caplog):
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("field", ["user_attrs", "system_attrs", "params", "distributions"])
+def test_a_new_trial_whose_field_is_no_mapping_is_damage(whole, field):
+    lines = whole.read_bytes().splitlines()
+    number = max(number for number, line in enumerate(lines) if b'"op_code":4' in line)
+    lines[number] = json.dumps({**json.loads(lines[number]), field: 7}).encode()
+    whole.write_bytes(b"\n".join(lines[: number + 1]) + b"\n")
+    opened(whole)
+    assert whole.with_name("x.log.damaged").exists()
+
+
 def test_a_second_damage_keeps_the_first_file(whole):
     for ending in ("damaged", "damaged-2"):
         whole.write_bytes(whole.read_bytes() + b"\0\n")
