@@ -2,6 +2,8 @@
 
 A comment in the line before a block changes how it is tested; the reason after the comma is for the reader:
     <!-- test: thorough -->         run among the thorough tests: `make test-all` and CI
+    <!-- test: slow, WHY -->        run among the slow tests: `make test-slow`
+    <!-- test: gpu -->              run among the tests of a GPU: `pytest -m gpu`
     <!-- test: parse, WHY -->       not run: commands must parse, Python must compile
     <!-- test: output varies -->    run, output not compared
 A `console` block holds commands after `$ ` and their output. Output is compared with numbers and yes/no left out: times
@@ -30,7 +32,7 @@ class Block:
     language: str
     text: str
     how: str
-    """`run`, `thorough`, `parse` or `output varies`."""
+    """`run`, `thorough`, `slow`, `gpu`, `parse` or `output varies`."""
 
     @property
     def name(self) -> str:
