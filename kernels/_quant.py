@@ -177,7 +177,9 @@ def expect_fp8_within(
     exact = amax / FP8_MAX[dtype]
     scale, scale_bound = exact, slack / FP8_MAX[dtype]
     if ue8m0:
-        scale, scale_bound = _power_of_two(amax, slack, FP8_MAX[dtype])
+        exponent, low, high = _exponents(amax, slack, FP8_MAX[dtype])
+        scale = torch.exp2(exponent)
+        scale_bound = torch.maximum(torch.exp2(high) - scale, scale - torch.exp2(low))
     # e4m3 has 3 mantissa bits: half an ulp is 2^-4 of the value, or half the smallest subnormal times the scale.
     step = 2.0**-10 if dtype == "e4m3fn" else 2.0**-11
     wide = (scale + scale_bound).repeat_interleave(group, -1)
@@ -187,7 +189,10 @@ def expect_fp8_within(
 
 
 def expect_mx(name: str, y: Tensor, error: Tensor, kind: str) -> tuple[Expected, Expected]:
-    """1x32 groups with e8m0 scales; `kind` is e2m1, e4m3fn or e4m3fnuz. Values, then scales as powers of two."""
+    """1x32 groups with e8m0 scales; `kind` is e2m1, e4m3fn or e4m3fnuz. Values, then exponents as `e8m0_exponents`.
+
+    Scales are compared by their exponents: 2^-120 and 2^-127 would be equal beside what may underflow.
+    """
     y = _whole_groups(y, 32)
     groups = y.unflatten(-1, (-1, 32))
     amax = groups.abs().amax(-1)
@@ -198,10 +203,10 @@ def expect_mx(name: str, y: Tensor, error: Tensor, kind: str) -> tuple[Expected,
         "e4m3fnuz": (240.0, 2.0**-4, 2.0**-11),
     }[kind]
     slack = error.unflatten(-1, (-1, 32)).amax(-1) + amax * 2.0**-22
-    scale, scale_bound = _power_of_two(amax.clamp_min(most * 2.0**-120), slack, most)
-    wide = (scale + scale_bound).repeat_interleave(32, -1)
+    exponent, low, high = _exponents(amax.clamp_min(most * 2.0**-120), slack, most)
+    wide = torch.exp2(high).repeat_interleave(32, -1)
     return Expected(name, y, y.abs() * half_ulp + 1.1 * error + step * wide), Expected(
-        f"{name} scale", scale, scale_bound
+        f"{name} exponent", exponent, torch.maximum(high - exponent, exponent - low)
     )
 
 
@@ -211,14 +216,16 @@ def _whole_groups(y: Tensor, group: int) -> Tensor:
     return torch.where(whole, y.unflatten(-1, (-1, group)), torch.nan).flatten(-2)
 
 
-def _power_of_two(amax: Tensor, slack: Tensor, most: float) -> tuple[Tensor, Tensor]:
-    def up(x: Tensor) -> Tensor:
-        return torch.exp2(torch.ceil(torch.log2(x)))
+def _exponents(amax: Tensor, slack: Tensor, most: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Exponent of the least power of two that brings `amax` within `most`; the least and the largest that are right.
 
-    scale = up(amax / most)
-    # Within the kernel's error of a power of two, either neighbour is right.
-    low, high = up((amax - slack).clamp_min(1e-300) / most), up((amax + slack) / most)
-    return scale, torch.maximum(high - scale, scale - low)
+    Within the kernel's error `slack` of a power of two, either neighbour is.
+    """
+
+    def up(x: Tensor) -> Tensor:
+        return torch.ceil(torch.log2(x))
+
+    return up(amax / most), up((amax - slack).clamp_min(1e-300) / most), up((amax + slack) / most)
 
 
 def decode_fp4(packed: Tensor) -> Tensor:
@@ -237,6 +244,11 @@ def decode_e8m0(scale: Tensor, group: int = 32) -> Tensor:
 def e8m0_powers(scale: Tensor) -> Tensor:
     """float64 powers of two of e8m0 bytes; 255 is NaN."""
     return torch.where(scale == 255, torch.nan, torch.exp2(scale.double() - 127))
+
+
+def e8m0_exponents(scale: Tensor) -> Tensor:
+    """float64 exponents of the powers of two of e8m0 bytes; 255 is NaN."""
+    return torch.where(scale == 255, torch.nan, scale.double() - 127)
 
 
 def hadamard_matrix(size: int, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autotune.inputs import FP8, Draw
 from autotune.kernel import Expected
-from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_powers, fp4_encode, fp8_groups, hadamard, mx_groups
+from autotune.kernels._quant import decode_e8m0, decode_fp4, e8m0_exponents, fp4_encode, fp8_groups, hadamard, mx_groups
 
 KEY = 128
 
@@ -80,7 +80,7 @@ def decode(cache: Tensor, page_size: int, fp4: bool, dtype: str) -> tuple[Tensor
     """float64 keys [slots, 128], scales multiplied in, and their scales [slots, 1] (FP8) or [slots, 4] (FP4)."""
     keys, scales = (part.flatten(0, 1).contiguous() for part in views(cache, page_size, fp4))
     if fp4:
-        return decode_fp4(keys) * decode_e8m0(scales), e8m0_powers(scales)
+        return decode_fp4(keys) * decode_e8m0(scales), e8m0_exponents(scales)
     wide = scales.view(torch.float32).double()
     return keys.view(FP8[dtype]).double() * wide, wide
 

@@ -23,7 +23,7 @@ from autotune.kernels._quant import (
     FP8_MAX,
     decode_e8m0,
     decode_fp4,
-    e8m0_powers,
+    e8m0_exponents,
     expect_fp8_within,
     expect_mx,
     hadamard_matrix,
@@ -112,7 +112,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if problem.fp4:
         q, scale, weights = outputs
-        return decode_fp4(q) * decode_e8m0(scale), e8m0_powers(scale), weights.double()
+        return decode_fp4(q) * decode_e8m0(scale), e8m0_exponents(scale), weights.double()
     q, weights = outputs
     return q.double() * weights.double()[..., None], weights.double()
 

@@ -26,7 +26,7 @@ from autotune.kernels._quant import (
     bytes_of_scale,
     decode_e8m0,
     decode_fp8,
-    e8m0_powers,
+    e8m0_exponents,
     expect_fp8_within,
     expect_mx,
     fp8_groups,
@@ -120,7 +120,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale = outputs
     if problem.mx:
-        return q.double() * decode_e8m0(scale), e8m0_powers(scale)
+        return q.double() * decode_e8m0(scale), e8m0_exponents(scale)
     return decode_fp8(q, scale, 128)
 
 

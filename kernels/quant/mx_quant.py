@@ -23,7 +23,7 @@ from autotune.kernels._quant import (
     FP8_MAX,
     decode_e8m0,
     decode_fp4,
-    e8m0_powers,
+    e8m0_exponents,
     expect_mx,
     fp4_encode,
     hadamard,
@@ -104,7 +104,7 @@ def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
 def _decode(problem: Problem, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     q, scale = outputs
     value = (decode_fp4(q) if problem.fp4 else q.double()) * decode_e8m0(scale)
-    return value, e8m0_powers(scale)
+    return value, e8m0_exponents(scale)
 
 
 def _default(problem: Problem, device: Device) -> Config:
