@@ -53,8 +53,8 @@ eval "$(autotune completion bash)"
 ```
 For fish:
 
-<!-- test: parse, writes to the home folder -->
 ```bash
+mkdir -p ~/.config/fish/completions
 autotune completion fish > ~/.config/fish/completions/autotune.fish
 ```
 
