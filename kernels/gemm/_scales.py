@@ -65,6 +65,30 @@ def group_scales(row_ptrs, start, BLOCK_K: tl.constexpr, IN_REGISTERS: tl.conste
         return tl.load(row_ptrs[:, None] + group[None, :])
 
 
+@triton.jit
+def add_scaled_product(
+    acc, a, b, a_rows, b_rows, b_tile_row, start,
+    NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
+):  # fmt: skip
+    """acc + a b for FP8 a [M, K] and b [K, N], whose columns of k begin at `start`; acc fp32 [M, N].
+
+    `a_rows` [M] and `b_rows` [N] point to the first scale of each row; `b_tile_row` to that of the tile's first column
+    of b, which serves all of a tile as narrow as a block of weights.
+    """
+    if NATIVE_SCALING:
+        a_scale = group_scales(a_rows, start, a.shape[1], COPIES_IN_REGISTERS)
+        b_scale = group_scales(b_rows, start, a.shape[1], COPIES_IN_REGISTERS)
+        return tl.dot_scaled(a, a_scale, "e4m3", b, b_scale, "e4m3", acc)
+    else:
+        a_scale = scale_values(tl.load(a_rows + start // 128))
+        if b.shape[1] <= 128:
+            b_scale = scale_values(tl.load(b_tile_row + start // 128))
+            return acc + tl.dot(a, b) * (a_scale * b_scale)[:, None]
+        else:
+            b_scale = scale_values(tl.load(b_rows + start // 128))
+            return acc + tl.dot(a, b) * a_scale[:, None] * b_scale[None, :]
+
+
 def require_scales(kernel: str, home: Tensor, **wanted: tuple[Tensor, tuple[int, ...]]) -> None:
     """Raise UsageError unless each tensor of scales has its shape, and all are fp32 or all are e8m0 bytes."""
     first = ""

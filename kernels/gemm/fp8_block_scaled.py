@@ -30,14 +30,13 @@ from autotune.kernels._split import steps_of_split
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._scales import (
     GROUP,
+    add_scaled_product,
     draw_scales,
     fp8_group_reject,
     fp8_operands,
-    group_scales,
     has_native_scaling,
     native_scaling,
     require_scales,
-    scale_values,
 )
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
@@ -96,6 +95,9 @@ def _tile(
     row = tl.where(offs_m < m, offs_m, 0).to(tl.int64)
     column = tl.where(offs_n < n, offs_n, 0).to(tl.int64)
     blocks = k // 128
+    a_scale_rows = a_scale_ptr + row * blocks
+    b_scale_rows = b_scale_ptr + column // 128 * blocks
+    b_scale_tile = b_scale_ptr + (within // rows_here) * BLOCK_N // 128 * blocks
     steps = tl.cdiv(k // BLOCK_K, SPLIT_K)
     first = split * steps
     a_ptrs = a_ptr + row[:, None] * k + (first * BLOCK_K + offs_k)[None, :]
@@ -104,20 +106,9 @@ def _tile(
     for step in range(first, min(first + steps, k // BLOCK_K)):
         a = tl.load(a_ptrs)
         b = tl.load(b_ptrs)
-        block = step * BLOCK_K // 128
-        if NATIVE_SCALING:
-            a_scale = group_scales(a_scale_ptr + row * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
-            b_scale = group_scales(b_scale_ptr + column // 128 * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
-            acc = tl.dot_scaled(a, a_scale, "e4m3", b, b_scale, "e4m3", acc)
-        elif BLOCK_N <= 128:
-            a_scale = scale_values(tl.load(a_scale_ptr + row * blocks + block))
-            # A tile this narrow lies in one 128-column block of the weights: one scalar serves it.
-            b_scale = scale_values(tl.load(b_scale_ptr + (within // rows_here) * BLOCK_N // 128 * blocks + block))
-            acc += tl.dot(a, b) * (a_scale * b_scale)[:, None]
-        else:
-            a_scale = scale_values(tl.load(a_scale_ptr + row * blocks + block))
-            b_scale = scale_values(tl.load(b_scale_ptr + column // 128 * blocks + block))
-            acc += tl.dot(a, b) * a_scale[:, None] * b_scale[None, :]
+        acc = add_scaled_product(
+            acc, a, b, a_scale_rows, b_scale_rows, b_scale_tile, step * BLOCK_K, NATIVE_SCALING, COPIES_IN_REGISTERS
+        )
         a_ptrs += BLOCK_K
         b_ptrs += BLOCK_K
     out_ptrs = out_ptr + split.to(tl.int64) * m * n + offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]

@@ -24,14 +24,13 @@ from autotune.kernels._quant import bytes_of_scale, fp8_name, is_e8m0, scale_byt
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._scales import (
     GROUP,
+    add_scaled_product,
     draw_scales,
     fp8_group_reject,
     fp8_operands,
-    group_scales,
     has_native_scaling,
     native_scaling,
     require_scales,
-    scale_values,
 )
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
@@ -92,8 +91,10 @@ def _grouped(
     row = tl.where(offs_m < m, offs_m, 0).to(tl.int64) * groups + group
     column = group.to(tl.int64) * n + tl.where(offs_n < n, offs_n, 0)
     blocks = k // 128
-    scale_row = group * tl.cdiv(n, 128) + tl.where(offs_n < n, offs_n, 0) // 128
-    first_scale = group * tl.cdiv(n, 128) + tl.program_id(0) // tiles_m * BLOCK_N // 128
+    w_scales = w_scale_ptr + group * tl.cdiv(n, 128) * blocks
+    x_scale_rows = x_scale_ptr + row * blocks
+    w_scale_rows = w_scales + tl.where(offs_n < n, offs_n, 0) // 128 * blocks
+    w_scale_tile = w_scales + tl.program_id(0) // tiles_m * BLOCK_N // 128 * blocks
     offs_k = tl.arange(0, BLOCK_K)
     steps = tl.cdiv(k // BLOCK_K, SPLIT_K)
     first = split * steps
@@ -101,20 +102,9 @@ def _grouped(
     for step in range(first, min(first + steps, k // BLOCK_K)):
         x = tl.load(x_ptr + row[:, None] * k + (step * BLOCK_K + offs_k)[None, :])
         w = tl.load(w_ptr + column[None, :] * k + (step * BLOCK_K + offs_k)[:, None])
-        block = step * BLOCK_K // 128
-        if NATIVE_SCALING:
-            x_scale = group_scales(x_scale_ptr + row * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
-            w_scale = group_scales(w_scale_ptr + scale_row * blocks, step * BLOCK_K, BLOCK_K, COPIES_IN_REGISTERS)
-            acc = tl.dot_scaled(x, x_scale, "e4m3", w, w_scale, "e4m3", acc)
-        elif BLOCK_N <= 128:
-            x_scale = scale_values(tl.load(x_scale_ptr + row * blocks + block))
-            # A tile this narrow lies in one 128-column block of the weights: one scalar serves it.
-            w_scale = scale_values(tl.load(w_scale_ptr + first_scale * blocks + block))
-            acc += tl.dot(x, w) * (x_scale * w_scale)[:, None]
-        else:
-            x_scale = scale_values(tl.load(x_scale_ptr + row * blocks + block))
-            w_scale = scale_values(tl.load(w_scale_ptr + scale_row * blocks + block))
-            acc += tl.dot(x, w) * x_scale[:, None] * w_scale[None, :]
+        acc = add_scaled_product(
+            acc, x, w, x_scale_rows, w_scale_rows, w_scale_tile, step * BLOCK_K, NATIVE_SCALING, COPIES_IN_REGISTERS
+        )
     out_row = (split.to(tl.int64) * m + offs_m) * groups + group
     out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
     tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])

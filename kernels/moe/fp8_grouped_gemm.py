@@ -24,14 +24,13 @@ from autotune.kernels._quant import bytes_of_scale, fp8_name, is_e8m0, scale_byt
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._scales import (
     GROUP,
+    add_scaled_product,
     draw_scales,
     fp8_group_reject,
     fp8_operands,
-    group_scales,
     has_native_scaling,
     native_scaling,
     require_scales,
-    scale_values,
 )
 from autotune.kernels.gemm._tiles import SCALED_ROWS, fewest_fp8_rows
 from autotune.kernels.moe._align import aligned, store_zeros
@@ -92,20 +91,19 @@ def _grouped_gemm(
         offs_n = tl.program_id(0) % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
         in_n = tl.where(offs_n < n, offs_n, 0)
         w_row = expert.to(tl.int64) * n + in_n
-        scale_row = expert * tl.cdiv(n, 128) + in_n // 128
+        blocks = k // 128
+        w_scales = w_scale_ptr + expert * tl.cdiv(n, 128) * blocks
+        a_scale_rows = a_scale_ptr + row * blocks
+        w_scale_rows = w_scales + in_n // 128 * blocks
+        w_scale_tile = w_scales + tl.program_id(0) % tiles_n * BLOCK_N // 128 * blocks
         offs_k = tl.arange(0, BLOCK_K)
         acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for start in range(0, k, BLOCK_K):
             a = tl.load(a_ptr + row[:, None] * k + (start + offs_k)[None, :])
             w = tl.load(w_ptr + w_row[None, :] * k + (start + offs_k)[:, None])
-            if NATIVE_SCALING:
-                a_scale = group_scales(a_scale_ptr + row * (k // 128), start, BLOCK_K, COPIES_IN_REGISTERS)
-                w_scale = group_scales(w_scale_ptr + scale_row * (k // 128), start, BLOCK_K, COPIES_IN_REGISTERS)
-                acc = tl.dot_scaled(a, a_scale, "e4m3", w, w_scale, "e4m3", acc)
-            else:
-                a_scale = scale_values(tl.load(a_scale_ptr + row * (k // 128) + start // 128))
-                w_scale = scale_values(tl.load(w_scale_ptr + scale_row * (k // 128) + start // 128))
-                acc += tl.dot(a, w) * a_scale[:, None] * w_scale[None, :]
+            acc = add_scaled_product(
+                acc, a, w, a_scale_rows, w_scale_rows, w_scale_tile, start, NATIVE_SCALING, COPIES_IN_REGISTERS
+            )
         out_ptrs = out_ptr + slot.to(tl.int64)[:, None] * n + offs_n[None, :]
         tl.store(out_ptrs, acc.to(tl.bfloat16), mask=used[:, None] & (offs_n < n)[None, :])
     else:
