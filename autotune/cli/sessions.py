@@ -95,7 +95,7 @@ def _ended_well(name: str, step: Callable[[], _T]) -> _T | None:
 
 def _describe(status: Status) -> str:
     failed = ", ".join(f"{count} {name}" for name, count in status.failed.items())
-    parts = [f"best {status.speedup:.2f}x as fast as the default"] if status.stage == "search" else []
+    parts = [f"best {status.speedup:.2f}x"] if status.stage == "search" else []
     return ", ".join([*parts, f"failed: {failed}"] if failed else parts)
 
 
@@ -108,7 +108,8 @@ def _show(summary: Summary, reasons: int) -> None:
         print(f"  table     {summary.table}; --again searches again")
         return
     written = f"{_count(summary.rows)} of {summary.problems} written"
-    print(f"{name}: {written}, {summary.speedup:.2f}x as fast as the default ({how})")
+    print(f"{name}: {written}")
+    print(f"  gain      {summary.speedup:.2f}x as fast as the default ({how})")
     print(f"  table     {summary.table}")
     root = summary.table.parents[3]
     if summary.tier != "simulated" and root.resolve() != runtime.tables_root().resolve():
