@@ -44,6 +44,5 @@ def split_work(
         unique_bytes=unique_bytes,
         iterations=steps,
         dtype=dtype,
-        launches=1 if split == 1 else 2,
         reduction_bytes=8 * groups * m * n * split if split > 1 else 0,
     )

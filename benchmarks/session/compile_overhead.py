@@ -32,7 +32,7 @@ def _bare(jobs: list[Job], cache: str) -> float:
     from triton.runtime import driver
 
     from autotune.kernels._launch import options
-    from autotune.kernels.gemm._tiles import add_partials
+    from autotune.kernels.gemm._tiles import split_buffers
     from autotune.tuning.compilation.launch import StubDriver, target_of
 
     kernel = registry.load(KERNEL)
@@ -42,13 +42,11 @@ def _bare(jobs: list[Job], cache: str) -> float:
         sizes = dict(job.problem)
         m, n, k = (int(sizes[name]) for name in "mnk")
         a, b, a_scale, b_scale = kernel.problem(**sizes).inputs(0, "meta")
-        split = job.config.size("SPLIT_K")
-        shape, dtype = ((m, n), torch.bfloat16) if split == 1 else ((split, m, n), torch.float32)
-        out = torch.empty(shape, dtype=dtype, device="meta")
-        kernel.jit.warmup(a, b, out, a_scale, b_scale, m, n, k, grid=(1,), **options(job.config))
-        if split > 1:
-            c = torch.empty((m, n), dtype=torch.bfloat16, device="meta")
-            add_partials.warmup(out, c, m * n, SPLIT_K=split, BLOCK=1024, num_warps=4, grid=(1,))
+        c = torch.empty((m, n), dtype=torch.bfloat16, device="meta")
+        parts = split_buffers(c, job.config.size("SPLIT_K"), m * n)
+        kernel.jit.warmup(
+            a, b, c, *parts, a_scale, b_scale, m, n, k, COPIES_IN_REGISTERS=True, grid=(1,), **options(job.config)
+        )
     return time.perf_counter() - begin
 
 

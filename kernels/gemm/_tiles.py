@@ -1,4 +1,4 @@
-"""Parts of all GEMMs: their problems, the second launch of split-K, and the rules of tiles."""
+"""Parts of all GEMMs: their problems, the sums of split-K, and the rules of tiles."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
-from autotune.kernels._launch import launch
 from autotune.kernels._problem import Sizes, at_least, multiple_of
 from autotune.kernels._split import leaves_empty, split_work
+from autotune.kernels._tickets import arrives_last, tickets
 
 SCALED_ROWS = 128
 """Rows of tcgen05's instructions that scale by blocks, FP8 by FP4 and FP8 by FP8."""
@@ -69,28 +69,30 @@ class GroupedProduct(Sizes):
         return 2 * self.groups * self.m * self.n * self.k
 
 
-@triton.jit(do_not_specialize=["elements"])
-def add_partials(partial_ptr, out_ptr, elements, SPLIT_K: tl.constexpr, BLOCK: tl.constexpr):
-    """out = the sum of SPLIT_K fp32 partials in their order: results repeat bit for bit."""
-    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = offs < elements
-    total = tl.zeros((BLOCK,), dtype=tl.float32)
-    for split in tl.static_range(SPLIT_K):
-        total += tl.load(partial_ptr + split * elements.to(tl.int64) + offs, mask=inside, other=0.0)
-    tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
+@triton.jit
+def store_tile(acc, out_ptr, partial_ptr, ticket_ptr, offs, inside, elements, split, SPLIT_K: tl.constexpr):
+    """Store a tile of sums at `offs`; of SPLIT_K programs that share it, the last to arrive adds all parts.
+
+    `partial_ptr` fp32 [SPLIT_K, elements], with `elements` those of out, int64; `ticket_ptr` the tile's own of
+    `tickets`. Parts are added in their order, whoever comes last: results repeat bit for bit.
+    """
+    if SPLIT_K == 1:
+        tl.store(out_ptr + offs, acc.to(out_ptr.dtype.element_ty), mask=inside)
+    else:
+        tl.store(partial_ptr + split * elements + offs, acc, mask=inside)
+        if arrives_last(ticket_ptr, SPLIT_K):
+            total = tl.zeros(acc.shape, dtype=tl.float32)
+            # Two parts are under way at a time: more would need registers that the loop over k has not.
+            for part in tl.range(SPLIT_K, loop_unroll_factor=2):
+                total += tl.load(partial_ptr + part * elements + offs, mask=inside, other=0.0)
+            tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def output_buffer(shape: tuple[int, ...], split: int, out: Tensor) -> Tensor:
-    """The buffer that a GEMM writes: `out` itself, or fp32 partials [split, *shape]."""
-    return out if split == 1 else torch.empty((split, *shape), dtype=torch.float32, device=out.device)
-
-
-def reduce_partials(partial: Tensor, out: Tensor) -> None:
-    """Launch `add_partials` where there are any."""
-    if partial is not out:
-        elements = out.numel()
-        grid = (triton.cdiv(elements, 1024),)
-        launch(add_partials, grid)(partial, out, elements, SPLIT_K=partial.shape[0], BLOCK=1024, num_warps=4)
+def split_buffers(out: Tensor, split: int, tiles: int) -> tuple[Tensor | None, Tensor | None]:
+    """fp32 partials [split, *out.shape] and a ticket for each of `tiles`; none where k is not split."""
+    if split == 1:
+        return None, None
+    return torch.empty((split, *out.shape), dtype=torch.float32, device=out.device), tickets(tiles, out.device)
 
 
 def fewest_fp8_rows(device: Device) -> int:
@@ -102,7 +104,12 @@ def fewest_fp8_rows(device: Device) -> int:
 
 
 def split_for(tiles: int, steps: int, device: Device, choices: tuple[int, ...]) -> int:
-    """Largest split that gives every part 4 steps and keeps the grid within one wave of the device."""
+    """Largest split that gives every part 4 steps and keeps the grid within one wave of the device.
+
+    1 on NPUs, whose compilers leave out the barrier before a program's parts are announced.
+    """
+    if not device.architecture.is_gpu:
+        return 1
     fitting = [
         s for s in choices if tiles * s <= device.compute_units and steps >= 4 * s and not leaves_empty(steps, s)
     ]

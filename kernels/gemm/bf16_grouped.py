@@ -22,9 +22,9 @@ from autotune.kernels.gemm._tiles import (
     GroupedProduct,
     bf16_reject,
     grouped_work,
-    output_buffer,
-    reduce_partials,
+    split_buffers,
     split_for,
+    store_tile,
 )
 
 SPLITS = (1, 2, 4, 8)
@@ -48,7 +48,7 @@ class Problem(GroupedProduct):
 
 @triton.jit(do_not_specialize=["m"])
 def _grouped(
-    x_ptr, w_ptr, out_ptr, m, n, k,
+    x_ptr, w_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
@@ -65,9 +65,10 @@ def _grouped(
         x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
         w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
         acc = tl.dot(x, w, acc)
-    out_row = (split.to(tl.int64) * m + offs_m) * groups + group
-    out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
-    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+    offs = (offs_m.to(tl.int64) * groups + group)[:, None] * n + offs_n[None, :]
+    inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
+    ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0) * groups + group
+    store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * groups * n, split, SPLIT_K)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -121,8 +122,7 @@ def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Ten
     require("bf16_grouped", x=(x, x.dtype, (m, groups, k)), w=(w, torch.bfloat16, (groups, None, k)))
     n, split = w.shape[1], config.size("SPLIT_K")
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
-    out = output_buffer((m, groups, n), split, y)
-    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
-    launch(_grouped, grid)(x, w, out, m, n, k, **options(config))
-    reduce_partials(out, y)
+    tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    parts = split_buffers(y, split, tiles * groups)
+    launch(_grouped, (tiles, groups, split))(x, w, y, *parts, m, n, k, **options(config))
     return y

@@ -1,7 +1,7 @@
 """C = X Wᵀ in bf16 with fp32 out: router gate, compressor and indexer projections, language-model head (K7, K24).
 
-Most are skinny (n 64 to 2048) and deep (k 7168 = 2^10 x 7), so that split-K fills the device; partials are added in a
-fixed order by a second launch. fp32 out: routing and pooling decide by small differences.
+Most are skinny (n 64 to 2048) and deep (k 7168 = 2^10 x 7), so that split-K fills the device; the last program of a
+tile to arrive adds its partials in a fixed order. fp32 out: routing and pooling decide by small differences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
 from autotune.kernels._split import split_work
-from autotune.kernels.gemm._tiles import Product, bf16_reject, output_buffer, reduce_partials, split_for
+from autotune.kernels.gemm._tiles import Product, bf16_reject, split_buffers, split_for, store_tile
 
 SPLITS = (1, 2, 4, 7, 8, 14, 28)
 
@@ -47,7 +47,7 @@ class Problem(Product):
 
 @triton.jit(do_not_specialize=["m"])
 def _linear(
-    x_ptr, w_ptr, out_ptr, m, n, k,
+    x_ptr, w_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0)
@@ -69,8 +69,10 @@ def _linear(
         x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
         w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
         acc = tl.dot(x, w, acc)
-    out_ptrs = out_ptr + split.to(tl.int64) * m * n + offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
-    tl.store(out_ptrs, acc, mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+    offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
+    inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
+    ticket = None if SPLIT_K == 1 else ticket_ptr + tile
+    store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * n, split, SPLIT_K)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -127,8 +129,6 @@ def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tens
     require("bf16_linear", home=x, w=(w, torch.bfloat16, (None, x.shape[1])))
     (m, k), n, split = x.shape, w.shape[0], config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.float32, device=x.device)
-    out = output_buffer((m, n), split, c)
-    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
-    launch(_linear, grid)(x, w, out, m, n, k, **options(config))
-    reduce_partials(out, c)
+    tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    launch(_linear, (tiles, split))(x, w, c, *split_buffers(c, split, tiles), m, n, k, **options(config))
     return c

@@ -4,7 +4,8 @@ Scales are fp32, or powers of two as e8m0 bytes. Where matrix instructions scale
 (NATIVE_SCALING): each 128 columns hand over their byte four times. Elsewhere each step's sums are scaled before they
 are added (promotion).
 
-Split-K writes fp32 partials that a second launch adds in a fixed order, so that results repeat bit for bit.
+Of the programs that share a tile by split-K the last to arrive adds the partials, in a fixed order: results repeat bit
+for bit.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
     Fp8Product,
     fewest_fp8_rows,
-    output_buffer,
-    reduce_partials,
+    split_buffers,
     split_for,
+    store_tile,
 )
 
 
@@ -78,7 +79,7 @@ class Problem(Fp8Product):
 
 @triton.jit
 def _tile(
-    a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
+    a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
     NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
 ):  # fmt: skip
@@ -111,25 +112,27 @@ def _tile(
         )
         a_ptrs += BLOCK_K
         b_ptrs += BLOCK_K
-    out_ptrs = out_ptr + split.to(tl.int64) * m * n + offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
-    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+    offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
+    inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
+    ticket = None if SPLIT_K == 1 else ticket_ptr + tile
+    store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * n, split, SPLIT_K)
 
 
 @triton.jit(do_not_specialize=["m"])
 def _gemm(
-    a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, m, n, k,
+    a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
     SPLIT_K: tl.constexpr, PERSISTENT: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
     NATIVE_SCALING: tl.constexpr = False,
 ):  # fmt: skip
-    split = tl.program_id(1)
+    first, split = tl.program_id(0), tl.program_id(1)
     if PERSISTENT:
         tiles = tl.cdiv(m, BLOCK_M) * tl.cdiv(n, BLOCK_N)
-        for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-            _tile(a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
+        for tile in range(first, tiles, tl.num_programs(0)):
+            _tile(a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
                   BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K, NATIVE_SCALING, COPIES_IN_REGISTERS)  # fmt: skip
     else:
-        _tile(a_ptr, b_ptr, out_ptr, a_scale_ptr, b_scale_ptr, tl.program_id(0), split, m, n, k,
+        _tile(a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, first, split, m, n, k,
               BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K, NATIVE_SCALING, COPIES_IN_REGISTERS)  # fmt: skip
 
 
@@ -193,7 +196,6 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         unique_bytes=problem.bytes_moved,
         iterations=steps,
         dtype=fp8_operands(config),
-        launches=1 if split == 1 else 2,
         reduction_bytes=2 * partials,
     )
 
@@ -219,14 +221,12 @@ def fp8_block_scaled(
     (m, k), n = a.shape, b.shape[0]
     block_m, block_n, split = config.size("BLOCK_M"), config.size("BLOCK_N"), config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
-    out = output_buffer((m, n), split, c)
     tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
     launch(_gemm, grid)(
-        a, b, out, scale_bytes(a_scale), scale_bytes(b_scale), m, n, k,
+        a, b, c, *split_buffers(c, split, tiles), scale_bytes(a_scale), scale_bytes(b_scale), m, n, k,
         COPIES_IN_REGISTERS=not device.is_amd, **options(config),
     )  # fmt: skip
-    reduce_partials(out, c)
     return c
 
 

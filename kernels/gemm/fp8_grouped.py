@@ -37,9 +37,9 @@ from autotune.kernels.gemm._tiles import (
     GroupedProduct,
     fewest_fp8_rows,
     grouped_work,
-    output_buffer,
-    reduce_partials,
+    split_buffers,
     split_for,
+    store_tile,
 )
 
 SPLITS = (1, 2, 4, 8)
@@ -79,7 +79,7 @@ class Problem(GroupedProduct):
 
 @triton.jit(do_not_specialize=["m"])
 def _grouped(
-    x_ptr, x_scale_ptr, w_ptr, w_scale_ptr, out_ptr, m, n, k,
+    x_ptr, x_scale_ptr, w_ptr, w_scale_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
     COPIES_IN_REGISTERS: tl.constexpr, NATIVE_SCALING: tl.constexpr = False,
 ):  # fmt: skip
@@ -105,9 +105,10 @@ def _grouped(
         acc = add_scaled_product(
             acc, x, w, x_scale_rows, w_scale_rows, w_scale_tile, step * BLOCK_K, NATIVE_SCALING, COPIES_IN_REGISTERS
         )
-    out_row = (split.to(tl.int64) * m + offs_m) * groups + group
-    out_ptrs = out_ptr + out_row[:, None] * n + offs_n[None, :]
-    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+    offs = (offs_m.to(tl.int64) * groups + group)[:, None] * n + offs_n[None, :]
+    inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
+    ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0) * groups + group
+    store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * groups * n, split, SPLIT_K)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -159,11 +160,9 @@ def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     shapes = (m, groups, k // GROUP), (groups, triton.cdiv(n, GROUP), k // GROUP)
     require_scales("fp8_grouped", x, x_scale=(x_scale, shapes[0]), w_scale=(w_scale, shapes[1]))
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
-    out = output_buffer((m, groups, n), split, y)
-    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), groups, split)
-    launch(_grouped, grid)(
-        x, scale_bytes(x_scale), w, scale_bytes(w_scale), out, m, n, k,
+    tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    launch(_grouped, (tiles, groups, split))(
+        x, scale_bytes(x_scale), w, scale_bytes(w_scale), y, *split_buffers(y, split, tiles * groups), m, n, k,
         COPIES_IN_REGISTERS=not device.is_amd, **options(config),
     )  # fmt: skip
-    reduce_partials(out, y)
     return y

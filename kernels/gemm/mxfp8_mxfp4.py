@@ -25,9 +25,9 @@ from autotune.kernels._split import split_work
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
     Fp8Product,
-    output_buffer,
-    reduce_partials,
+    split_buffers,
     split_for,
+    store_tile,
     tile_reject,
     with_widening,
 )
@@ -60,7 +60,7 @@ class Problem(Fp8Product):
 
 @triton.jit(do_not_specialize=["m"])
 def _gemm(
-    a_ptr, a_scale_ptr, w_ptr, w_scale_ptr, out_ptr, m, n, k, NATIVE: tl.constexpr,
+    a_ptr, a_scale_ptr, w_ptr, w_scale_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k, NATIVE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
@@ -88,8 +88,10 @@ def _gemm(
             wide_w = (fp4_decode(w, BLOCK_N, BLOCK_K) * e8m0_broadcast(w_scale, BLOCK_N, BLOCK_K)).to(tl.bfloat16)
             wide_a = (a.to(tl.float32) * e8m0_broadcast(a_scale, BLOCK_M, BLOCK_K)).to(tl.bfloat16)
             acc = tl.dot(wide_a, tl.trans(wide_w), acc)
-    out_ptrs = out_ptr + (split.to(tl.int64) * m + offs_m)[:, None] * n + offs_n[None, :]
-    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_m < m)[:, None] & (offs_n < n)[None, :])
+    offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
+    inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
+    ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0)
+    store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * n, split, SPLIT_K)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -156,8 +158,9 @@ def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
         w_scale=(w_scale, torch.uint8, (n, k // GROUP)),
     )
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
-    out = output_buffer((m, n), split, c)
-    grid = (triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N")), split)
-    launch(_gemm, grid)(a, a_scale, w, w_scale, out, m, n, k, NATIVE=device.has_native_fp4, **options(config))
-    reduce_partials(out, c)
+    tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    launch(_gemm, (tiles, split))(
+        a, a_scale, w, w_scale, c, *split_buffers(c, split, tiles), m, n, k,
+        NATIVE=device.has_native_fp4, **options(config),
+    )  # fmt: skip
     return c

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planted_defects import HOLES, PLANTED
 
-from autotune import device, registry
+from autotune import device, kernels, registry
 from autotune.errors import Defect
 from autotune.tuning import space
 from autotune.tuning.validation.validate import validate
@@ -15,12 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "soak/mutation"))
 from edited import edited, replaced
 
 GPU = device.named("mi355x")
+SHARED = ("gemm/_tiles.py", "gemm/_scales.py", "_tickets.py")
 
 
 def planted(name, old, new, folder):
     """The broken kernel, and the line of its source that must be named."""
     kernel = registry.load(name)
-    path = next(p for p in (kernel.path, kernel.path.parent / "_tiles.py") if p.exists() and old in p.read_text())
+    files = (kernel.path, *(Path(kernels.__file__).parent / part for part in SHARED))
+    path = next(p for p in files if p.exists() and old in p.read_text())
     source = replaced(path.read_text(), old, new)
     lines, before = source.splitlines(), path.read_text().splitlines()
     marked = [i for i, line in enumerate(lines, 1) if "# planted" in line]
@@ -51,5 +53,7 @@ def test_planted_defect_is_found_and_named(name, plant, tmp_path):
     if kind == HOLES:
         assert defect.place == "launcher"
     else:
-        assert defect.place.endswith(f"{name.split('/')[1]}.py:{line}") or "_tiles" in defect.place
+        assert defect.place.endswith(f"{name.split('/')[1]}.py:{line}") or any(
+            file.split("/")[-1] in defect.place for file in SHARED
+        )
         assert len(defect.program) == 3

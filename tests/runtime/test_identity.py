@@ -81,8 +81,8 @@ def test_edit_changes_one_part_only(folder, kernel, file, before, after, part):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("acc += tl.dot(a, b) *", "acc -= tl.dot(a, b) *"),
-        ("reduce_partials(out, c)", "reduce_partials(c, out)"),
+        ("acc, a, b, a_scale_rows", "acc, a, a, a_scale_rows"),
+        ("split_buffers(c, split, tiles)", "split_buffers(c, split, m)"),
         ("block_n % GROUP", "GROUP % block_n"),
         ("problem.m <= 64", "problem.m <= 32"),
     ],

@@ -71,7 +71,7 @@ class Atomics:
             size = _get_np_dtype(ptrs.get_element_ty()).itemsize
             self.memory.load(ptrs.data, mask, size, where, atomic=True)
             real = self.memory.store(ptrs.data, mask, size, where, atomic=True)
-            self.memory.barrier()
+            self.memory.atomic(ptrs.data[mask], _semantics(args))
             args = (*args[:at], TensorHandle(real, ptrs.dtype), *args[at + 1 :])
             if self.reverse:
                 result = original(builder, *map(_turned, args), **named)
@@ -128,6 +128,11 @@ class Atomics:
                 "declare `any_order=True` in @tunable"
             )
             raise Defect("order of atomics shows", part.place, part.program, argument, offset, more)
+
+
+def _semantics(args: tuple[Any, ...]) -> str:
+    """Name of Triton's memory semantics among the arguments of an atomic."""
+    return next((arg.name for arg in args if type(arg).__name__ == "MEM_SEMANTIC"), "RELAXED")
 
 
 def _order_shows(values: Any, index: Any, begun: Any) -> Any:  # noqa: ANN401

@@ -41,6 +41,8 @@ _OPERANDS = {
 
 PROGRAMS = 12
 """Programs per launch that are run."""
+_MOST_ARRIVALS = 512
+"""Programs of a launch that are all run where they count arrivals."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class LaunchCounts:
     """Elements updated."""
     steps: float
     """Turns of the innermost loop that loads, a program: how often its busiest load was executed."""
+    tickets: bool = False
+    """True if an atomic of one address ran, by which programs may learn which of them arrives last."""
 
     @property
     def moved(self) -> float:
@@ -85,6 +89,11 @@ class LaunchCounts:
     @property
     def stored(self) -> list[Traffic]:
         return [traffic for traffic in self.arguments.values() if traffic.stored_bytes]
+
+    @property
+    def shared(self) -> set[int]:
+        """Tensors that programs store for the last of them to load."""
+        return {t.tensor for t in self.stored if t.loaded_bytes} if self.tickets else set()
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,10 @@ class Counts:
 
     @property
     def partials(self) -> frozenset[int]:
-        """Tensors that one launch stores for a later one, and nobody returns."""
+        """Tensors that one launch stores for a later one, or for its own last program, and nobody returns."""
         pairs = [(a, b) for at, a in enumerate(self.launches) for b in self.launches[at + 1 :]]
         handed = {t.tensor for a, b in pairs for t in a.stored if t.tensor in {u.tensor for u in b.loaded}}
-        return frozenset(handed) - self.returned
+        return frozenset(handed.union(*(launch.shared for launch in self.launches))) - self.returned
 
     @property
     def dtype(self) -> str:
@@ -121,15 +130,22 @@ class Counts:
         for traffic in (t for launch in self.launches for t in launch.arguments.values()):
             unique[traffic.tensor] = max(traffic.unique_bytes, unique.get(traffic.tensor, 0.0))
         others = sum(launch.moved for launch in self.launches if launch is not main)
+        # What the last programs load of others, and store for all of them.
+        shared = main.shared - self.returned
+        gathered = sum(
+            t.loaded_bytes if t.tensor in shared else t.stored_bytes
+            for t in main.arguments.values()
+            if shared and t.tensor in shared | self.returned
+        )
         return Work(
             programs=main.programs,
             flops_per_program=sum(main.flops.values()) / main.programs,
-            bytes_per_program=main.moved / main.programs,
+            bytes_per_program=(main.moved - gathered) / main.programs,
             unique_bytes=sum(size for tensor, size in unique.items() if tensor not in partials),
             iterations=max(1, round(main.steps)),
             dtype=dtype,
             launches=len(self.launches),
-            reduction_bytes=others + sum(t.stored_bytes for t in main.stored if t.tensor in partials),
+            reduction_bytes=others + gathered + sum(t.stored_bytes for t in main.stored if t.tensor in partials),
         )
 
 
@@ -149,9 +165,13 @@ def count(kernel: Kernel[P], problem: P, config: Config, device: Device, program
 def count_call(prepare: Callable[[], Callable[[], Any]], programs: int = PROGRAMS) -> Counts:
     """Counts of any function that launches Triton kernels, as `count`; `prepare` draws its inputs and returns it."""
     try:
-        return _counted(prepare(), lambda grid: spread_over(grid, programs))
+        counts = _counted(prepare(), lambda grid: spread_over(grid, programs))
+        # Where programs count who has arrived, the last one has work of its own: some of them never see it.
+        if not any(launch.tickets and launch.counted < launch.programs <= _MOST_ARRIVALS for launch in counts.launches):
+            return counts
     except (Defect, IndexError):
-        return _counted(prepare(), lambda grid: grid)
+        pass
+    return _counted(prepare(), lambda grid: grid)
 
 
 def spread_over(grid: Sequence[Any], programs: int) -> Sequence[Any]:
@@ -189,6 +209,7 @@ class _Open:
     """Argument -> whether each byte was."""
     flops: Counter[str] = field(default_factory=Counter)
     atomics: int = 0
+    tickets: bool = False
     loads: Counter[str] = field(default_factory=Counter)
     """By place in the source."""
 
@@ -205,7 +226,7 @@ class _Open:
         }
         flops = {name: flops * scale for name, flops in self.flops.items()}
         steps = max(self.loads.values(), default=0) / self.counted
-        return LaunchCounts(self.programs, self.counted, arguments, flops, self.atomics * scale, steps)
+        return LaunchCounts(self.programs, self.counted, arguments, flops, self.atomics * scale, steps, self.tickets)
 
 
 class Tally(Memory):
@@ -228,6 +249,7 @@ class Tally(Memory):
     def store(self, addresses: Any, mask: Any, size: int, place: str, *, atomic: bool = False) -> Any:  # noqa: ANN401
         if atomic:
             self.launches[-1].atomics += int(mask.sum())
+            self.launches[-1].tickets |= mask.size == 1
         return self._count(addresses, mask, size, ("stores to", place))
 
     def dot(self, dtype: str, flops: int) -> None:

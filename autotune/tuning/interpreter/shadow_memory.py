@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from autotune.errors import Defect
+from autotune.tuning.interpreter.program_order import Announcements
 from autotune.tuning.interpreter.shadows import Argument, Read, Shadow
 
 _SPACE_BITS = 44
@@ -28,17 +29,25 @@ class Memory:
         self._arguments: dict[int, Argument] = {}
         self.program: tuple[int, ...] = (0, 0, 0)
         self.grid: tuple[int, ...] = (1, 1, 1)
+        self._announcements = Announcements()
         self._period = 0
         """Number of barriers so far; each program begins with one."""
 
     def enter(self, program: tuple[int, ...]) -> None:
         """A program of the launch starts."""
         self.program = program
+        self._announcements.enter()
         self.barrier()
 
     def barrier(self) -> None:
         """All lanes of the program have reached this point: what they stored before, any of them may read."""
         self._period += 1
+
+    def atomic(self, addresses: Any, semantics: str) -> None:  # noqa: ANN401
+        """The program passes an atomic at `addresses`, after which its lanes go on together."""
+        if addresses.size == 1:
+            self._announcements.atomic(int(addresses[0]), semantics, self._number(), self._period)
+        self.barrier()
 
     def unwritten(self, tensor: Tensor) -> None:
         """`tensor` is fresh and holds nothing yet."""
@@ -49,6 +58,7 @@ class Memory:
     def begin(self, arguments: dict[str, Tensor], grid: tuple[int, ...]) -> dict[str, int]:
         """A launch starts; the addresses that its pointer arguments get."""
         self.grid = grid
+        self._announcements = Announcements()
         self._arguments = {}
         for index, (name, tensor) in enumerate(arguments.items(), 1):
             # The alignment that the real address has is what vectorised accesses rely on.
@@ -65,10 +75,12 @@ class Memory:
         """A launch ends. Raises Defect where a program read what another one of the launch stored."""
         for shadow in {id(a.shadow): a.shadow for a in self._arguments.values()}.values():
             writer, reads = shadow.writer, shadow.reads
-            shadow.writer, shadow.lane, shadow.reads = None, None, []
+            shadow.writer, shadow.lane, shadow.period, shadow.reads = None, None, None, []
             for read in reads if writer is not None else ():
                 there = writer[read.at]
                 raced = (there != 0) & (there != read.number)
+                if read.known is not None:
+                    raced &= there != read.known
                 if raced.any():
                     i = int(raced.argmax())
                     offset = (int(read.at[i]) * shadow.unit - read.argument.start) // read.argument.itemsize
@@ -87,7 +99,10 @@ class Memory:
             if shadow.lane is not None and not atomic:
                 self._check_lanes(argument, at, offsets, self._stamps(addresses, mask, argument, at.size), place)
             if not atomic:
-                shadow.reads.append(Read(self._number(), self.program, place, argument, at))
+                known = None
+                if shadow.writer is not None:
+                    known = self._announcements.known(shadow.writer[at], shadow.period[at])
+                shadow.reads.append(Read(self._number(), self.program, place, argument, at, known))
         return self._real(addresses, mask)
 
     def store(self, addresses: Any, mask: Any, size: int, place: str, *, atomic: bool = False) -> Any:  # noqa: ANN401
@@ -98,6 +113,7 @@ class Memory:
             if shadow.writer is None:
                 shadow.writer = np.zeros(shadow.units, dtype=np.int32)
                 shadow.lane = np.zeros(shadow.units, dtype=np.int64)
+                shadow.period = np.zeros(shadow.units, dtype=np.int64)
             if not atomic:
                 there = shadow.writer[at]
                 raced = (there != 0) & (there != self._number())
@@ -107,6 +123,7 @@ class Memory:
                     offset = int(offsets[i * offsets.size // at.size])
                     self._fail("two programs write one address", place, argument, offset, f"as program {other} did")
                 shadow.writer[at] = self._number()
+                shadow.period[at] = self._period
                 stamps = self._stamps(addresses, mask, argument, at.size)
                 shadow.lane[at] = stamps
                 shared = shadow.lane[at] != stamps

@@ -23,6 +23,8 @@ class Shadow:
     """Number of the program that stored there in this launch, from 1; None before the first store."""
     lane: Any = None
     """Period between barriers and lane of the last store in this launch, as `_stamps` has them; 0: no single lane."""
+    period: Any = None
+    """Number of barriers before the last store in this launch."""
     reads: list[Read] = field(default_factory=list)
 
     @property
@@ -37,9 +39,9 @@ class Shadow:
 
     def _refine(self, unit: int) -> None:
         factor = self.unit // unit
-        kept = (x if x is None else np.repeat(x, factor) for x in (self.written, self.writer, self.lane))
-        self.written, self.writer, self.lane = kept
-        self.reads = [replace(read, at=_spread(read.at * factor, factor)) for read in self.reads]
+        kept = (x if x is None else np.repeat(x, factor) for x in (self.written, self.writer, self.lane, self.period))
+        self.written, self.writer, self.lane, self.period = kept
+        self.reads = [read.refined(factor) for read in self.reads]
         self.unit = unit
 
 
@@ -52,6 +54,13 @@ class Read:
     place: str
     argument: Argument
     at: Any
+    known: Any = None
+    """Programs whose stores at `at` the reader knew of, 0 for none, as `Announcements.known` has them."""
+
+    def refined(self, factor: int) -> Read:
+        """The same read, of entries that are `factor` times smaller."""
+        known = None if self.known is None else np.repeat(self.known, factor)
+        return replace(self, at=_spread(self.at * factor, factor), known=known)
 
 
 @dataclass(frozen=True)

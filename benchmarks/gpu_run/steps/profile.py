@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     watched += [f"--seconds={context.left() * 0.8:.0f}", "--kernels", *context.kernels]
     command = ["ncu", "--clock-control=none", "--csv", "--page=raw", "--replay-mode=kernel"]
     # Kernels of torch, which draw the inputs, are no names of Triton's functions.
-    command += ["--kernel-name=regex:^(_|place|combine|add_partials)", f"--metrics={','.join(_METRICS)}", *watched]
+    command += ["--kernel-name=regex:^(_|place|combine)", f"--metrics={','.join(_METRICS)}", *watched]
     names: list[str] = []
     for line in output_lines(context, command):
         print(line, flush=True)
