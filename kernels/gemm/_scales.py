@@ -68,19 +68,20 @@ def group_scales(row_ptrs, start, BLOCK_K: tl.constexpr, IN_REGISTERS: tl.conste
 @triton.jit
 def add_scaled_product(
     acc, a, b, a_rows, b_rows, b_tile_row, start,
-    NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
+    NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr, a_inside=None,
 ):  # fmt: skip
     """acc + a b for FP8 a [M, K] and b [K, N], whose columns of k begin at `start`; acc fp32 [M, N].
 
     `a_rows` [M] and `b_rows` [N] point to the first scale of each row; `b_tile_row` to that of the tile's first column
-    of b, which serves all of a tile as narrow as a block of weights.
+    of b, which serves all of a tile as narrow as a block of weights. `a_inside` [M], if not None, masks the scales of
+    rows that are not clamped (the form of NPUs).
     """
     if NATIVE_SCALING:
         a_scale = group_scales(a_rows, start, a.shape[1], COPIES_IN_REGISTERS)
         b_scale = group_scales(b_rows, start, a.shape[1], COPIES_IN_REGISTERS)
         return tl.dot_scaled(a, a_scale, "e4m3", b, b_scale, "e4m3", acc)
     else:
-        a_scale = scale_values(tl.load(a_rows + start // 128))
+        a_scale = scale_values(tl.load(a_rows + start // 128, mask=a_inside))
         if b.shape[1] <= 128:
             b_scale = scale_values(tl.load(b_tile_row + start // 128))
             return acc + tl.dot(a, b) * (a_scale * b_scale)[:, None]

@@ -88,6 +88,16 @@ def store_tile(acc, out_ptr, partial_ptr, ticket_ptr, offs, inside, elements, sp
             tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def load_rows(ptr, row, inside, col, k):
+    """[ROWS, COLS] of rows of k columns: the form of NPUs, whose DMA moves a masked rectangle at once.
+
+    Clamped rows, and weights read as columns, go there row by row or element by element.
+    """
+    mask = inside[:, None] & (col < k)[None, :]
+    return tl.load(ptr + row.to(tl.int64)[:, None] * k + col[None, :], mask=mask, other=0.0)
+
+
 def split_buffers(out: Tensor, split: int, tiles: int) -> tuple[Tensor | None, Tensor | None]:
     """fp32 partials [split, *out.shape] and a ticket for each of `tiles`; none where k is not split."""
     if split == 1:

@@ -22,6 +22,7 @@ from autotune.kernels.gemm._tiles import (
     GroupedProduct,
     bf16_reject,
     grouped_work,
+    load_rows,
     split_buffers,
     split_for,
     store_tile,
@@ -50,6 +51,7 @@ class Problem(GroupedProduct):
 def _grouped(
     x_ptr, w_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
+    MASKS_ROWS: tl.constexpr = False,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
     group, groups = tl.program_id(1), tl.num_programs(1)
@@ -62,8 +64,12 @@ def _grouped(
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in range(split * steps, split * steps + steps):
         offs_k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-        x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
-        w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
+        if MASKS_ROWS:
+            x = load_rows(x_ptr + group * k, offs_m * groups, offs_m < m, offs_k, k)
+            w = tl.trans(load_rows(w_ptr + group.to(tl.int64) * n * k, offs_n, offs_n < n, offs_k, k))
+        else:
+            x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
+            w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
         acc = tl.dot(x, w, acc)
     offs = (offs_m.to(tl.int64) * groups + group)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
@@ -124,5 +130,7 @@ def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Ten
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
     parts = split_buffers(y, split, tiles * groups)
-    launch(_grouped, (tiles, groups, split))(x, w, y, *parts, m, n, k, **options(config))
+    launch(_grouped, (tiles, groups, split))(
+        x, w, y, *parts, m, n, k, MASKS_ROWS=not device.architecture.is_gpu, **options(config)
+    )
     return y

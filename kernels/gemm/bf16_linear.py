@@ -21,7 +21,7 @@ from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
 from autotune.kernels._split import split_work
-from autotune.kernels.gemm._tiles import Product, bf16_reject, split_buffers, split_for, store_tile
+from autotune.kernels.gemm._tiles import Product, bf16_reject, load_rows, split_buffers, split_for, store_tile
 
 SPLITS = (1, 2, 4, 7, 8, 14, 28)
 
@@ -49,6 +49,7 @@ class Problem(Product):
 def _linear(
     x_ptr, w_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
+    MASKS_ROWS: tl.constexpr = False,
 ):  # fmt: skip
     tile = tl.program_id(0)
     split = tl.program_id(1)
@@ -66,8 +67,12 @@ def _linear(
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in range(split * steps, split * steps + steps):
         offs_k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-        x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
-        w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
+        if MASKS_ROWS:
+            x = load_rows(x_ptr, offs_m, offs_m < m, offs_k, k)
+            w = tl.trans(load_rows(w_ptr, offs_n, offs_n < n, offs_k, k))
+        else:
+            x = tl.load(x_ptr + row[:, None] * k + offs_k[None, :], mask=(offs_k < k)[None, :], other=0.0)
+            w = tl.load(w_ptr + column[None, :] * k + offs_k[:, None], mask=(offs_k < k)[:, None], other=0.0)
         acc = tl.dot(x, w, acc)
     offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
@@ -130,5 +135,7 @@ def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tens
     (m, k), n, split = x.shape, w.shape[0], config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.float32, device=x.device)
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
-    launch(_linear, (tiles, split))(x, w, c, *split_buffers(c, split, tiles), m, n, k, **options(config))
+    launch(_linear, (tiles, split))(
+        x, w, c, *split_buffers(c, split, tiles), m, n, k, MASKS_ROWS=not device.architecture.is_gpu, **options(config)
+    )
     return c

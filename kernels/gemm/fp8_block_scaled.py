@@ -43,6 +43,7 @@ from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
     Fp8Product,
     fewest_fp8_rows,
+    load_rows,
     split_buffers,
     split_for,
     store_tile,
@@ -81,7 +82,7 @@ class Problem(Fp8Product):
 def _tile(
     a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr, SPLIT_K: tl.constexpr,
-    NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
+    NATIVE_SCALING: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr, MASKS_ROWS: tl.constexpr,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
     tiles_n = tl.cdiv(n, BLOCK_N)
@@ -93,7 +94,7 @@ def _tile(
     offs_n = (within // rows_here) * BLOCK_N + tl.arange(0, BLOCK_N)
     offs_k = tl.arange(0, BLOCK_K)
     # Rows past the end read row 0 again: cheaper than a mask in the loop, and their results are never stored.
-    row = tl.where(offs_m < m, offs_m, 0).to(tl.int64)
+    row = offs_m.to(tl.int64) if MASKS_ROWS else tl.where(offs_m < m, offs_m, 0).to(tl.int64)
     column = tl.where(offs_n < n, offs_n, 0).to(tl.int64)
     blocks = k // 128
     a_scale_rows = a_scale_ptr + row * blocks
@@ -105,11 +106,18 @@ def _tile(
     b_ptrs = b_ptr + column[None, :] * k + (first * BLOCK_K + offs_k)[:, None]
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in range(first, min(first + steps, k // BLOCK_K)):
-        a = tl.load(a_ptrs)
-        b = tl.load(b_ptrs)
+        a_inside = None
+        if MASKS_ROWS:
+            a_inside = offs_m < m
+            a = load_rows(a_ptr, offs_m, a_inside, step * BLOCK_K + offs_k, k)
+            b = tl.trans(load_rows(b_ptr, offs_n, offs_n < n, step * BLOCK_K + offs_k, k))
+        else:
+            a = tl.load(a_ptrs)
+            b = tl.load(b_ptrs)
         acc = add_scaled_product(
-            acc, a, b, a_scale_rows, b_scale_rows, b_scale_tile, step * BLOCK_K, NATIVE_SCALING, COPIES_IN_REGISTERS
-        )
+            acc, a, b, a_scale_rows, b_scale_rows, b_scale_tile, step * BLOCK_K,
+            NATIVE_SCALING, COPIES_IN_REGISTERS, a_inside,
+        )  # fmt: skip
         a_ptrs += BLOCK_K
         b_ptrs += BLOCK_K
     offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
@@ -123,17 +131,19 @@ def _gemm(
     a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
     SPLIT_K: tl.constexpr, PERSISTENT: tl.constexpr, COPIES_IN_REGISTERS: tl.constexpr,
-    NATIVE_SCALING: tl.constexpr = False,
+    NATIVE_SCALING: tl.constexpr = False, MASKS_ROWS: tl.constexpr = False,
 ):  # fmt: skip
     first, split = tl.program_id(0), tl.program_id(1)
     if PERSISTENT:
         tiles = tl.cdiv(m, BLOCK_M) * tl.cdiv(n, BLOCK_N)
         for tile in range(first, tiles, tl.num_programs(0)):
             _tile(a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, tile, split, m, n, k,
-                  BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K, NATIVE_SCALING, COPIES_IN_REGISTERS)  # fmt: skip
+                  BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K,
+                  NATIVE_SCALING, COPIES_IN_REGISTERS, MASKS_ROWS)  # fmt: skip
     else:
         _tile(a_ptr, b_ptr, out_ptr, partial_ptr, ticket_ptr, a_scale_ptr, b_scale_ptr, first, split, m, n, k,
-              BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K, NATIVE_SCALING, COPIES_IN_REGISTERS)  # fmt: skip
+              BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, SPLIT_K,
+              NATIVE_SCALING, COPIES_IN_REGISTERS, MASKS_ROWS)  # fmt: skip
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -163,9 +173,11 @@ def _default(problem: Problem, device: Device) -> Config:
     block_m = fewest_fp8_rows(device) if problem.m <= 16 else 64 if small else 128
     if native and device.architecture.group_mma:
         block_m = SCALED_ROWS
-    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, 128)
+    # The unified buffer of the 950, through which each step's sums pass, holds no wider tile of NPUs.
+    block_n = 128 if device.architecture.is_gpu else 64
+    tiles = triton.cdiv(problem.m, block_m) * triton.cdiv(problem.n, block_n)
     split = split_for(tiles, problem.k // GROUP, device, (1, 2, 4)) if small else 1
-    tile = {"BLOCK_M": block_m, "BLOCK_N": 128, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
+    tile = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": 128, "GROUP_M": 8, "SPLIT_K": split, "PERSISTENT": False}
     warps = 4 if block_m <= 64 else 8
     config = matrix_config({**tile, **native_scaling(native, device), "num_warps": warps}, device)
     # Two stages of a large tile do not fit 64 KiB.
@@ -225,7 +237,7 @@ def fp8_block_scaled(
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
     launch(_gemm, grid)(
         a, b, c, *split_buffers(c, split, tiles), scale_bytes(a_scale), scale_bytes(b_scale), m, n, k,
-        COPIES_IN_REGISTERS=not device.is_amd, **options(config),
+        COPIES_IN_REGISTERS=not device.is_amd, MASKS_ROWS=not device.architecture.is_gpu, **options(config),
     )  # fmt: skip
     return c
 

@@ -37,6 +37,7 @@ from autotune.kernels.gemm._tiles import (
     GroupedProduct,
     fewest_fp8_rows,
     grouped_work,
+    load_rows,
     split_buffers,
     split_for,
     store_tile,
@@ -81,7 +82,7 @@ class Problem(GroupedProduct):
 def _grouped(
     x_ptr, x_scale_ptr, w_ptr, w_scale_ptr, out_ptr, partial_ptr, ticket_ptr, m, n, k,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT_K: tl.constexpr,
-    COPIES_IN_REGISTERS: tl.constexpr, NATIVE_SCALING: tl.constexpr = False,
+    COPIES_IN_REGISTERS: tl.constexpr, NATIVE_SCALING: tl.constexpr = False, MASKS_ROWS: tl.constexpr = False,
 ):  # fmt: skip
     tiles_m = tl.cdiv(m, BLOCK_M)
     group, groups = tl.program_id(1), tl.num_programs(1)
@@ -92,6 +93,8 @@ def _grouped(
     column = group.to(tl.int64) * n + tl.where(offs_n < n, offs_n, 0)
     blocks = k // 128
     w_scales = w_scale_ptr + group * tl.cdiv(n, 128) * blocks
+    if MASKS_ROWS:
+        row = offs_m.to(tl.int64) * groups + group
     x_scale_rows = x_scale_ptr + row * blocks
     w_scale_rows = w_scales + tl.where(offs_n < n, offs_n, 0) // 128 * blocks
     w_scale_tile = w_scales + tl.program_id(0) // tiles_m * BLOCK_N // 128 * blocks
@@ -100,11 +103,18 @@ def _grouped(
     first = split * steps
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for step in range(first, min(first + steps, k // BLOCK_K)):
-        x = tl.load(x_ptr + row[:, None] * k + (step * BLOCK_K + offs_k)[None, :])
-        w = tl.load(w_ptr + column[None, :] * k + (step * BLOCK_K + offs_k)[:, None])
+        a_inside = None
+        if MASKS_ROWS:
+            a_inside = offs_m < m
+            x = load_rows(x_ptr + group * k, offs_m * groups, a_inside, step * BLOCK_K + offs_k, k)
+            w = tl.trans(load_rows(w_ptr + group.to(tl.int64) * n * k, offs_n, offs_n < n, step * BLOCK_K + offs_k, k))
+        else:
+            x = tl.load(x_ptr + row[:, None] * k + (step * BLOCK_K + offs_k)[None, :])
+            w = tl.load(w_ptr + column[None, :] * k + (step * BLOCK_K + offs_k)[:, None])
         acc = add_scaled_product(
-            acc, x, w, x_scale_rows, w_scale_rows, w_scale_tile, step * BLOCK_K, NATIVE_SCALING, COPIES_IN_REGISTERS
-        )
+            acc, x, w, x_scale_rows, w_scale_rows, w_scale_tile, step * BLOCK_K,
+            NATIVE_SCALING, COPIES_IN_REGISTERS, a_inside,
+        )  # fmt: skip
     offs = (offs_m.to(tl.int64) * groups + group)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
     ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0) * groups + group
@@ -163,6 +173,6 @@ def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
     launch(_grouped, (tiles, groups, split))(
         x, scale_bytes(x_scale), w, scale_bytes(w_scale), y, *split_buffers(y, split, tiles * groups), m, n, k,
-        COPIES_IN_REGISTERS=not device.is_amd, **options(config),
+        COPIES_IN_REGISTERS=not device.is_amd, MASKS_ROWS=not device.architecture.is_gpu, **options(config),
     )  # fmt: skip
     return y
