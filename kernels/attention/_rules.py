@@ -8,7 +8,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
 from autotune.kernels.attention._problem import Attention
-from autotune.kernels.attention._softmax import WIDTH
+from autotune.kernels.attention._softmax import WIDTH, joins_in_launch
 
 
 def attention_reject(rows: int, config: Config, device: Device) -> str | None:
@@ -45,6 +45,7 @@ def split_work(
     problem: Attention,
     keys: int,
     config: Config,
+    device: Device,
     *,
     rows: int,
     flops: int,
@@ -54,7 +55,7 @@ def split_work(
 ) -> Work:
     """Work of splits over `keys` a token: `flops` a pair of query and key, `rows` of BLOCK_H queries read."""
     block_h, block_n, split = config.size("BLOCK_H"), config.size("BLOCK_N"), config.size("SPLIT_KV")
-    out_bytes, launches = (2, 1) if split == 1 else (4, 2)
+    out_bytes = 2 if split == 1 else 4
     return Work(
         programs=problem.tokens * triton.cdiv(problem.heads, block_h) * split,
         flops_per_program=flops * block_h * keys / split,
@@ -62,6 +63,6 @@ def split_work(
         unique_bytes=unique_bytes,
         iterations=max(1, triton.cdiv(keys, block_n * split)),
         dtype="bf16",
-        launches=launches,
+        launches=1 if joins_in_launch(split, device) else 2,
         reduction_bytes=8 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0,
     )

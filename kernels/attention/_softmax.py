@@ -10,8 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.device import Device
 from autotune.kernels._kv_cache import load_rows
 from autotune.kernels._launch import launch
+from autotune.kernels._tickets import arrives_last, tickets
 
 WIDTH = 512
 LOG2E = 1.4426950408889634
@@ -57,65 +59,93 @@ def attend_list(
 
 
 @triton.jit
+def _sinks(sink_ptr, head, heads, HAS_SINK: tl.constexpr):
+    """Sinks in base 2 of `head` [H], -inf for none."""
+    if HAS_SINK:
+        return tl.load(sink_ptr + head, mask=head < heads, other=0.0) * 1.4426950408889634
+    else:
+        return tl.full((head.shape[0],), float("-inf"), dtype=tl.float32)
+
+
+@triton.jit
+def _join(
+    out_ptr, partial_ptr, peak_ptr, sink_ptr, token, head, heads, SPLIT_KV: tl.constexpr, HAS_SINK: tl.constexpr
+):  # fmt: skip
+    """Write the result of `head` [H] of a token: its splits, added in their order."""
+    col = tl.arange(0, 512)
+    here = head < heads
+    acc = tl.zeros((head.shape[0], 512), dtype=tl.float32)
+    peak = tl.full((head.shape[0],), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((head.shape[0],), dtype=tl.float32)
+    for split in range(SPLIT_KV):
+        row = (token * SPLIT_KV + split) * heads + head
+        there = tl.load(peak_ptr + row * 2, mask=here, other=float("-inf"))
+        new = tl.maximum(peak, there)
+        shift = tl.where(new == float("-inf"), 0.0, new)
+        keep, take = tl.exp2(peak - shift), tl.exp2(there - shift)
+        part = tl.load(partial_ptr + row[:, None] * 512 + col[None, :], mask=here[:, None], other=0.0)
+        acc = acc * keep[:, None] + part * take[:, None]
+        total = total * keep + tl.load(peak_ptr + row * 2 + 1, mask=here, other=0.0) * take
+        peak = new
+    out = finish(acc, peak, total, _sinks(sink_ptr, head, heads, HAS_SINK))
+    tl.store(out_ptr + (token * heads + head)[:, None] * 512 + col[None, :], out.to(tl.bfloat16), mask=here[:, None])
+
+
+@triton.jit
 def epilogue(
-    acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads,
+    acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, ticket_ptr, token, split, head, heads,
     SPLIT_KV: tl.constexpr, HAS_SINK: tl.constexpr,
 ):  # fmt: skip
-    """Write the result, or this split's partial of it."""
+    """Write the result, or this split's partial of it; with tickets, the last split to arrive joins them all."""
     col = tl.arange(0, 512)
     mask = (head < heads)[:, None]
     if SPLIT_KV == 1:
-        if HAS_SINK:
-            sink = tl.load(sink_ptr + head, mask=head < heads, other=0.0) * 1.4426950408889634
-        else:
-            sink = tl.full((head.shape[0],), float("-inf"), dtype=tl.float32)
-        out = finish(acc, peak, total, sink)
+        out = finish(acc, peak, total, _sinks(sink_ptr, head, heads, HAS_SINK))
         tl.store(out_ptr + (token * heads + head)[:, None] * 512 + col[None, :], out.to(tl.bfloat16), mask=mask)
     else:
         row = (token * SPLIT_KV + split) * heads + head
         tl.store(partial_ptr + row[:, None] * 512 + col[None, :], acc, mask=mask)
         tl.store(peak_ptr + row * 2, peak, mask=head < heads)
         tl.store(peak_ptr + row * 2 + 1, total, mask=head < heads)
+        if ticket_ptr is not None:
+            if arrives_last(ticket_ptr + token * tl.num_programs(1) + tl.program_id(1), SPLIT_KV):
+                _join(out_ptr, partial_ptr, peak_ptr, sink_ptr, token, head, heads, SPLIT_KV, HAS_SINK)
 
 
 @triton.jit
 def reduce_splits(out_ptr, partial_ptr, peak_ptr, sink_ptr, heads, SPLIT_KV: tl.constexpr, HAS_SINK: tl.constexpr):
     """Add the splits of one head of one token in their order."""
-    token = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    col = tl.arange(0, 512)
-    acc = tl.zeros((1, 512), dtype=tl.float32)
-    peak = tl.full((1,), float("-inf"), dtype=tl.float32)
-    total = tl.zeros((1,), dtype=tl.float32)
-    for split in range(SPLIT_KV):
-        row = (token * SPLIT_KV + split) * heads + head
-        there = tl.load(peak_ptr + row * 2)
-        new = tl.maximum(peak, there)
-        shift = tl.where(new == float("-inf"), 0.0, new)
-        keep, take = tl.exp2(peak - shift), tl.exp2(there - shift)
-        acc = acc * keep[:, None] + tl.load(partial_ptr + row * 512 + col)[None, :] * take[:, None]
-        total = total * keep + tl.load(peak_ptr + row * 2 + 1) * take
-        peak = new
-    if HAS_SINK:
-        sink = tl.zeros((1,), dtype=tl.float32) + tl.load(sink_ptr + head) * 1.4426950408889634
-    else:
-        sink = tl.full((1,), float("-inf"), dtype=tl.float32)
-    out = finish(acc, peak, total, sink)
-    tl.store(out_ptr + (token * heads + head) * 512 + col[None, :], out.to(tl.bfloat16))
+    head = tl.program_id(1) + tl.arange(0, 1)
+    _join(out_ptr, partial_ptr, peak_ptr, sink_ptr, tl.program_id(0).to(tl.int64), head, heads, SPLIT_KV, HAS_SINK)
 
 
-def partial_buffers(out: Tensor, split: int) -> tuple[Tensor | None, Tensor | None]:
-    """fp32 partials [tokens, split, heads, 512] and their peaks and totals [.., 2]; none where nothing is split."""
+def joins_in_launch(split: int, device: Device) -> bool:
+    """True if the last of `split` programs joins them.
+
+    It reads 2 KiB a head and split alone, 256 KiB for 16 heads and 8 splits; more are left to a second launch, a
+    program a head, as all are on NPUs, whose compilers leave out the barrier before a split is announced.
+    """
+    return split <= 8 and device.architecture.is_gpu
+
+
+def partial_buffers(
+    out: Tensor, split: int, head_tiles: int, device: Device
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """fp32 partials [tokens, split, heads, 512], their peaks and totals [.., 2], tickets [tokens, head_tiles]; none
+    where nothing is split, no tickets where a second launch joins."""
     if split == 1:
-        return None, None
+        return None, None, None
     tokens, heads, _ = out.shape
     partial = torch.empty((tokens, split, heads, WIDTH), device=out.device)
-    return partial, torch.empty((tokens, split, heads, 2), device=out.device)
+    peaks = torch.empty((tokens, split, heads, 2), device=out.device)
+    return partial, peaks, tickets(tokens * head_tiles, out.device) if joins_in_launch(split, device) else None
 
 
-def reduce_partials(out: Tensor, partial: Tensor | None, peaks: Tensor | None, sink: Tensor | None) -> None:
-    """Launch `reduce_splits` where keys were split."""
-    if partial is not None:
+def reduce_partials(
+    out: Tensor, partial: Tensor | None, peaks: Tensor | None, arrivals: Tensor | None, sink: Tensor | None
+) -> None:
+    """Launch `reduce_splits` where keys were split and not joined."""
+    if partial is not None and arrivals is None:
         tokens, heads, _ = out.shape
         launch(reduce_splits, (tokens, heads))(
             out, partial, peaks, sink, heads, SPLIT_KV=partial.shape[1], HAS_SINK=sink is not None, num_warps=4

@@ -2,7 +2,7 @@
 
 Two index lists, as the layers have them: a sliding window, and compressed entries chosen by the indexer (or all of
 them); they may point into two caches of their own layout and page size, or into one pool. Few tokens leave most of
-the device idle, so keys are split over programs and combined in order by a second launch.
+the device idle, so keys are split over programs and combined in order by the last of them, or by a second launch.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Problem(Listed):
 @triton.jit
 def _sparse_decode(
     q_ptr, cache_ptr, aux_ptr, indices_ptr, extra_ptr, extra_aux_ptr, extra_indices_ptr, sink_ptr,
-    out_ptr, partial_ptr, peak_ptr, heads, keys, extra_keys, scale,
+    out_ptr, partial_ptr, peak_ptr, ticket_ptr, heads, keys, extra_keys, scale,
     PAGE_SIZE: tl.constexpr, EXTRA_PAGE_SIZE: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
     HAS_EXTRA: tl.constexpr, LAYOUT: tl.constexpr, EXTRA_LAYOUT: tl.constexpr, FNUZ: tl.constexpr,
@@ -98,7 +98,22 @@ def _sparse_decode(
             acc, peak, total, q, extra_indices_ptr + token * extra_keys, max(first - blocks, 0), last - blocks,
             extra_keys, extra_ptr, extra_aux_ptr, scale, EXTRA_PAGE_SIZE, BLOCK_N, EXTRA_LAYOUT, FNUZ,
         )  # fmt: skip
-    epilogue(acc, peak, total, sink_ptr, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, True)
+    epilogue(
+        acc,
+        peak,
+        total,
+        sink_ptr,
+        out_ptr,
+        partial_ptr,
+        peak_ptr,
+        ticket_ptr,
+        token,
+        split,
+        head,
+        heads,
+        SPLIT_KV,
+        True,
+    )
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -130,6 +145,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         problem,
         problem.keys + problem.extra_keys,
         config,
+        device,
         rows=min(config.size("BLOCK_H"), problem.heads),
         flops=4 * WIDTH,
         key_bytes=row_bytes(problem.layout) + 4,
@@ -172,15 +188,16 @@ def sparse_decode(
         require(name, home=q, extra_indices=(extra_indices, torch.int32, (tokens, None)))
     out = torch.empty_like(q)
     split = config.size("SPLIT_KV")
-    partial, peaks = partial_buffers(out, split)
-    grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
+    head_tiles = triton.cdiv(heads, config.size("BLOCK_H"))
+    parts = partial_buffers(out, split, head_tiles, device)
+    grid = (tokens, head_tiles, split)
     launch(_sparse_decode, grid)(
-        q, cache, cache_aux, indices, extra_cache, extra_aux, extra_indices, sink, out, partial, peaks,
+        q, cache, cache_aux, indices, extra_cache, extra_aux, extra_indices, sink, out, *parts,
         heads, indices.shape[1], 0 if extra_indices is None else extra_indices.shape[1], SCALE * LOG2E,
         PAGE_SIZE=page_size, EXTRA_PAGE_SIZE=extra_page_size, HAS_EXTRA=extra_cache is not None,
         LAYOUT=layout_of(cache, cache_aux),
         EXTRA_LAYOUT="bf16" if extra_cache is None else layout_of(extra_cache, extra_aux),
         FNUZ=device.fp8 == "e4m3fnuz", **options(config),
     )  # fmt: skip
-    reduce_partials(out, partial, peaks, sink)
+    reduce_partials(out, *parts, sink)
     return out

@@ -74,7 +74,7 @@ class Problem(Attention):
 
 @triton.jit
 def _sparse_mla(
-    q_latent_ptr, q_rope_ptr, cache_ptr, indices_ptr, out_ptr, partial_ptr, peak_ptr, heads, keys, scale,
+    q_latent_ptr, q_rope_ptr, cache_ptr, indices_ptr, out_ptr, partial_ptr, peak_ptr, ticket_ptr, heads, keys, scale,
     BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT_KV: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
@@ -100,7 +100,9 @@ def _sparse_mla(
         k_rope = tl.load(rows + 512 + rope_col[None, :], mask=valid[:, None], other=0.0)
         scores = tl.dot(q_rope, tl.trans(k_rope), tl.dot(q, tl.trans(kv))) * scale
         acc, peak, total = softmax_update(acc, peak, total, tl.where(valid[None, :], scores, float("-inf")), kv)
-    epilogue(acc, peak, total, None, out_ptr, partial_ptr, peak_ptr, token, split, head, heads, SPLIT_KV, False)
+    epilogue(
+        acc, peak, total, None, out_ptr, partial_ptr, peak_ptr, ticket_ptr, token, split, head, heads, SPLIT_KV, False
+    )
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
@@ -128,6 +130,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         problem,
         problem.keys,
         config,
+        device,
         rows=config.size("BLOCK_H"),
         flops=2 * (ROW + WIDTH),
         key_bytes=2 * ROW + 4,
@@ -164,10 +167,11 @@ def sparse_mla(
     )
     out = torch.empty_like(q_latent)
     split = config.size("SPLIT_KV")
-    partial, peaks = partial_buffers(out, split)
-    grid = (tokens, triton.cdiv(heads, config.size("BLOCK_H")), split)
+    head_tiles = triton.cdiv(heads, config.size("BLOCK_H"))
+    parts = partial_buffers(out, split, head_tiles, device)
+    grid = (tokens, head_tiles, split)
     launch(_sparse_mla, grid)(
-        q_latent, q_rope, cache, indices, out, partial, peaks, heads, indices.shape[1], scale * LOG2E, **options(config)
+        q_latent, q_rope, cache, indices, out, *parts, heads, indices.shape[1], scale * LOG2E, **options(config)
     )
-    reduce_partials(out, partial, peaks, None)
+    reduce_partials(out, *parts, None)
     return out

@@ -83,7 +83,7 @@ def _sparse_prefill(
         acc, peak, total, q, indices_ptr + token * extra_keys, 0, tl.cdiv(extra_keys, BLOCK_N), extra_keys,
         cache_ptr, aux_ptr, scale, PAGE_SIZE, BLOCK_N, LAYOUT, FNUZ,
     )  # fmt: skip
-    epilogue(acc, peak, total, sink_ptr, out_ptr, None, None, token, 0, head, heads, 1, True)
+    epilogue(acc, peak, total, sink_ptr, out_ptr, None, None, None, token, 0, head, heads, 1, True)
 
 
 def _reference(problem: Problem, args: Arguments) -> tuple[Expected, ...]:
