@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from autotune import device
+from autotune import device, registry
 from autotune.errors import UsageError
+from autotune.workload.rank import problem_of
 from benchmarks.cost_model import module_rows, modules
 from benchmarks.cost_model.module_rows import KERNELS, OPS, Shape
 
@@ -46,6 +47,14 @@ def test_short_context_is_indexed_where_engine_does():
     vllm = kernels(shape("csa_generation", 100, engine="vllm"))
     assert vllm.count("indexer/paged_logits") == vllm.count("indexer/topk") == 1
     assert vllm.count("attention/sparse_decode") == 1
+
+
+@pytest.mark.parametrize("gemm_dtype", ["bfloat16", "fp8_block"])
+@pytest.mark.parametrize("module", [*OPS, *KERNELS])
+def test_calls_of_module_are_problems_of_their_kernels(module, gemm_dtype):
+    b200 = device.named("b200")
+    for call in module_rows.calls(shape(module, gemm_dtype=gemm_dtype), b200):
+        assert problem_of(call, registry.load(call.kernel), b200)
 
 
 def test_bf16_module_quantises_nothing():

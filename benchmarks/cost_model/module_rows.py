@@ -167,7 +167,7 @@ def _is_named(op: str, names: tuple[str, ...]) -> bool:
 def _in_dtype(chosen: list[Call], rank: Rank, shape: Shape) -> Iterator[Call]:
     """Yield the calls with what the module's dtype changes.
 
-    bf16 projections take no quantised rows; modules that take a bf16 hidden state quantise it, which in our workload
+    bf16 projections take no quantised rows, whose scales have no format then; modules that take a bf16 hidden state quantise it, which in our workload
     the norm before them does.
     """
     bf16 = shape.gemm_dtype == "bfloat16"
@@ -175,13 +175,13 @@ def _in_dtype(chosen: list[Call], rank: Rank, shape: Shape) -> Iterator[Call]:
     if not bf16 and shape.module != "hca_attn" and shape.gemm_dtype == "fp8_block":
         yield rank.quant("input.quant", hidden, 1)
     for call in chosen:
-        sizes = dict(call.problem)
+        sizes = {name: size for name, size in call.problem.items() if name != "ue8m0"}
         if not bf16:
             yield call
         elif call.kernel == GEMM:
-            yield replace(call, kernel=LINEAR)
+            yield replace(call, kernel=LINEAR, problem=sizes)
         elif call.kernel == "gemm/fp8_grouped":
-            yield replace(call, kernel="gemm/bf16_grouped")
+            yield replace(call, kernel="gemm/bf16_grouped", problem=sizes)
         elif call.kernel == "rope/inverse_rope":
             yield replace(call, problem=sizes | {"quantised": False})
         elif call.kernel != "quant/fp8_group_quant":
