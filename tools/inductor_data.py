@@ -27,6 +27,9 @@ from tools.data import required
 FAMILIES = ("mm", "mixed_mm", "flex_attention")
 EVENTS_US = 2.8
 """Microseconds that Inductor's benchmark sees beyond a launch in a graph: it records two events around a call."""
+_COLUMNS = ("us", "noise", "space", "problem", "rows", "library_us", "half")
+_NO_PROBLEM = {"id", "gpu", "kv_len", "n_configs", "n_failed", "best_us", "median_us", "library_us"}
+"""Columns of a space that say nothing of its problem, or not on both GPUs."""
 _DTYPES = {"float16": "bf16", "bfloat16": "bf16", "float32": "fp32"}
 _BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
 
@@ -46,6 +49,8 @@ class Spaces:
     """Longest over shortest of the repeats; NaN where there was one."""
     space: NDArray[np.intp]
     """Number of the space, the same for all its configs."""
+    problem: NDArray[np.str_]
+    """Shape, dtypes and strides, which a space of the other GPU may share."""
     rows: Floats
     """Rows of the problem's result: m, or queries a head."""
     library_us: Floats
@@ -55,7 +60,7 @@ class Spaces:
 
     def chosen(self, keep: NDArray[np.bool_]) -> Spaces:
         """Return the entries where `keep` is true."""
-        columns = {name: getattr(self, name)[keep] for name in ("us", "noise", "space", "rows", "library_us", "half")}
+        columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
         return Spaces(self.family, self.device, self.dtype, self.calls.chosen(keep), **columns)
 
     @property
@@ -107,10 +112,15 @@ def _spaces(family: str, gpu: str, dtype: str, pairs: Sequence[tuple[dict[str, s
         us=np.array([float(row["us"]) if row["status"] == "ok" else np.nan for _, row in pairs]),
         noise=np.array([float(row["spread"] or "nan") for _, row in pairs]),
         space=np.array([int(row["id"]) for _, row in pairs]),
+        problem=np.array([_problem(space) for space, _ in pairs]),
         rows=rows,
         library_us=of_spaces("library_us"),
         half=np.array([half(*sizes) for sizes in zip(*shape, strict=True)]),
     )
+
+
+def _problem(space: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in space.items() if name not in _NO_PROBLEM)
 
 
 def _conversions(family: str, device: Device) -> int:

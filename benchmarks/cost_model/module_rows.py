@@ -167,8 +167,8 @@ def _is_named(op: str, names: tuple[str, ...]) -> bool:
 def _in_dtype(chosen: list[Call], rank: Rank, shape: Shape) -> Iterator[Call]:
     """Yield the calls with what the module's dtype changes.
 
-    bf16 projections take no quantised rows, whose scales have no format then; modules that take a bf16 hidden state quantise it, which in our workload
-    the norm before them does.
+    bf16 projections take no quantised rows, so that no scale has a format; modules that take a bf16 hidden state
+    quantise it, which in our workload the norm before them does.
     """
     bf16 = shape.gemm_dtype == "bfloat16"
     hidden = rank.model.hidden_size
