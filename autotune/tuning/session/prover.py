@@ -16,6 +16,8 @@ from autotune.tuning.validation.coverage import like, problems_to_prove, served_
 from autotune.tuning.workers.process import Lost
 from autotune.tuning.workers.worker import Job, Workers
 
+_NO_PROBLEM = "no check problem of the search space allows this config, nor does a small size of the row's"
+
 Serves = tuple[tuple[str, int, int], ...]
 
 
@@ -50,10 +52,13 @@ class Prover:
     progress: Callable[[int, int], None]
     stopwatch: Stopwatch
     _results: dict[Job, dict[str, Any] | str] = field(default_factory=dict)
+    _unproved: set[Config] = field(default_factory=set)
+    """Configs that no problem of a size for the interpreter allows."""
 
     def prove(self, claims: Iterable[Claim]) -> dict[Claim, Proof]:
         """Equal (problem, config) pairs are computed once, over all sessions with this identity and toolchain."""
         wanted = {claim: (self._problems(claim), self._sizes(claim)) for claim in claims}
+        self._unproved |= {claim.config for claim, (some, _) in wanted.items() if not some}
         jobs = {self.subject.job(p, claim.config): p for claim, (some, _) in wanted.items() for p in some}
         sized = {self._addresses(p, claim.config): p for claim, (_, sizes) in wanted.items() for p in sizes}
         with self.stopwatch.stage("validate"):
@@ -85,12 +90,14 @@ class Prover:
     def counts(self) -> tuple[int, int]:
         """Configs proved right everywhere they were asked, and configs that were wrong or fell over somewhere."""
         wrong = {job.config for job, result in self._results.items() if isinstance(result, str) or "failed" in result}
+        wrong |= self._unproved
         return len({job.config for job in self._results} - wrong), len(wrong)
 
     def reasons(self) -> Counter[tuple[str, str]]:
         """How often each (`validate`, words) was the end of a proof."""
         failed = ((r if isinstance(r, str) else r.get("failed")) for r in self._results.values())
-        return Counter(("validate", words) for words in failed if words)
+        counts = Counter(("validate", words) for words in failed if words)
+        return counts + Counter({("validate", _NO_PROBLEM): len(self._unproved)})
 
     def _problems(self, claim: Claim) -> tuple[Problem, ...]:
         row = (claim.problem, claim.config)
@@ -122,7 +129,7 @@ class Prover:
 
     def _proof(self, config: Config, problems: tuple[Problem, ...], sizes: tuple[Problem, ...]) -> Proof:
         if not problems:
-            return Proof(failed="no check problem of the search space allows this config")
+            return Proof(failed=_NO_PROBLEM)
         results = [(problem, self._results[self.subject.job(problem, config)]) for problem in problems]
         sized = [(problem, self._results[self._addresses(problem, config)]) for problem in sizes]
         for _, result in results + sized:

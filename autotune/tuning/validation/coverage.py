@@ -4,8 +4,9 @@ A row that serves an interval is proved at both ends, at tails on either side of
 value, and at one value for each distinct machine code: Triton makes another for a size that is 1, and for one that 16
 divides, where a kernel does not forbid it. The other sizes are a check problem's. Sizes that are too large for the
 interpreter, or for every check problem, are folded: a multiple of every tile and of 16 is taken away, so that what is
-left has the same tails and the same code. Every distinct config of a table is proved on its own; equal problems are
-proved once.
+left has the same tails and the same code. A config that every check problem is too small for, such as many splits of a
+long row, is proved on the row's own problem, made small along the field that rows serve. Every distinct config of a
+table is proved on its own; equal problems are proved once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _LARGEST_SIZE = 2**26
 """Rows: some sixty times those of the largest step that engines take."""
 _LARGEST_INPUT = 2**32
 """Elements: twice as many as 32 bits count."""
+_SMALL_SIZES = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
+"""Sizes for problems in place of checks: the first six that a config allows. Odd ones have ragged tiles."""
+_STAND_INS = 6
 _WIDEST = 256
 """Larger blocks tile columns, never the fields along which rows serve."""
 
@@ -48,6 +52,7 @@ def problems_to_prove(
     """
     problem, config = row
     allowed = [check for check in checks if kernel.reject(check, config, device) is None]
+    allowed = allowed or _stand_ins(kernel, row, device)
     wanted = [*allowed]
     for name, (low, high) in (serves or {}).items():
         values = (low, *tails(low, high, config), inner(row, name, (low, high)), high)
@@ -56,6 +61,16 @@ def problems_to_prove(
     if kernel.reject(problem, config, device) is None and _affordable(kernel, problem, config, device):
         wanted.append(problem)
     return tuple(dict.fromkeys(wanted))
+
+
+def _stand_ins(kernel: Kernel[P], row: tuple[P, Config], device: Device) -> list[P]:
+    """The row's problem with few rows, in the place of check problems that are all too small for its config."""
+    problem, config = row
+    if not kernel.problem.VARYING:
+        return []
+    sized = (resized(problem, kernel.problem.VARYING[0], size) for size in _SMALL_SIZES)
+    allowed = [p for p in sized if p is not None and kernel.reject(p, config, device) is None]
+    return allowed[:_STAND_INS]
 
 
 def served_sizes(

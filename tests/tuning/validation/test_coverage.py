@@ -1,6 +1,7 @@
 """On which problems a row is proved."""
 
 import dataclasses
+import random
 
 import pytest
 
@@ -120,3 +121,27 @@ def test_tails_and_inner_stay_inside():
     for low, high in [(1, 1), (1, 2), (5, 7), (1, 4096), (128, 128)]:
         assert all(low < value < high for value in tails(low, high, config))
         assert low <= inner((problem, config), "m", (low, high)) <= high
+
+
+def test_config_too_large_for_every_check_is_proved_on_few_rows():
+    kernel, gpu = registry.load("indexer/ragged_logits"), device.named("b200")
+    problem = kernel.problem(6144, 64, 1536, True)
+    config = Config(BLOCK_N=128, BLOCK_T=2, STEPS=8, maxnreg=0, num_ctas=1, num_stages=3, num_warps=8)
+    checks = space.load(kernel, gpu).check
+    assert all(kernel.reject(check, config, gpu) for check in checks)
+    problems = problems_to_prove(kernel, (problem, config), gpu, checks)
+    assert len(problems) == 6
+    assert all(0 < one.tokens < 100 and one.keys == 1536 for one in problems)
+    assert not any(kernel.reject(one, config, gpu) for one in problems)
+    served = problems_to_prove(kernel, (problem, config), gpu, checks, {"tokens": (4097, 8192)})
+    assert set(problems) < set(served)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_config_that_may_win_can_be_proved(name):
+    kernel, gpu = registry.load(name), device.named("b200")
+    loaded, chance = space.load(kernel, gpu), random.Random(0)
+    for config in chance.sample(loaded.configs, min(60, len(loaded.configs))):
+        for problem in loaded.compile:
+            if kernel.reject(problem, config, gpu) is None:
+                assert problems_to_prove(kernel, (problem, config), gpu, loaded.check), (problem, config)
