@@ -27,9 +27,11 @@ from tools.data import required
 FAMILIES = ("mm", "mixed_mm", "flex_attention")
 EVENTS_US = 2.8
 """Microseconds that Inductor's benchmark sees beyond a launch in a graph: it records two events around a call."""
-_COLUMNS = ("us", "noise", "space", "problem", "rows", "library_us", "half")
+_COLUMNS = ("us", "noise", "space", "problem", "rows", "library_us", "kept_bytes", "half")
 _NO_PROBLEM = {"id", "gpu", "kv_len", "n_configs", "n_failed", "best_us", "median_us", "library_us"}
 """Columns of a space that say nothing of its problem, or not on both GPUs."""
+_SCORE_OPERATIONS = 4
+"""Operations of a score, each of the weight of an exponential: its change, its mask, its power, maximum and sum."""
 _DTYPES = {"float16": "bf16", "bfloat16": "bf16", "float32": "fp32"}
 _BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
 
@@ -55,6 +57,8 @@ class Spaces:
     """Rows of the problem's result: m, or queries a head."""
     library_us: Floats
     """Time of cuBLAS, or of a cast and cuBLAS; NaN in flex attention."""
+    kept_bytes: Floats
+    """Shared memory beside the pipeline's: queries of attention, which every step reads."""
     half: NDArray[np.intp]
     """0 fits constants, 1 judges them: a split by shape."""
 
@@ -97,13 +101,14 @@ def _spaces(family: str, gpu: str, dtype: str, pairs: Sequence[tuple[dict[str, s
     tiles, warps, stages = _configs([row["cfg"] for _, row in pairs])
     if family == "flex_attention":
         shape = [of_spaces(name) for name in ("b", "heads", "q_len", "head_dim", "kv_len")]
-        calls = _attention(shape, tiles, warps, stages, "tf32" if dtype == "float32" else "bf16")
-        rows = shape[2]
+        operand = "tf32" if dtype == "float32" else "bf16"
+        calls = _attention(shape, tiles, warps, stages, operand)
+        rows, kept_bytes = shape[2], _BYTES[operand] * tiles[0] * shape[3]
     else:
         shape = [of_spaces(name) for name in ("m", "n", "k")]
         operand = "tf32" if dtype.endswith("tensor cores") else _DTYPES[dtype]
         calls = _matmul(shape, tiles, warps, stages, operand, _conversions(family, devices.named(gpu)))
-        rows = shape[0]
+        rows, kept_bytes = shape[0], np.zeros(len(pairs))
     return Spaces(
         family,
         devices.named(gpu),
@@ -115,6 +120,7 @@ def _spaces(family: str, gpu: str, dtype: str, pairs: Sequence[tuple[dict[str, s
         problem=np.array([_problem(space) for space, _ in pairs]),
         rows=rows,
         library_us=of_spaces("library_us"),
+        kept_bytes=kept_bytes,
         half=np.array([half(*sizes) for sizes in zip(*shape, strict=True)]),
     )
 
@@ -178,10 +184,15 @@ def _matmul(
 def _attention(
     shape: Sequence[Floats], tiles: Sequence[Floats], warps: Floats, stages: Floats, dtype: str
 ) -> CallBatch:
-    """Work of flex attention forward over all keys: which of them its mask leaves out is not recorded."""
+    """Work of flex attention forward over all keys: which of them its mask leaves out is not recorded.
+
+    A tile of scores (rows x keys) is held beside that of the result (rows x head width): as columns of one tile. Keys
+    and values are loaded in each step, queries once.
+    """
     (batch, heads, queries, width, keys), (rows, columns) = shape, tiles
     keys = np.where(np.isnan(keys), queries, keys)
     element, steps = _BYTES[dtype], np.ceil(keys / columns)
+    held = width + columns
     return CallBatch(
         dtype=np.full(len(rows), dtype),
         programs=batch * heads * np.ceil(queries / rows),
@@ -191,11 +202,11 @@ def _attention(
         iterations=steps,
         launches=np.ones(len(rows)),
         reduction_bytes=np.zeros(len(rows)),
-        lane_operations=steps * rows * columns,
-        a_width=np.full(len(rows), float(element)),
-        b_width=np.full(len(rows), float(element)),
+        lane_operations=_SCORE_OPERATIONS * steps * rows * columns,
+        a_width=np.zeros(len(rows)),
+        b_width=2 * element * width / held,
         rows=rows,
-        columns=width,
+        columns=held,
         depth=columns,
         warps=warps,
         stages=stages,

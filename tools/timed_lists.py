@@ -17,7 +17,10 @@ from autotune.tuning.cost_model.call_batch import CallBatch
 from autotune.tuning.cost_model.model import predict_all
 from tools import inductor_data
 
-_COLUMNS = {"BLOCK_M": "rows", "BLOCK_N": "columns", "BLOCK_K": "depth", "num_warps": "warps", "num_stages": "stages"}
+_LAUNCH = {"num_warps": "warps", "num_stages": "stages"}
+_PRODUCT = {"BLOCK_M": "rows", "BLOCK_N": "columns", "BLOCK_K": "depth"} | _LAUNCH
+_ATTENTION = {"BLOCK_M": "rows", "BLOCK_N": "depth"} | _LAUNCH
+"""Parameters of a config, each by the column of `CallBatch` that holds it."""
 
 
 Views = tuple[list[float], ...]
@@ -59,7 +62,7 @@ def load(data: Path, family: str) -> Iterator[TimedList]:
                     spaces.device.name,
                     str(spaces.problem[first]),
                     int(spaces.half[first]),
-                    _configs(calls),
+                    _configs(calls, _ATTENTION if family == "flex_attention" else _PRODUCT),
                     us,
                     partial(_predicted, calls, spaces.device),
                 )
@@ -72,6 +75,6 @@ def _predicted(calls: CallBatch, device: Device) -> Views:
     return predictions.us.tolist(), prior.load().times(prior.features(calls, device, predictions)).tolist()
 
 
-def _configs(calls: CallBatch) -> tuple[Mapping[str, Scalar], ...]:
-    columns = [getattr(calls, column).astype(int).tolist() for column in _COLUMNS.values()]
-    return tuple(dict(zip(_COLUMNS, values, strict=True)) for values in zip(*columns, strict=True))
+def _configs(calls: CallBatch, parameters: Mapping[str, str]) -> tuple[Mapping[str, Scalar], ...]:
+    columns = [getattr(calls, column).astype(int).tolist() for column in parameters.values()]
+    return tuple(dict(zip(parameters, values, strict=True)) for values in zip(*columns, strict=True))

@@ -33,8 +33,9 @@ _HEAD = (
 
 
 def fits(spaces: Spaces) -> NDArray[np.bool_]:
-    """True of configs whose pipeline the model expects to fit shared memory."""
-    fitting: NDArray[np.bool_] = ring_bytes(spaces.calls, spaces.device) <= spaces.device.shared_bytes_per_block
+    """True of configs that the model expects to fit shared memory: the pipeline, and what a kernel keeps beside it."""
+    needed = ring_bytes(spaces.calls, spaces.device) + spaces.kept_bytes
+    fitting: NDArray[np.bool_] = needed <= spaces.device.shared_bytes_per_block
     return fitting
 
 

@@ -8,7 +8,8 @@ of the problems whose best config is among the first two tried: exactly, within 
 geometric mean; 95 % of the problems have at most `p95`.
 
 `times` tries the configs in the order of the other GPU's times, `model` in the order that a session without such times
-begins with, `session` as a session that reads them. Half 1 of the shapes fitted no constant of the cost model.
+begins with, `session` as a session that reads them, `scaled` as one that would multiply each by what the model says of
+both GPUs. Half 1 of the shapes fitted no constant of the cost model.
 """
 
 from __future__ import annotations
@@ -54,12 +55,23 @@ def by_times(pair: Pair) -> list[int]:
     return sorted(known, key=known.__getitem__)[:TRIALS]
 
 
+def scaled(pair: Pair) -> dict[int, float]:
+    """Return the lender's times, each by what the model says of the searcher over the lender."""
+    lender, space = pair
+    modeled = {tuple(config.items()): us for config, us in zip(lender.configs, lender.views[0], strict=True)}
+    return {at: us * space.views[0][at] / modeled[tuple(space.configs[at].items())] for at, us in lent(pair).items()}
+
+
 def by_model(pair: Pair) -> list[int]:
     return _begun(pair[1], {})
 
 
 def by_session(pair: Pair) -> list[int]:
     return _begun(pair[1], lent(pair))
+
+
+def by_scaled(pair: Pair) -> list[int]:
+    return _begun(pair[1], scaled(pair))
 
 
 def _begun(space: TimedList, known: dict[int, float]) -> list[int]:
@@ -71,7 +83,7 @@ def _begun(space: TimedList, known: dict[int, float]) -> list[int]:
     return list(observed)
 
 
-WAYS = {"times": by_times, "model": by_model, "session": by_session}
+WAYS = {"times": by_times, "model": by_model, "session": by_session, "scaled": by_scaled}
 
 
 def behind(space: TimedList, tried: Sequence[int]) -> float:

@@ -61,6 +61,27 @@ def test_unknown_keys_are_as_many_as_queries(folder):
     assert spaces.calls.iterations.tolist() == [128 / 32] and spaces.calls.programs.tolist() == [4]
 
 
+def test_queries_of_attention_take_shared_memory_too(tmp_path):
+    shape = {"b": 1, "heads": 8, "q_len": 4096, "head_dim": 256, "kv_len": ""}
+    write(tmp_path / "inductor_flex_attention.spaces.csv.xz", [{"id": "0", "gpu": "h100", "dtype": "float16"} | shape])
+    rows = [
+        {"id": "0", "cfg": config, "status": status, "us": "9" if status == "ok" else "", "spread": ""}
+        for config, status in (("64x64/3/4", "ok"), ("128x64/3/4", "failed"))
+    ]
+    write(tmp_path / "inductor_flex_attention.rows.csv.xz", rows)
+    (spaces,) = inductor_data.load(tmp_path, "flex_attention")
+    # Three stages of keys and values are 192 KiB; queries 32 KiB and 64 KiB; the limit is 227 KiB.
+    assert spaces.kept_bytes.tolist() == [32768, 65536]
+    assert measured_spaces.fits(spaces).tolist() == [True, False]
+
+
+def test_attention_loads_keys_and_values_and_no_scores(folder):
+    (spaces,) = inductor_data.load(folder, "flex_attention")
+    calls = spaces.calls
+    assert calls.columns.tolist() == [64 + 32] and calls.a_width.tolist() == [0]
+    assert calls.depth * calls.columns * calls.b_width == pytest.approx(2 * 32 * 64 * 2)
+
+
 def test_benchmark_counts_failures_that_rules_foresee(folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["measured_spaces", "--data", str(folder)])
     measured_spaces.main()

@@ -54,6 +54,15 @@ def test_list_keeps_failed_configs_and_both_views(lists):
     assert [len(view) for view in a100.views] == [3, 3]
 
 
+def test_attention_has_two_blocks(tmp_path):
+    space = {"id": 0, "gpu": "h100", "b": 1, "heads": 2, "q_len": 128, "head_dim": 64, "kv_len": "", "dtype": "float16"}
+    write(tmp_path / "inductor_flex_attention.spaces.csv.xz", [space])
+    row = {"id": 0, "cfg": "64x32/3/4", "status": "ok", "us": 9, "spread": ""}
+    write(tmp_path / "inductor_flex_attention.rows.csv.xz", [row])
+    (only,) = timed_lists.load(tmp_path, "flex_attention")
+    assert only.configs == ({"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 3},)
+
+
 def test_lists_pair_up_by_problem_in_both_directions(lists):
     assert [(lender.device, other.device) for lender, other in across_gpus.pairs(lists)] == [
         ("a100", "h100"),
@@ -65,6 +74,14 @@ def test_lent_times_follow_configs_not_places(lists):
     pair = next(across_gpus.pairs(lists))
     assert across_gpus.lent(pair) == {0: np.inf, 1: 3.5, 2: 4}
     assert across_gpus.by_times(pair) == [1, 2]
+
+
+def test_scaled_times_follow_model_of_both_gpus(lists):
+    pair = next(across_gpus.pairs(lists))
+    there, here = (dict(zip(map(str, space.configs), space.views[0], strict=True)) for space in pair)
+    config = str(pair[1].configs[1])
+    assert across_gpus.scaled(pair)[1] == pytest.approx(3.5 * here[config] / there[config])
+    assert across_gpus.scaled(pair)[0] == np.inf
 
 
 def test_failed_trials_count_as_slowest(lists):
