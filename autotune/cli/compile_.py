@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autotune import arch as archs
 from autotune import device as devices
 from autotune import registry
-from autotune.cli import npu_plans
+from autotune.cli import limits, npu_plans
 from autotune.cli.kernels import add_kernel, kernel_names, sound_kernels
 from autotune.cli.output import Commands, command, parse_problem, show_rows
 from autotune.config import Config, Problem, build, describe, key
@@ -35,12 +35,18 @@ def add(commands: Commands) -> None:
         "  autotune compile gemm/fp8_block_scaled --target all\n"
         "  autotune compile gemm/fp8_block_scaled m=64,n=2048,k=7168 --target sm_90 --config BLOCK_M=64,num_warps=4\n"
         "  autotune compile --target gfx950,sm_100      every kernel at its default: spills? the best instruction?\n"
+        "  autotune compile gemm/bf16_linear --target b200,mi355x --limits      how near the hardware?\n"
         "  autotune compile --target ascend950 --fetch      every kernel planned for an NPU, with findings",
     )
     add_kernel(parser, nargs="?", also=" (default: every kernel, one row a kernel and target)")
     parser.add_argument("problem", nargs="?", help="name=value pairs (default: the first of the space's `compile`)")
     parser.add_argument("--target", help=f"archs or devices, comma between, or `all` (every kernel: {_SERVED})")
     parser.add_argument("--config", default="", help="name=value pairs put over the default config")
+    parser.add_argument(
+        "--limits",
+        action="store_true",
+        help="show bounds, the modeled best of the space, and what the hot loop's instructions are spent on",
+    )
     parser.add_argument(
         "--fetch",
         action="store_true",
@@ -63,17 +69,27 @@ def run(arguments: argparse.Namespace) -> int:
     if are_gpus == {True, False}:
         raise UsageError(f"--target {arguments.target}: GPUs and NPUs have other columns; name them in two commands")
     if are_gpus == {False}:
-        return _plans(names, targets, arguments)
+        if arguments.limits:
+            raise UsageError("--limits reads machine code of GPUs; plans of NPUs come without it")
+        jobs, broken = _jobs(names, targets, arguments)
+        return npu_plans.run(jobs, arguments) or int(broken > 0)
     if arguments.fetch:
         raise UsageError("--fetch brings the compilers for NPUs: name one, as --target ascend950")
+    if arguments.limits:
+        jobs, broken = _jobs(names, targets, arguments)
+        return limits.run(jobs, arguments) or int(broken > 0)
     if alone:
         return _one(registry.load(names[0]), targets, arguments)
     return _every(names, list(targets.values()), arguments.json)
 
 
-def _plans(names: list[str], targets: dict[str, Device], arguments: argparse.Namespace) -> int:
-    """Kernels at their defaults on NPUs, with what `--config` changes; GPUs' rules of threads and registers are not
-    asked."""
+def _jobs(
+    names: list[str], targets: dict[str, Device], arguments: argparse.Namespace
+) -> tuple[dict[Job, list[str]], int]:
+    """Kernels at their defaults, with what `--config` changes, and the targets of each; how many files are broken.
+
+    The rules of GPUs' threads and registers are not asked.
+    """
     kernels, broken = sound_kernels(names, next(iter(targets.values())))
     jobs: dict[Job, list[str]] = {}
     for kernel in kernels:
@@ -81,7 +97,7 @@ def _plans(names: list[str], targets: dict[str, Device], arguments: argparse.Nam
             problem = _problem(kernel, arguments.problem, device)
             config = _over(kernel.default(problem, device), arguments.config)
             jobs.setdefault(Job(kernel.name, key(problem), config, device.name), []).append(target)
-    return npu_plans.run(jobs, arguments) or int(broken > 0)
+    return jobs, broken
 
 
 def _one(kernel: Kernel[Any], targets: dict[str, Device], arguments: argparse.Namespace) -> int:

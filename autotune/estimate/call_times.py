@@ -18,7 +18,7 @@ from autotune.tuning.space import Space
 if TYPE_CHECKING:
     from autotune.kernel import Kernel, Work
 
-_ALIGNED = {"moe/mxfp4_grouped_gemm": 2, "moe/fp8_grouped_gemm": 2, "moe/bf16_grouped_gemm": 2}
+OWN_ALIGNMENT = {"moe/mxfp4_grouped_gemm": 2, "moe/fp8_grouped_gemm": 2, "moe/bf16_grouped_gemm": 2}
 """Launches of a grouped GEMM's own alignment: in a step both GEMMs share that of `moe/align`, a call of its own."""
 
 
@@ -63,7 +63,7 @@ def _modeled(
 ) -> Iterator[CallTime]:
     batch = side_by_side([work for _, _, work in calls], [config for _, config, _ in calls])
     modeled = predict_all(batch, device, reuse_bytes=0.0 if warm else np.inf)
-    shared = _ALIGNED.get(kernel, 0)
+    shared = OWN_ALIGNMENT.get(kernel, 0)
     for at, (_, config, work) in enumerate(calls):
         launch_us = float(modeled.terms["launch"][at]) / work.launches
         yield CallTime(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,33 @@ def _compiled(job: Job) -> dict[str, Any]:
     try:
         binaries = compile_launches(kernel, problem, job.config, device)
         return {"resources": resources.read(binaries, device).as_json()}
+    except CompileFailed as failure:
+        return {"failed": str(failure)}
+    except Exception as error:  # compilers raise anything
+        failed = {"failed": reason(error)}
+        machine.check(device.arch)
+        return failed
+
+
+def loop_job(job: Job) -> dict[str, Any]:
+    """`{"loop": fields of LoopFacts}` of the kernel's own launch, or `{"failed": why}`.
+
+    Raises MachineError where this machine cannot compile.
+    """
+    from autotune.tuning.compilation import machine
+    from autotune.tuning.compilation.instructions import hot_loop, nvidia_listing
+    from autotune.tuning.compilation.launch import compile_launches
+    from autotune.tuning.compilation.loop_facts import facts_of
+    from autotune.tuning.compilation.resources import read
+
+    kernel, device = registry.load(job.kernel), devices.target(job.device)
+    problem = build(kernel.problem, dict(job.problem), job.kernel)
+    try:
+        binaries = compile_launches(kernel, problem, job.config, device)
+        read(binaries, device)  # code of a config that does not fit is a trap
+        code = binaries[0].asm
+        listing = code["amdgcn"] if device.is_amd else nvidia_listing(code["cubin"])
+        return {"loop": asdict(facts_of(hot_loop(listing, device.vendor), device.vendor))}
     except CompileFailed as failure:
         return {"failed": str(failure)}
     except Exception as error:  # compilers raise anything

@@ -94,7 +94,8 @@ def _blocks(listing: str) -> dict[int, _Block]:
             blocks.append(_Block())
         elif found := _SASS.match(line) or _GCN.match(line):
             predicate, opcode, rest = found.groups()
-            blocks[-1].opcodes.append(opcode)
+            # AMD's loads into shared memory differ from others by their last operand alone.
+            blocks[-1].opcodes.append(f"{opcode}.lds" if rest.rstrip().endswith(" lds") else opcode)
             if opcode.startswith(("BRA", "s_branch", "s_cbranch", "EXIT", "RET", "s_endpgm")):
                 blocks[-1].targets += _TARGET.findall(rest)[:1]
                 conditional = predicate or "cbranch" in opcode or re.match(r"\s*!?UP\d", rest)
