@@ -336,3 +336,11 @@ def larger_and_smaller(out, x, y, N: tl.constexpr):
     left, right = tl.load(x + at), tl.load(y + at)
     tl.store(out + at, tl.maximum(left, right))
     tl.store(out + N + at, tl.minimum(left, right))
+
+
+@triton.jit
+def masked_by_scalar(y_ptr, x_ptr, row_ptr, rows, BLOCK: tl.constexpr):
+    """y = x where a comparison of one loaded number holds."""
+    i = tl.arange(0, BLOCK)
+    is_row = tl.load(row_ptr) < rows
+    tl.store(y_ptr + i, tl.load(x_ptr + i, mask=is_row & (i < BLOCK), other=0.0), mask=~is_row | (i >= 0))

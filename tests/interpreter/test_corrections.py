@@ -34,6 +34,14 @@ def test_float_argument_is_float32_scalar_of_device():
     assert y.tolist() == [2 * (1 + 2.0**-10)] * 16, "bf16 would have rounded the scale away"
 
 
+@pytest.mark.parametrize(("row", "expected"), [(2, 1.0), (3, 0.0)])
+def test_comparison_of_scalar_masks_block(row, expected):
+    correct_interpreter()
+    x, y = torch.ones(16), torch.full((16,), 9.0)
+    small_kernels.masked_by_scalar[(1,)](y, x, torch.tensor([row]), 3, BLOCK=16)
+    assert y.tolist() == [expected] * 16
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_maximum_of_nan_and_number_is_number(dtype):
     correct_interpreter()

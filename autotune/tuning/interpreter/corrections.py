@@ -55,6 +55,10 @@ def correct_interpreter() -> None:
     for name in (*ARITHMETIC, "create_fneg"):
         if hasattr(InterpreterBuilder, name):
             setattr(InterpreterBuilder, name, _widened(getattr(InterpreterBuilder, name), TensorHandle))
+    for name in [name for name in vars(InterpreterBuilder) if name.startswith(("create_icmp", "create_fcmp"))]:
+        setattr(InterpreterBuilder, name, _flags(getattr(InterpreterBuilder, name), TensorHandle))
+    for name in ("create_and", "create_or", "create_xor"):
+        setattr(InterpreterBuilder, name, _of_flags(getattr(InterpreterBuilder, name), TensorHandle))
     InterpreterBuilder.cast_impl = _corrected_cast(InterpreterBuilder.cast_impl, TensorHandle)
     InterpreterBuilder.create_fp_to_fp = _corrected_conversion(InterpreterBuilder.create_fp_to_fp, TensorHandle)
     InterpreterBuilder.create_dot = _corrected_dot(TensorHandle)
@@ -72,6 +76,30 @@ def _with_floats(original: Callable[..., Any], handle: Any) -> Callable[..., Any
         return original(argument)
 
     return convert
+
+
+def _flags(original: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    """Give the result of a comparison the type int1: the interpreter leaves it that of the operands, so that one scalar
+    beside a block becomes a mask of integers, which no access takes."""
+
+    @wraps(original)
+    def compare(self: Any, left: Any, right: Any) -> Any:  # noqa: ANN401
+        return handle(original(self, left, right).data, tl.int1)
+
+    return compare
+
+
+def _of_flags(original: Callable[..., Any], handle: Any) -> Callable[..., Any]:  # noqa: ANN401
+    """Keep flags booleans under `&`, `|`, `^` and `~`, which the interpreter writes as `^ -1`."""
+
+    @wraps(original)
+    def combine(self: Any, left: Any, right: Any) -> Any:  # noqa: ANN401
+        result = original(self, left, right)
+        if left.dtype.scalar != tl.int1 or result.data.dtype == bool:
+            return result
+        return handle((result.data & 1).astype(bool), tl.int1)
+
+    return combine
 
 
 def to_float32(data: Any, dtype: Any) -> Any:  # noqa: ANN401
