@@ -9,30 +9,36 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from autotune import device, registry
 from autotune.adopt import adopting, calls, foreign
+from autotune.adopt.calls import Call
 from autotune.adopt.choices import Choices
+from autotune.adopt.foreign import ForeignKernel
 from autotune.config import key
 from autotune.errors import AutotuneError, UsageError
 from autotune.state import state_root
 from autotune.tuning import space
 from autotune.tuning.jobs import compile_job
 from autotune.tuning.workers.worker import Job, Limits, Workers
+from benchmarks.adopt.made_calls import made_calls
 
 ARCHS = ("sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
-MOST_CPU_S = 120
+MOST_CPU_S = 60
 """CPU seconds that the adoption of one kernel may take."""
 
 PROVED = "proved"
 
 
-def adopted(name: str, path: Path, folder: Path) -> str:
-    """Adopt the kernel `module:function` into `folder`, in a process of its own: PROVED, or what stopped it."""
+def adopted(name: str, path: Path | None, folder: Path) -> str:
+    """Adopt the kernel `module:function` into `folder`, in a process of its own: PROVED, or what stopped it.
+
+    `path`: file of captured calls; None for calls that are made up from its text, until one is proved.
+    """
     with suppress(UsageError):
         adopting.found(name)  # here, so that the next process need not import its package again
     context = multiprocessing.get_context("fork")
@@ -48,17 +54,42 @@ def adopted(name: str, path: Path, folder: Path) -> str:
     return said
 
 
-def _adopt(name: str, path: Path, folder: Path, answer: Connection) -> None:
+def _adopt(name: str, path: Path | None, folder: Path, answer: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
+    reasons = []
     try:
-        described = foreign.read(adopting.found(name), name=name)
-        own = adopting.calls_of(described, calls.read(path), path)
-        described = adopting.tuned_by_user(described, (), own[0])
-        written = adopting.adopt(described, own, Choices(launcher_of(name)), folder, device.named("b200"))
-        said = PROVED if written.failure is None else f"not proved: {written.failure}"
+        kernel = foreign.read(adopting.found(name), name=name)
+        tries = (
+            ((call,) for call in made_calls(kernel))
+            if path is None
+            else [adopting.calls_of(kernel, calls.read(path), path)]
+        )
+        for own in tries:
+            reason = _refusal(kernel, own, folder)
+            if reason is None:
+                answer.send(PROVED)
+                return
+            reasons.append(reason)
     except Exception as error:  # anybody's kernel may raise anything
-        said = f"not adopted: {error}".replace(f"{name}: ", "")
-    answer.send(said.strip().splitlines()[0][:200])
+        reasons.append(f"not adopted: {error}")
+    # The first guess is the likeliest, so what stopped it is the cause; one that was at least adopted says more.
+    said = next((reason for reason in reasons if reason.startswith("not proved")), reasons[0])
+    answer.send(said.replace(f"{name}: ", "").strip().splitlines()[0][:200])
+
+
+def _refusal(kernel: ForeignKernel, own: Sequence[Call], folder: Path) -> str | None:
+    """Reason why a kernel is not adopted from calls of its own, or not proved, or None."""
+    try:
+        tuned = adopting.tuned_by_user(kernel, (), own[0])
+        written = adopting.adopt(tuned, own, Choices(launcher_of(kernel.name)), folder, device.named("b200"))
+    except Exception as error:  # anybody's kernel may raise anything
+        return f"not adopted: {error}"
+    return None if written.failure is None else f"not proved: {_without_place(written.failure)}"
+
+
+def _without_place(failure: str) -> str:
+    """Return what went wrong, without the problem and the config in which it did."""
+    return re.sub(r": \S+ \S+ with \S+, inputs \w+, seed \d+", "", failure)
 
 
 def launcher_of(name: str) -> str:

@@ -1,24 +1,30 @@
 """How much of other packages' Triton code can be adopted, and what stops the rest, by cause.
 
-    pip download --no-deps -d wheels liger_kernel fla-core torchao sglang
-    for w in wheels/*; do unzip -qo $w -d site; done
-    TRITON_INTERPRET=1 PYTHONPATH=site:. python -m benchmarks.adopt.small_calls calls.json
-    PYTHONPATH=site:. python -m benchmarks.adopt.exam liger_kernel fla torchao sglang --calls calls.json \\
-        --results results.json --write docs/adoption_exam.md
+    python -m benchmarks.adopt.exam --prepare exam
+    export CUDA_VISIBLE_DEVICES= PYTHONPATH=exam/site:.
+    TRITON_INTERPRET=1 exam/env/bin/python -m benchmarks.adopt.small_calls exam/calls.json
+    exam/env/bin/python -m benchmarks.adopt.exam liger_kernel fla torchao sglang vllm --calls exam/calls.json \\
+        --made 200 --results exam/results.json --write docs/adoption_exam.md
 
-Wheels are unpacked, never edited and never installed. Every kernel of the packages is described (`described`); those
-with captured calls are adopted without a reference, proved against themselves, and compiled for ARCHS (`adopted`).
-What was found is kept in the file of results, and not sought again: the exam resumes where it ended.
+The first command makes an environment of the exam's own (`environment`), in which wheels are unpacked, never edited
+and never installed. Every kernel of the packages is described (`described`). Those with captured calls, and as many
+others as `--made` says, whose calls are made up from their text (`made_calls`), are adopted without a reference,
+proved against themselves, and compiled for ARCHS (`adopted`). The others are taken in the order of the hashes of their
+names, so any number of them is a sample. What was found is kept in the file of results, and not sought again: the exam
+resumes where it ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -29,9 +35,10 @@ os.environ["TRITON_INTERPRET"] = "1"  # before anybody imports Triton: captured 
 from autotune.adopt import calls
 from benchmarks.adopt.adopted import ARCHS, PROVED, adopted, compiled
 from benchmarks.adopt.described import DESCRIBED, described
+from benchmarks.adopt.environment import prepare
 
 Results = dict[str, dict[str, Any]]
-"""`described` by package and kernel, `adopted` by kernel, and `compiled` by kernel and arch."""
+"""`described` by package and kernel, `adopted` by captured kernel, `made` by others, `compiled` by kernel and arch."""
 
 _BATCH = 8
 """Kernels that are compiled by one process, before what was found is kept."""
@@ -41,35 +48,64 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("packages", nargs="*", help="packages on PYTHONPATH whose Triton functions are described")
     parser.add_argument("--calls", type=Path, nargs="*", default=[], help="files of captured calls")
-    parser.add_argument("--results", type=Path, required=True, help="JSON file of what was found, read and written")
+    parser.add_argument("--made", type=int, default=0, help="kernels for which calls are made up")
+    parser.add_argument("--minutes", type=float, default=1440, help="begin no kernel later than this")
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="only make the exam's environment there")
+    parser.add_argument("--results", type=Path, help="JSON file of what was found, read and written")
     parser.add_argument("--write", type=Path, help="put the page there too")
     given = parser.parse_args()
-    results: Results = {"described": {}, "adopted": {}, "compiled": {}}
+    if given.prepare:
+        prepare(given.prepare)
+        return
+    if given.results is None:
+        parser.error("--results is needed")
+    ends = time.monotonic() + 60 * given.minutes
+    results: Results = {"described": {}, "adopted": {}, "made": {}, "compiled": {}}
     if given.results.exists():
         results = json.loads(given.results.read_text(encoding="utf-8"))
     for package in given.packages:
         if package not in results["described"]:
             results["described"][package] = dict(described(package))
             _keep(results, given.results)
-    for path in given.calls:
-        _examine(results, path, given.results)
+    _examine(results, _work(results, given.calls, given.made), given.results, ends)
     text = page(results, _versions(results["described"]), date.today().isoformat())
     print(text)
     if given.write:
         given.write.write_text(text, encoding="utf-8")
 
 
-def _examine(results: Results, path: Path, kept: Path) -> None:
-    """Adopt and compile the kernels of a file of captured calls."""
-    names = sorted({call.kernel for call in calls.read(path)})
+def _work(results: Results, captured: Iterable[Path], made: int) -> list[tuple[str, str, Path | None]]:
+    """Return what is examined, `adopted` or `made`, the kernel and the file of its calls, in the order of hashes."""
+    own: dict[str, Path | None] = {call.kernel: path for path in captured for call in calls.read(path)}
+    every = (kernels for package, kernels in results["described"].items())
+    names = {name for kernels in every for name, said in kernels.items() if said == DESCRIBED}
+    others = sorted(names - own.keys(), key=_hash)[:made]
+    return [("adopted" if name in own else "made", name, own.get(name)) for name in sorted([*own, *others], key=_hash)]
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def _examine(results: Results, work: list[tuple[str, str, Path | None]], kept: Path, ends: float) -> None:
+    """Adopt kernels in turn, while those before them are compiled; none is begun later than `ends`."""
     folder = kept.absolute().with_suffix("") / "adopted"
-    for name in names:
-        if name not in results["adopted"]:
-            results["adopted"][name] = adopted(name, path, folder)
+    with ThreadPoolExecutor(1) as pool:
+        running: list[Future[dict[str, dict[str, str]]]] = []
+        for at in range(0, len(work), _BATCH):
+            batch = work[at : at + _BATCH]
+            for kind, name, path in batch:
+                if name not in results[kind] and time.monotonic() < ends:
+                    results[kind][name] = adopted(name, path, folder)
+            waiting = [name for kind, name, _ in batch if name in results[kind] and name not in results["compiled"]]
+            if waiting:
+                running.append(pool.submit(compiled, folder, waiting))
+            for future in [future for future in running if future.done()]:
+                results["compiled"] |= future.result()
             _keep(results, kept)
-    waiting = [name for name in names if name not in results["compiled"]]
-    for at in range(0, len(waiting), _BATCH):
-        results["compiled"] |= compiled(folder, waiting[at : at + _BATCH])
+        for future in running:
+            if time.monotonic() < ends or not future.cancel():
+                results["compiled"] |= future.result()
         _keep(results, kept)
 
 
@@ -86,55 +122,70 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 def page(results: Results, versions: Mapping[str, str], day: str) -> str:
     """Markdown: kernels described by package, captured kernels that were proved and compiled, and causes of failure."""
     every = [said for kernels in results["described"].values() for said in kernels.values()]
-    proved = sum(said == PROVED for said in results["adopted"].values())
-    whole = [name for name, by_arch in results["compiled"].items() if list(by_arch.values()) == [""] * len(ARCHS)]
-    total = len(results["adopted"])
+    tried = {**results["adopted"], **results["made"]}
+    readable = every.count(DESCRIBED)
+    proved = sum(said == PROVED for said in tried.values())
+    built = results["compiled"]
+    whole = sum(map(_is_whole, built.values()))
     lines = [
         "# Exam of adoption",
         "",
         "Triton kernels of other packages, unpacked from their wheels and never edited, as",
         "[`autotune adopt`](guides/adopt.md) takes them. No GPU was used.",
         "",
-        f"**{every.count(DESCRIBED)} of {len(every)} kernels can be read. Small calls were made of {total}: "
-        f"{proved} are proved; of {len(results['compiled'])} that were compiled, {len(whole)} compile on five archs.** "
-        f"{day}, by",
-        f"`python -m benchmarks.adopt.exam {' '.join(results['described'])}",
-        "--calls calls.json --results results.json --write docs/adoption_exam.md`, whose text says how.",
+        f"**{readable} of {len(every)} kernels ({_share(readable, len(every))}) can be read. "
+        f"Of {len(tried)} that were tried, {proved} ({_share(proved, len(tried))}) are proved; of {len(built)} that "
+        f"were compiled, {whole} ({_share(whole, len(built))}) compile on five archs, with no edit.** {day}, one run",
+        f"of `python -m benchmarks.adopt.exam {' '.join(results['described'])} --calls exam/calls.json",
+        f"--made {len(results['made'])} --results exam/results.json --write docs/adoption_exam.md`; its text says how.",
         "",
-        "| package | kernels | can be read | called | proved | compiled on five archs |",
-        "|---|---|---|---|---|---|",
-        *(_row(package, results, versions, whole) for package in results["described"]),
+        "| package | kernels | can be read | captured | proved | compiled | made up | proved | compiled |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(package, results, versions) for package in results["described"]),
         "",
         "- *Can be read:* configs, key, heuristics and hooks are understood. Helpers, which other kernels call, are "
         "not counted, nor is code for Ascend NPUs and XPUs.",
-        "- The environment has torch and Triton, but not what the packages require beside them: a module that imports "
-        "more is a cause below. Results are kept as they come, so a run may be the work of several.",
-        "- *Called:* a small call of the package's own launcher was captured in Triton's interpreter, forward and "
+        "- The environment has what the packages require beside them, but nothing that needs CUDA; torchvision's "
+        "library does not load beside torch for a CPU, so its operators are only declared, never called.",
+        "- *Captured:* a small call of the package's own launcher was captured in Triton's interpreter, forward and "
         "backward (`benchmarks/adopt/small_calls.py`).",
+        "- *Made up:* a call was guessed from the kernel's text, all sizes 32 (`benchmarks/adopt/made_calls.py`): it "
+        "shows that the kernel is adopted and compiled, not that its author would call it so.",
+        "- Kernels are tried in the order of the hashes of their names, captured or not, so that a run which "
+        "`--minutes` ends early has tried a sample of all.",
         "- *Proved:* adopted without a word of help, and right at the author's first config, **against itself**: "
         "nobody named a reference.",
-        f"- *Compiled:* for {', '.join(ARCHS)} at the same config; of how many that was tried.",
+        f"- *Compiled:* for {', '.join(ARCHS)}, all five, at the same config; of how many that was tried; a "
+        "kernel that was not adopted counts as not compiled.",
+        "- Of the wheels only torchao's has tests (`test/`), and SGLang's has some of its servers and pictures; both "
+        "launch kernels on GPUs alone, so none was run here. Those of the others are in their repositories only.",
         "",
         "## What stops the rest",
         "",
         *_causes("what stops reading", (said for said in every if said != DESCRIBED)),
-        *_causes("what stops adoption and proof", (said for said in results["adopted"].values() if said != PROVED)),
+        *_causes("what stops adoption and proof", (said for said in tried.values() if said != PROVED)),
         *_causes("what stops compilation, by kernel and arch", _refusals(results)),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _row(package: str, results: Results, versions: Mapping[str, str], whole: Iterable[str]) -> str:
+def _is_whole(by_arch: Mapping[str, str]) -> bool:
+    return by_arch.keys() == set(ARCHS) and not any(by_arch.values())
+
+
+def _share(part: int, total: int) -> str:
+    return f"{part / total:.0%}" if total else "none"
+
+
+def _row(package: str, results: Results, versions: Mapping[str, str]) -> str:
     kernels = results["described"][package]
-    called = {name: said for name, said in results["adopted"].items() if name.partition(".")[0] == package}
-    cells = [
-        f"{package} {versions.get(package, '')}".strip(),
-        str(len(kernels)),
-        str(list(kernels.values()).count(DESCRIBED)),
-        str(len(called)),
-        str(sum(said == PROVED for said in called.values())),
-        f"{len(called.keys() & set(whole))} of {len(called.keys() & results['compiled'].keys())}",
-    ]
+    cells = [f"{package} {versions.get(package, '')}".strip(), str(len(kernels))]
+    cells.append(str(list(kernels.values()).count(DESCRIBED)))
+    for kind in ("adopted", "made"):
+        tried = {name: said for name, said in results[kind].items() if name.partition(".")[0] == package}
+        built = [results["compiled"][name] for name in tried if name in results["compiled"]]
+        cells += [str(len(tried)), str(sum(said == PROVED for said in tried.values()))]
+        cells.append(f"{sum(map(_is_whole, built))} of {len(built)}")
     return f"| {' | '.join(cells)} |"
 
 

@@ -63,7 +63,8 @@ def test_exam_counts_kernels_and_no_helpers(package):
 
 RESULTS = {
     "described": {"theirs": {"theirs.a:f": DESCRIBED, "theirs.a:g": "is a Gluon kernel", "theirs.b:h": DESCRIBED}},
-    "adopted": {"theirs.a:f": "proved", "theirs.b:h": "not proved: WrongResult: y[3, 17] is 0.5"},
+    "adopted": {"theirs.a:f": "proved"},
+    "made": {"theirs.b:h": "not proved: WrongResult: y[3, 17] is 0.5"},
     "compiled": {
         "theirs.a:f": dict.fromkeys(("sm_90", "sm_100", "sm_120", "gfx942", "gfx950"), ""),
         "theirs.b:h": {**dict.fromkeys(("sm_90", "sm_100", "sm_120", "gfx942"), ""), "gfx950": "does not fit"},
@@ -76,8 +77,9 @@ def test_page_counts_kernels_and_names_causes(monkeypatch):
     from benchmarks.adopt.exam import page
 
     text = page(RESULTS, {"theirs": "1.2"}, "2026-11-30")
-    assert "**2 of 3 kernels can be read. Small calls were made of 2: 1 are proved; of 2 that were compiled, 1 " in text
-    assert "| theirs 1.2 | 3 | 2 | 2 | 1 | 1 of 2 |" in text
+    assert "**2 of 3 kernels (67%) can be read. Of 2 that were tried, 1 (50%) are proved; " in text
+    assert "of 2 that were compiled, 1 (50%) compile on five archs" in text
+    assert "| theirs 1.2 | 3 | 2 | 1 | 1 | 1 of 1 | 1 | 0 | 0 of 1 |" in text
     assert "| is a Gluon kernel | 1 |" in text
     assert "| not proved: WrongResult: y[N] is N | 1 |" in text
     assert "| does not fit | 1 |" in text
