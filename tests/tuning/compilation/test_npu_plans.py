@@ -134,7 +134,6 @@ STOPS = {
     "ub overflow, requires 2097152 bits while 1572864 bits available!": "UB overflow by 64 KiB of 192 KiB at BLOCK=256",
     "cc overflow, requires 1572864 bits while 1048576 bits available": "L0C overflow by 64 KiB of 128 KiB at BLOCK=256",
     "ValueError('type fp8e4nv not supported in this architecture.')": "needs FP8, which ascend910b does not have",
-    "expected ':' in %c = tt.histogram %x, %m : i32": "tl.histogram with a mask is newer than the adapter (Triton 3.2)",
     "failed to legalize operation 'linalg.reduce'": "failed to legalize operation 'linalg.reduce'",
 }
 
@@ -339,8 +338,7 @@ def documented(arch):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["ascend910b", "ascend950"])
 @pytest.mark.parametrize("name", registry.names())
-def test_guide_says_which_kernels_are_planned(name, arch, compilers, monkeypatch):
-    monkeypatch.setattr(tools, "_CPU_S", 40)  # the slowest that is planned takes 33
+def test_guide_says_which_kernels_are_planned(name, arch, compilers):
     kernel, npu = registry.load(name), device.target(arch)
     problem = space.load(kernel, npu).compile[0]
     launches = planning.plan_launches(kernel, problem, kernel.default(problem, npu), npu, compilers)

@@ -18,7 +18,6 @@ _NO_FP8 = re.compile(r"type fp8\w+ not supported")
 _IN_WORDS = {
     "tt.addptr has multiple users": "the adapter fails on a pointer that several accesses share",
     "Casting pointers with unmatched bitwidth": "the adapter cannot read bytes as another type through a cast pointer",
-    "tt.histogram": "tl.histogram with a mask is newer than the adapter (Triton 3.2)",
 }
 """Parts of what the compilers say, and what it means for a kernel."""
 

@@ -99,11 +99,6 @@ def _ttir(module: Any, metadata: dict[str, Any]) -> Any:  # noqa: ANN401 - Trito
     return module
 
 
-def without_barriers(ttir: str) -> str:
-    """TTIR without `tl.debug_barrier`, which Triton 3.9 writes as an operation of its GPU dialect, `ttg.barrier`."""
-    return re.sub(r"^ *ttg\.barrier .*\n", "", ttir, flags=re.MULTILINE)
-
-
 def chip_of(device: Device) -> str:
     """The compilers' name of an NPU: Ascend910B2."""
     return dict(device.aliases)["bishengir"][0]

@@ -18,13 +18,11 @@ from autotune.state import state_root
 from autotune.toolchain import require_arch, triton_version
 from autotune.tuning.compilation import launch
 from autotune.tuning.compilation.complaint import LONGEST, last_line
-from autotune.tuning.compilation.npu import front_end, hivm, linalg
+from autotune.tuning.compilation.npu import adaptations, front_end, hivm, linalg
 from autotune.tuning.compilation.npu.hivm import Plan
 from autotune.tuning.compilation.npu.linalg import DiscreteLoop
 from autotune.tuning.compilation.npu.tools import Stopped, Tools, managed, to_hivm, to_linalg
 from autotune.tuning.workers.worker import Job
-
-NO_BARRIER = "tl.debug_barrier is left out: a program of an NPU has no threads that could wait for one another"
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,12 @@ def plan_launches(
 
 def _planned(function: str, ttir: str, device: Device, tools: Tools) -> LaunchPlan:
     chip = front_end.chip_of(device)
-    plain = front_end.without_barriers(ttir)
-    launch = LaunchPlan(function, ttir=ttir, notes=() if plain == ttir else (NO_BARRIER,))
+    adapted, notes = adaptations.adapted(ttir)
+    launch = LaunchPlan(function, ttir=ttir, notes=notes)
     try:
-        adapted = to_linalg(plain, chip, tools)
-        launch = replace(launch, loops=linalg.discrete_loops(adapted, linalg.parameters(ttir)))
-        return replace(launch, plan=hivm.read(to_hivm(adapted, chip, tools)))
+        lower = to_linalg(adapted, chip, tools)
+        launch = replace(launch, loops=linalg.discrete_loops(lower, linalg.parameters(adapted)))
+        return replace(launch, plan=hivm.read(to_hivm(lower, chip, tools)))
     except Stopped as stopped:
         return replace(launch, stage=stopped.at, why=stopped.why)
     except CompileFailed as failure:
