@@ -31,6 +31,9 @@ ARCHS = ("sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
 MOST_CPU_S = 60
 """CPU seconds that the adoption of one kernel may take."""
 
+_MOST_S = 30
+"""Seconds that a compilation may take."""
+
 PROVED = "proved"
 
 
@@ -131,7 +134,7 @@ def main() -> None:
                 jobs[Job(known, key(problem), config, target.name)] = (name, arch)
             else:
                 found[name][arch] = refusal
-    with Workers(Limits(), state_root()) as workers:
+    with Workers(Limits(timeout_s=_MOST_S), state_root()) as workers:
         for job, result in workers.run(compile_job, jobs):
             name, arch = jobs[job]
             found[name][arch] = result if isinstance(result, str) else str(result.get("failed") or "")
