@@ -157,8 +157,8 @@ def page(results: Results, versions: Mapping[str, str], day: str) -> str:
         "nobody named a reference.",
         f"- *Compiled:* for {', '.join(ARCHS)}, all five, at the same config; of how many that was tried; a "
         "kernel that was not adopted counts as not compiled.",
-        "- torchao's wheel has tests beside it (`test/`), SGLang's has some of its servers and pictures; the others have "
-        "hardly any. None was run here.",
+        "- torchao's wheel has tests beside it (`test/`), SGLang's has some of its servers and pictures; the others "
+        "have hardly any. None was run here.",
         "",
         "## What stops the rest",
         "",
