@@ -19,8 +19,8 @@ from autotune import cli, registry, runtime
 from autotune import device as devices
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-FINDS = re.compile(r"autotune (lint|check)\b")
-"""Commands that end with 1 where they find something, which is as good."""
+FINDS = re.compile(r"autotune (lint|check|compile)\b")
+"""Commands that end with 1 where they find something, such as a kernel that cannot be planned: that is as good."""
 IN_PROCESS = ("autotune list", "autotune show", "autotune explain", "autotune devices", "autotune lint", "autotune --")
 
 
