@@ -5,7 +5,9 @@ from __future__ import annotations
 import triton
 
 from autotune.config import Config
+from autotune.device import Device
 from autotune.kernel import Work
+from autotune.kernels._tickets import joins_in_launch
 
 
 def steps_of_split(k: int, config: Config) -> int:
@@ -19,11 +21,17 @@ def leaves_empty(steps: int, split: int) -> bool:
     return split > 1 and (split - 1) * triton.cdiv(steps, split) >= steps
 
 
+def launches_of_split(split: int, device: Device) -> int:
+    """Launches of a product cut into `split` parts: 2 where a launch of its own adds them."""
+    return 1 if split == 1 or joins_in_launch(device) else 2
+
+
 def split_work(
     m: int,
     n: int,
     k: int,
     config: Config,
+    device: Device,
     *,
     groups: int = 1,
     depth_bytes: float,
@@ -44,5 +52,6 @@ def split_work(
         unique_bytes=unique_bytes,
         iterations=steps,
         dtype=dtype,
+        launches=launches_of_split(split, device),
         reduction_bytes=8 * groups * m * n * split if split > 1 else 0,
     )

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from autotune.device import Device
+
 _STREAMS, _COUNTERS = 64, 4096
 _pools: dict[int, Tensor] = {}
 """int32 zeros [_STREAMS, _COUNTERS] by device index."""
@@ -33,6 +35,16 @@ def arrives_last(ticket_ptr, PROGRAMS: tl.constexpr):
     if last:
         tl.store(ticket_ptr, 0)
     return last
+
+
+def joins_in_launch(device: Device) -> bool:
+    """True where the program that `arrives_last` may read what the others stored; elsewhere a second launch does.
+
+    On CDNA no wave waits for its stores before the barrier, and the one lane that releases waits for its own wave's
+    only: code of Triton 3.9.0 for gfx942 and gfx950 has no `s_waitcnt vmcnt(0)` before `s_barrier`. The compilers of
+    NPUs leave the barrier out.
+    """
+    return device.vendor == "nvidia"
 
 
 def tickets(count: int, device: torch.device) -> Tensor:

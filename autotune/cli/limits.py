@@ -41,7 +41,7 @@ def row(job: Job, target: str, answer: Mapping[str, Any] | str) -> dict[str, Any
 
 
 def _modeled(job: Job) -> dict[str, Any]:
-    from autotune.tuning.cost_model.roofline import best_of_space, limit
+    from autotune.tuning.limits import best_of_space, limit
 
     kernel, device = registry.load(job.kernel), devices.target(job.device)
     problem = build(kernel.problem, dict(job.problem), job.kernel)

@@ -43,10 +43,22 @@ def _bare(jobs: list[Job], cache: str) -> float:
         m, n, k = (int(sizes[name]) for name in "mnk")
         a, b, a_scale, b_scale = kernel.problem(**sizes).inputs(0, "meta")
         c = torch.empty((m, n), dtype=torch.bfloat16, device="meta")
-        parts = split_buffers(c, job.config.size("SPLIT_K"), m * n)
+        parts = split_buffers(c, job.config.size("SPLIT_K"), m * n, devices.named(job.device))
         kernel.jit.warmup(
-            a, b, c, *parts, a_scale, b_scale, m, n, k, COPIES_IN_REGISTERS=True, grid=(1,), **options(job.config)
-        )
+            a,
+            b,
+            c,
+            *parts,
+            a_scale,
+            b_scale,
+            m,
+            n,
+            k,
+            COPIES_IN_REGISTERS=True,
+            MASKS_ROWS=False,
+            grid=(1,),
+            **options(job.config),
+        )  # fmt: skip
     return time.perf_counter() - begin
 
 

@@ -8,7 +8,7 @@ from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
 from autotune.kernels.attention._problem import Attention
-from autotune.kernels.attention._softmax import WIDTH, joins_in_launch
+from autotune.kernels.attention._softmax import WIDTH, last_joins
 
 
 def attention_reject(rows: int, config: Config, device: Device) -> str | None:
@@ -63,6 +63,6 @@ def split_work(
         unique_bytes=unique_bytes,
         iterations=max(1, triton.cdiv(keys, block_n * split)),
         dtype="bf16",
-        launches=1 if joins_in_launch(split, device) else 2,
+        launches=1 if last_joins(split, device) else 2,
         reduction_bytes=8 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0,
     )

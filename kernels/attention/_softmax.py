@@ -13,7 +13,7 @@ from torch import Tensor
 from autotune.device import Device
 from autotune.kernels._kv_cache import load_rows
 from autotune.kernels._launch import launch
-from autotune.kernels._tickets import arrives_last, tickets
+from autotune.kernels._tickets import arrives_last, joins_in_launch, tickets
 
 WIDTH = 512
 LOG2E = 1.4426950408889634
@@ -119,13 +119,13 @@ def reduce_splits(out_ptr, partial_ptr, peak_ptr, sink_ptr, heads, SPLIT_KV: tl.
     _join(out_ptr, partial_ptr, peak_ptr, sink_ptr, tl.program_id(0).to(tl.int64), head, heads, SPLIT_KV, HAS_SINK)
 
 
-def joins_in_launch(split: int, device: Device) -> bool:
+def last_joins(split: int, device: Device) -> bool:
     """True if the last of `split` programs joins them.
 
     It reads 2 KiB a head and split alone, 256 KiB for 16 heads and 8 splits; more are left to a second launch, a
-    program a head, as all are on NPUs, whose compilers leave out the barrier before a split is announced.
+    program a head.
     """
-    return split <= 8 and device.architecture.is_gpu
+    return split <= 8 and joins_in_launch(device)
 
 
 def partial_buffers(
@@ -138,7 +138,7 @@ def partial_buffers(
     tokens, heads, _ = out.shape
     partial = torch.empty((tokens, split, heads, WIDTH), device=out.device)
     peaks = torch.empty((tokens, split, heads, 2), device=out.device)
-    return partial, peaks, tickets(tokens * head_tiles, out.device) if joins_in_launch(split, device) else None
+    return partial, peaks, tickets(tokens * head_tiles, out.device) if last_joins(split, device) else None
 
 
 def reduce_partials(

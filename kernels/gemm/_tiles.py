@@ -13,9 +13,10 @@ from torch import Tensor
 from autotune.config import Config
 from autotune.device import Device
 from autotune.kernel import Work
+from autotune.kernels._launch import launch
 from autotune.kernels._problem import Sizes, at_least, multiple_of
 from autotune.kernels._split import leaves_empty, split_work
-from autotune.kernels._tickets import arrives_last, tickets
+from autotune.kernels._tickets import arrives_last, joins_in_launch, tickets
 
 SCALED_ROWS = 128
 """Rows of tcgen05's instructions that scale by blocks, FP8 by FP4 and FP8 by FP8."""
@@ -74,18 +75,31 @@ def store_tile(acc, out_ptr, partial_ptr, ticket_ptr, offs, inside, elements, sp
     """Store a tile of sums at `offs`; of SPLIT_K programs that share it, the last to arrive adds all parts.
 
     `partial_ptr` fp32 [SPLIT_K, elements], with `elements` those of out, int64; `ticket_ptr` the tile's own of
-    `tickets`. Parts are added in their order, whoever comes last: results repeat bit for bit.
+    `tickets`, None where `add_parts` adds them. Parts are added in their order, whoever comes last: results repeat bit
+    for bit.
     """
     if SPLIT_K == 1:
         tl.store(out_ptr + offs, acc.to(out_ptr.dtype.element_ty), mask=inside)
     else:
         tl.store(partial_ptr + split * elements + offs, acc, mask=inside)
-        if arrives_last(ticket_ptr, SPLIT_K):
-            total = tl.zeros(acc.shape, dtype=tl.float32)
-            # Two parts are under way at a time: more would need registers that the loop over k has not.
-            for part in tl.range(SPLIT_K, loop_unroll_factor=2):
-                total += tl.load(partial_ptr + part * elements + offs, mask=inside, other=0.0)
-            tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
+        if ticket_ptr is not None:
+            if arrives_last(ticket_ptr, SPLIT_K):
+                total = tl.zeros(acc.shape, dtype=tl.float32)
+                # Two parts are under way at a time: more would need registers that the loop over k has not.
+                for part in tl.range(SPLIT_K, loop_unroll_factor=2):
+                    total += tl.load(partial_ptr + part * elements + offs, mask=inside, other=0.0)
+                tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["elements"])
+def _add_parts(partial_ptr, out_ptr, elements, SPLIT_K: tl.constexpr, BLOCK: tl.constexpr):
+    """Add SPLIT_K fp32 parts [SPLIT_K, elements] in their order."""
+    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = offs < elements
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    for part in tl.static_range(SPLIT_K):
+        total += tl.load(partial_ptr + part * elements.to(tl.int64) + offs, mask=inside, other=0.0)
+    tl.store(out_ptr + offs, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -98,11 +112,21 @@ def load_rows(ptr, row, inside, col, k):
     return tl.load(ptr + row.to(tl.int64)[:, None] * k + col[None, :], mask=mask, other=0.0)
 
 
-def split_buffers(out: Tensor, split: int, tiles: int) -> tuple[Tensor | None, Tensor | None]:
-    """fp32 partials [split, *out.shape] and a ticket for each of `tiles`; none where k is not split."""
+def split_buffers(out: Tensor, split: int, tiles: int, device: Device) -> tuple[Tensor | None, Tensor | None]:
+    """fp32 partials [split, *out.shape] and a ticket for each of `tiles`; none where k is not split, no tickets where
+    `add_parts` is a launch of its own."""
     if split == 1:
         return None, None
-    return torch.empty((split, *out.shape), dtype=torch.float32, device=out.device), tickets(tiles, out.device)
+    partial = torch.empty((split, *out.shape), dtype=torch.float32, device=out.device)
+    return partial, tickets(tiles, out.device) if joins_in_launch(device) else None
+
+
+def add_parts(out: Tensor, partial: Tensor | None, arrivals: Tensor | None) -> None:
+    """Launch the sum of the parts of `split_buffers` where the programs themselves had no tickets to do it."""
+    if partial is not None and arrivals is None:
+        elements = out.numel()
+        grid = (triton.cdiv(elements, 1024),)
+        launch(_add_parts, grid)(partial, out, elements, SPLIT_K=partial.shape[0], BLOCK=1024, num_warps=4)
 
 
 def fewest_fp8_rows(device: Device) -> int:
@@ -114,19 +138,16 @@ def fewest_fp8_rows(device: Device) -> int:
 
 
 def split_for(tiles: int, steps: int, device: Device, choices: tuple[int, ...]) -> int:
-    """Largest split that gives every part 4 steps and keeps the grid within one wave of the device.
-
-    1 on NPUs, whose compilers leave out the barrier before a program's parts are announced.
-    """
-    if not device.architecture.is_gpu:
-        return 1
+    """Largest split that gives every part 4 steps and keeps the grid within one wave of the device."""
     fitting = [
         s for s in choices if tiles * s <= device.compute_units and steps >= 4 * s and not leaves_empty(steps, s)
     ]
     return max(fitting, default=1)
 
 
-def grouped_work(problem: GroupedProduct, config: Config, width: int, dtype: str, unique_bytes: int) -> Work:
+def grouped_work(
+    problem: GroupedProduct, config: Config, device: Device, width: int, dtype: str, unique_bytes: int
+) -> Work:
     """Work of `problem` with operands of `width` bytes an element."""
     m, block_m, block_n = problem.m, config.size("BLOCK_M"), config.size("BLOCK_N")
     return split_work(
@@ -134,6 +155,7 @@ def grouped_work(problem: GroupedProduct, config: Config, width: int, dtype: str
         problem.n,
         problem.k,
         config,
+        device,
         groups=problem.groups,
         depth_bytes=width * (min(block_m, m) + block_n),
         tile_bytes=4 * block_m * block_n,

@@ -20,6 +20,7 @@ from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels.gemm._tiles import (
     GroupedProduct,
+    add_parts,
     bf16_reject,
     grouped_work,
     load_rows,
@@ -73,7 +74,7 @@ def _grouped(
         acc = tl.dot(x, w, acc)
     offs = (offs_m.to(tl.int64) * groups + group)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
-    ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0) * groups + group
+    ticket = None if ticket_ptr is None else ticket_ptr + tl.program_id(0) * groups + group
     store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * groups * n, split, SPLIT_K)
 
 
@@ -105,7 +106,7 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return grouped_work(problem, config, 2, "bf16", problem.bytes_moved)
+    return grouped_work(problem, config, device, 2, "bf16", problem.bytes_moved)
 
 
 @tunable(
@@ -129,8 +130,9 @@ def bf16_grouped(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Ten
     n, split = w.shape[1], config.size("SPLIT_K")
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
-    parts = split_buffers(y, split, tiles * groups)
+    parts = split_buffers(y, split, tiles * groups, device)
     launch(_grouped, (tiles, groups, split))(
         x, w, y, *parts, m, n, k, MASKS_ROWS=not device.architecture.is_gpu, **options(config)
     )
+    add_parts(y, *parts)
     return y

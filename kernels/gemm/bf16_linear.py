@@ -1,7 +1,7 @@
 """C = X Wᵀ in bf16 with fp32 out: router gate, compressor and indexer projections, language-model head (K7, K24).
 
-Most are skinny (n 64 to 2048) and deep (k 7168 = 2^10 x 7), so that split-K fills the device; the last program of a
-tile to arrive adds its partials in a fixed order. fp32 out: routing and pooling decide by small differences.
+Most are skinny (n 64 to 2048) and deep (k 7168 = 2^10 x 7), so that split-K fills the device; partials are added
+in a fixed order. fp32 out: routing and pooling decide by small differences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._problem import at_least
 from autotune.kernels._split import split_work
-from autotune.kernels.gemm._tiles import Product, bf16_reject, load_rows, split_buffers, split_for, store_tile
+from autotune.kernels.gemm._tiles import (
+    Product,
+    add_parts,
+    bf16_reject,
+    load_rows,
+    split_buffers,
+    split_for,
+    store_tile,
+)
 
 SPLITS = (1, 2, 4, 7, 8, 14, 28)
 
@@ -76,7 +84,7 @@ def _linear(
         acc = tl.dot(x, w, acc)
     offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
-    ticket = None if SPLIT_K == 1 else ticket_ptr + tile
+    ticket = None if ticket_ptr is None else ticket_ptr + tile
     store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * n, split, SPLIT_K)
 
 
@@ -108,6 +116,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         problem.n,
         problem.k,
         config,
+        device,
         depth_bytes=2 * (min(block_m, m) + block_n),
         tile_bytes=4 * block_m * block_n,
         unique_bytes=problem.bytes_moved,
@@ -135,7 +144,9 @@ def bf16_linear(x: Tensor, w: Tensor, *, config: Config, device: Device) -> Tens
     (m, k), n, split = x.shape, w.shape[0], config.size("SPLIT_K")
     c = torch.empty((m, n), dtype=torch.float32, device=x.device)
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    parts = split_buffers(c, split, tiles, device)
     launch(_linear, (tiles, split))(
-        x, w, c, *split_buffers(c, split, tiles), m, n, k, MASKS_ROWS=not device.architecture.is_gpu, **options(config)
+        x, w, c, *parts, m, n, k, MASKS_ROWS=not device.architecture.is_gpu, **options(config)
     )
+    add_parts(c, *parts)
     return c

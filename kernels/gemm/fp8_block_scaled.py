@@ -27,7 +27,7 @@ from autotune.inputs import FP8, Draw
 from autotune.kernel import Arguments, Expected, Library, Work, tunable
 from autotune.kernels._launch import launch, matrix_config, options, require
 from autotune.kernels._quant import bytes_of_scale, fp8_name, is_e8m0, scale_bytes, scale_powers
-from autotune.kernels._split import steps_of_split
+from autotune.kernels._split import launches_of_split, steps_of_split
 from autotune.kernels._truncation import truncation
 from autotune.kernels.gemm._scales import (
     GROUP,
@@ -42,6 +42,7 @@ from autotune.kernels.gemm._scales import (
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
     Fp8Product,
+    add_parts,
     fewest_fp8_rows,
     load_rows,
     split_buffers,
@@ -122,7 +123,7 @@ def _tile(
         b_ptrs += BLOCK_K
     offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
-    ticket = None if SPLIT_K == 1 else ticket_ptr + tile
+    ticket = None if ticket_ptr is None else ticket_ptr + tile
     store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * n, split, SPLIT_K)
 
 
@@ -208,6 +209,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         unique_bytes=problem.bytes_moved,
         iterations=steps,
         dtype=fp8_operands(config),
+        launches=launches_of_split(split, device),
         reduction_bytes=2 * partials,
     )
 
@@ -235,10 +237,12 @@ def fp8_block_scaled(
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
     tiles = triton.cdiv(m, block_m) * triton.cdiv(n, block_n)
     grid = (min(tiles, device.compute_units) if config["PERSISTENT"] else tiles, split)
+    parts = split_buffers(c, split, tiles, device)
     launch(_gemm, grid)(
-        a, b, c, *split_buffers(c, split, tiles), scale_bytes(a_scale), scale_bytes(b_scale), m, n, k,
+        a, b, c, *parts, scale_bytes(a_scale), scale_bytes(b_scale), m, n, k,
         COPIES_IN_REGISTERS=not device.is_amd, MASKS_ROWS=not device.architecture.is_gpu, **options(config),
     )  # fmt: skip
+    add_parts(c, *parts)
     return c
 
 

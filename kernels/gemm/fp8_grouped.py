@@ -35,6 +35,7 @@ from autotune.kernels.gemm._scales import (
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
     GroupedProduct,
+    add_parts,
     fewest_fp8_rows,
     grouped_work,
     load_rows,
@@ -117,7 +118,7 @@ def _grouped(
         )  # fmt: skip
     offs = (offs_m.to(tl.int64) * groups + group)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
-    ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0) * groups + group
+    ticket = None if ticket_ptr is None else ticket_ptr + tl.program_id(0) * groups + group
     store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * groups * n, split, SPLIT_K)
 
 
@@ -150,7 +151,7 @@ def _default(problem: Problem, device: Device) -> Config:
 
 
 def _work(problem: Problem, config: Config, device: Device) -> Work:
-    return grouped_work(problem, config, 1, fp8_operands(config), problem.bytes_moved)
+    return grouped_work(problem, config, device, 1, fp8_operands(config), problem.bytes_moved)
 
 
 @tunable(Problem, jit=_grouped, reference=_reference, default=_default, reject=fp8_group_reject, work=_work)
@@ -171,8 +172,10 @@ def fp8_grouped(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     require_scales("fp8_grouped", x, x_scale=(x_scale, shapes[0]), w_scale=(w_scale, shapes[1]))
     y = torch.empty((m, groups, n), dtype=torch.bfloat16, device=x.device)
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    parts = split_buffers(y, split, tiles * groups, device)
     launch(_grouped, (tiles, groups, split))(
-        x, scale_bytes(x_scale), w, scale_bytes(w_scale), y, *split_buffers(y, split, tiles * groups), m, n, k,
+        x, scale_bytes(x_scale), w, scale_bytes(w_scale), y, *parts, m, n, k,
         COPIES_IN_REGISTERS=not device.is_amd, MASKS_ROWS=not device.architecture.is_gpu, **options(config),
     )  # fmt: skip
+    add_parts(y, *parts)
     return y

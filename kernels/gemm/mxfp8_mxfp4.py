@@ -25,6 +25,7 @@ from autotune.kernels._split import split_work
 from autotune.kernels.gemm._tiles import (
     SCALED_ROWS,
     Fp8Product,
+    add_parts,
     split_buffers,
     split_for,
     store_tile,
@@ -90,7 +91,7 @@ def _gemm(
             acc = tl.dot(wide_a, tl.trans(wide_w), acc)
     offs = offs_m.to(tl.int64)[:, None] * n + offs_n[None, :]
     inside = (offs_m < m)[:, None] & (offs_n < n)[None, :]
-    ticket = None if SPLIT_K == 1 else ticket_ptr + tl.program_id(0)
+    ticket = None if ticket_ptr is None else ticket_ptr + tl.program_id(0)
     store_tile(acc, out_ptr, partial_ptr, ticket, offs, inside, m.to(tl.int64) * n, split, SPLIT_K)
 
 
@@ -131,6 +132,7 @@ def _work(problem: Problem, config: Config, device: Device) -> Work:
         n,
         problem.k,
         config,
+        device,
         depth_bytes=widths[0] * rows + widths[1] * block_n,
         tile_bytes=out_bytes * rows * min(block_n, n),
         unique_bytes=problem.bytes_moved,
@@ -159,8 +161,10 @@ def mxfp8_mxfp4(a: Tensor, a_scale: Tensor, w: Tensor, w_scale: Tensor, *, confi
     )
     c = torch.empty((m, n), dtype=torch.bfloat16, device=a.device)
     tiles = triton.cdiv(m, config.size("BLOCK_M")) * triton.cdiv(n, config.size("BLOCK_N"))
+    parts = split_buffers(c, split, tiles, device)
     launch(_gemm, (tiles, split))(
-        a, a_scale, w, w_scale, c, *split_buffers(c, split, tiles), m, n, k,
+        a, a_scale, w, w_scale, c, *parts, m, n, k,
         NATIVE=device.has_native_fp4, **options(config),
     )  # fmt: skip
+    add_parts(c, *parts)
     return c

@@ -82,7 +82,7 @@ def test_edit_changes_one_part_only(folder, kernel, file, before, after, part):
     ("before", "after"),
     [
         ("acc, a, b, a_scale_rows", "acc, a, a, a_scale_rows"),
-        ("split_buffers(c, split, tiles)", "split_buffers(c, split, m)"),
+        ("split_buffers(c, split, tiles, device)", "split_buffers(c, split, m, device)"),
         ("block_n % GROUP", "GROUP % block_n"),
         ("problem.m <= 64", "problem.m <= 32"),
     ],

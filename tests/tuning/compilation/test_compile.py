@@ -61,8 +61,16 @@ def test_launches_carry_grid():
     gpu = device.named("mi355x")
     problem = GEMM.problem(64, 2048, 7168)
     config = Config({**GEMM.default(problem, gpu), "SPLIT_K": 4})
-    (main,) = launch.launches(GEMM, problem, config, gpu)
-    assert main.grid == (16, 4)
+    main, sums = launch.launches(GEMM, problem, config, gpu)
+    assert (main.grid, sums.function) == ((16, 4), "_add_parts")
+
+
+@pytest.mark.parametrize(("name", "launched"), [("h200", 1), ("b200", 1), ("mi300x", 2)])
+def test_second_launch_adds_parts_where_no_barrier_orders_stores(name, launched):
+    gpu, problem = device.named(name), GEMM.problem(64, 2048, 7168)
+    config = Config({**GEMM.default(problem, gpu), "SPLIT_K": 4})
+    assert GEMM.work(problem, config, gpu).launches == launched
+    assert len(launch.launches(GEMM, problem, config, gpu)) == launched
 
 
 def defaults(name, arch):
