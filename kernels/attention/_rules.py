@@ -63,6 +63,6 @@ def split_work(
         unique_bytes=unique_bytes,
         iterations=max(1, triton.cdiv(keys, block_n * split)),
         dtype="bf16",
-        launches=1 if last_joins(split, device) else 2,
+        launches=1 if split == 1 or last_joins(split, device) else 2,
         reduction_bytes=8 * problem.tokens * problem.heads * WIDTH * split if split > 1 else 0,
     )
